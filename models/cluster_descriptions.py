@@ -1,0 +1,484 @@
+"""Names interest clusters in language: a few keywords, unique within a level.
+
+Terms are the items' own keywords, pairs of these ("horror & comedy"), and the words and word pairs
+of their texts. They are scored by class-based TF-IDF. Each cluster leads with a keyword of its own:
+the leads are a maximum-weight matching of clusters to terms, so descriptions are unique by
+construction.
+"""
+
+import functools
+import itertools
+import re
+import string
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import scipy.sparse
+import stopwordsiso
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
+
+_TEXT_CHARACTERS = 2_000  # a text says early what it is about; the rest costs time
+_TERM_CHARACTERS = 40
+_TERM_WORDS = 4
+_PAIRED_KEYWORDS = 100  # the most frequent ones; a pair of rare ones names nothing
+_PAIRED_PER_ITEM = 8
+
+# What an occurrence counts: an owner's keyword was put there to say what the item is about.
+_KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.8, 0.4, 0.44
+
+_MIN_SHARE = 0.05  # of a cluster's items that carry a good term
+_USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is no rarer outside
+# Factors on the scores of terms that are no more frequent inside than outside, that too few of the
+# cluster's items carry, and that only one carries. They last only where there is nothing better.
+_USUAL, _WEAK, _WEAKEST = 1e-2, 1e-4, 1e-6
+_LEAD_SHARE_POWER = 0.5
+_CANDIDATES = 100  # leads considered per cluster
+_PREFIX_CHARACTERS = 3
+_PREFIX_BONUS = 0.05  # at most, for a lead whose beginning few others share
+_LANGUAGE_SAMPLE = 2_000  # texts
+_LANGUAGE_HITS = 2  # stop words that make a text vote for a language
+_OCCURS, _COMMON = 0.01, 0.2  # shares of the votes
+
+_TAG = re.compile(r"<[^<>]{0,40}>")  # markup and special tokens such as <|im_end|>
+_PART = re.compile(r"[^\s&'-]+(?:[&'-][^\s&'-]+)*|&")
+_NUMBER = re.compile(
+    r"[\d'-]+(?:'?s|st|nd|rd|th|er|e|х|е|г|-х|-е|年|年代|년|년대)?|(?=..)x{0,3}(?:ix|iv|v?i{0,3})"
+)
+_SCRIPT = re.compile(
+    "(?P<han>[\u3005\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+)|(?P<kana>[\u30a1-\u30ff]+)"
+    "|(?P<hiragana>[\u3041-\u309f]+)|(?P<other>[^\u3005\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff"
+    "\U00020000-\U0003ffff]+)"
+)
+_HAN = "\u3000"  # from here on scripts in which one character may be a word
+_HAN_PARTICLES = re.compile("[的了是在与及]")
+# Letters and marks by category that show as nothing: fillers, joiners, variation selectors.
+_INVISIBLE = {
+    0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10),
+    0xFFA0, *range(0xE0100, 0xE01F0),
+}  # fmt: skip
+
+
+class _Fold(dict[int, str | None]):
+    """Table for `str.translate`: phrase ends become line feeds, what else is no word a space."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        category = unicodedata.category(character)
+        folded: str | None = " "
+        if category == "Cf" or code in _INVISIBLE:
+            folded = None
+        elif character in "'’ʼ＇":
+            folded = "'"
+        elif character in "-‐‑":
+            folded = "-"
+        elif character == "&" or category[0] == "L" or category in ("Mn", "Mc", "Nd"):
+            folded = character
+        elif character == "\n" or category in ("Pd", "Pe", "Pf", "Pi", "Po", "Ps", "Sm"):
+            folded = "\n"
+        self[code] = folded
+        return folded
+
+
+_FOLD = _Fold()
+
+
+def description(keywords: Sequence[str]) -> str:
+    """Join keywords to the one line that the language model sees.
+
+    Examples
+    --------
+    >>> description(["horror", "zombies"])
+    'horror, zombies'
+    """
+    return ", ".join(keywords)
+
+
+def normalise_keyword(text: str) -> str:
+    """Fold a keyword to lower-case words: letters, marks, digits, inner ``- ' &``, single spaces.
+
+    NFKC throughout; markup, punctuation, control characters and emoji go. May return "".
+
+    Examples
+    --------
+    >>> normalise_keyword("  Rock’n’Roll,  R&B <|im_end|> \U0001f3b8")
+    "rock'n'roll r&b"
+    """
+    parts = _parts(_fold(text).replace("\n", " "))
+    kept: list[str] = []
+    for part in parts:
+        if part != "&" or (kept and kept[-1] != "&"):
+            kept.append(part)
+    while kept and kept[-1] == "&":
+        kept.pop()
+    return " ".join(kept)
+
+
+def class_tf_idf(frequencies: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
+    """Class-based TF-IDF: tf(t, c) * ln(1 + A / f(t)).
+
+    f(t) is the frequency of term t over all classes and A the mean total frequency of a class.
+    Grootendorst, "BERTopic: Neural topic modeling with a class-based TF-IDF procedure",
+    arXiv 2203.05794.
+
+    Parameters
+    ----------
+    frequencies
+        [classes, terms] float, >= 0.
+
+    Returns
+    -------
+    scipy.sparse.csr_array
+        [classes, terms] float64 of the same sparsity.
+    """
+    scores = scipy.sparse.csr_array(frequencies, dtype=np.float64, copy=True)
+    per_term = np.asarray(scores.sum(0)).ravel()
+    per_class = scores.sum() / max(1, scores.shape[0])
+    scores.data *= np.log1p(per_class / per_term[scores.indices])
+    return scores
+
+
+def describe_clusters(
+    cluster_ids: np.ndarray,
+    cluster_count: int,
+    keywords: Sequence[Sequence[str]],
+    texts: Sequence[str],
+    traffic: np.ndarray,
+    keyword_count: int = 4,
+) -> list[list[str]]:
+    """Return the keywords of each cluster of a level, most telling first.
+
+    Parameters
+    ----------
+    cluster_ids
+        [n] int, 0 to cluster_count - 1.
+    cluster_count
+        Number of clusters. One without any usable term gets a made-up label ("unnamed a").
+    keywords
+        Of each item, may be empty.
+    texts
+        Of each item, the title first, may be empty.
+    traffic
+        [n] interactions: popular items count more (logarithmically).
+    keyword_count
+        At most this many keywords per cluster.
+
+    Returns
+    -------
+    list of list of str
+        Per cluster 1 to keyword_count normalised keywords; no two clusters have the same first one.
+    """
+    lengths = {len(cluster_ids), len(keywords), len(texts), len(traffic)}
+    if len(lengths) > 1 or cluster_count < 1 or keyword_count < 1:
+        raise ValueError(
+            f"{len(cluster_ids)} cluster ids, {len(keywords)} keyword lists, {len(texts)} texts, "
+            f"{len(traffic)} traffic counts, {cluster_count} clusters of {keyword_count} keywords: "
+            "pass one of each per item, and at least one cluster and keyword"
+        )
+    terms, carried = _item_terms(keywords, texts)
+    weights = 1 + np.log1p(np.asarray(traffic, np.float64))
+    scores, shares, factors = _scores(np.asarray(cluster_ids), cluster_count, carried, weights)
+    leads = _leads(scores, shares, terms)
+    result = []
+    for cluster, lead in enumerate(leads):
+        row = slice(*scores.indptr[cluster : cluster + 2])
+        columns, values = scores.indices[row], scores.data[row]
+        good = factors[row] >= min(_USUAL, factors[row].max(initial=0))
+        best_first = columns[good][np.lexsort((columns[good], -values[good]))]
+        # Pairs are for leads, where single keywords run out.
+        others = (terms[column] for column in best_first if " & " not in terms[column])
+        result.append(_distinct(lead, others, keyword_count))
+    return result
+
+
+def _fold(text: str) -> str:
+    """NFKC, lower case, and only characters of words, spaces and line feeds."""
+    folded = unicodedata.normalize("NFKC", _TAG.sub("\n", text)).lower().translate(_FOLD)
+    return unicodedata.normalize("NFKC", folded)
+
+
+def _parts(folded: str) -> list[str]:
+    """Words and lone "&" of a folded phrase; a mark without its letter is no word."""
+    parts = []
+    for part in _PART.findall(folded):
+        start = next((i for i, character in enumerate(part) if character.isalnum()), len(part))
+        if part == "&" or start < len(part):
+            parts.append(part[start:] if part != "&" else part)
+    return parts
+
+
+def _item_terms(
+    keywords: Sequence[Sequence[str]], texts: Sequence[str]
+) -> tuple[list[str], scipy.sparse.csr_array]:
+    """Terms, and what each item's occurrence of them counts: [n, terms] float64."""
+    phrases = [_phrases(text) for text in texts]
+    owned = _normalised(keywords)
+    stop, owner_stop = _stop_words(phrases)
+    owned = [[keyword for keyword in mine if _telling(keyword, owner_stop)] for mine in owned]
+    carriers = Counter(keyword for mine in owned for keyword in mine)
+    ranked = sorted(carriers, key=lambda keyword: (-carriers[keyword], keyword))
+    rank = {keyword: place for place, keyword in enumerate(ranked[:_PAIRED_KEYWORDS])}
+
+    columns: dict[str, int] = {}
+    indices: list[int] = []
+    data: list[float] = []
+    indptr = [0]
+    for mine, words in zip(owned, phrases, strict=True):
+        values = dict(_text_terms(words, stop))
+        values.update((pair, _PAIR) for pair in _pairs(mine, rank))
+        values.update((keyword, _KEYWORD) for keyword in mine)
+        indices.extend(columns.setdefault(term, len(columns)) for term in values)
+        data.extend(values.values())
+        indptr.append(len(indices))
+    carried = scipy.sparse.csr_array((data, indices, indptr), shape=(len(texts), len(columns)))
+    return _without_variants(list(columns), carried)
+
+
+def _normalised(keywords: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Each item's distinct normalised keywords, in its order."""
+    known = {keyword: normalise_keyword(keyword) for mine in keywords for keyword in mine}
+    return [list(dict.fromkeys(known[keyword] for keyword in mine)) for mine in keywords]
+
+
+def _phrases(text: str) -> list[list[str]]:
+    """Words of a text, phrase by phrase."""
+    folded = _fold(text[:_TEXT_CHARACTERS])
+    return [list(_segments(phrase)) for phrase in folded.split("\n") if phrase.strip()]
+
+
+def _segments(phrase: str) -> Iterator[str]:
+    """Words of a phrase; Chinese and Japanese, which set no spaces, by script.
+
+    A run of Chinese characters gives itself if short, and the two and four characters at either
+    end: most words have that length and a run's ends are ends of words. Hiragana mostly inflects
+    and is left out.
+    """
+    for part in _parts(phrase):
+        if part == "&":
+            continue
+        if part.isascii() or all(match.lastgroup == "other" for match in _SCRIPT.finditer(part)):
+            yield part.removesuffix("'s")
+            continue
+        for match in _SCRIPT.finditer(part):
+            if match.lastgroup == "han":
+                for run in filter(None, _HAN_PARTICLES.split(match[0])):
+                    ends = [run[:2], run[-2:], run[:4], run[-4:]]
+                    yield from dict.fromkeys(ends if len(run) > 4 else [*ends, run])
+            elif match.lastgroup != "hiragana":
+                yield match[0].strip("&'-")
+
+
+def _text_terms(phrases: list[list[str]], stop: frozenset[str]) -> Iterator[tuple[str, float]]:
+    """Words and pairs of neighbouring words that say something."""
+    for words in phrases:
+        last = ""
+        for word in words:
+            telling = word if _telling(word, stop) else ""
+            if telling:
+                yield telling, _WORD
+                if last and last != telling and max(telling) < _HAN:
+                    phrase = f"{last} {telling}"
+                    if len(phrase) <= _TERM_CHARACTERS:
+                        yield phrase, _PHRASE
+            last = telling
+
+
+def _pairs(keywords: list[str], rank: dict[str, int]) -> Iterator[str]:
+    """Pairs of an item's frequent keywords, the rarer (more telling) one first."""
+    frequent = sorted((keyword for keyword in keywords if keyword in rank), key=rank.__getitem__)
+    for common, rare in itertools.combinations(frequent[:_PAIRED_PER_ITEM], 2):
+        pair = f"{rare} & {common}"
+        if pair.count("&") == 1 and len(pair) <= _TERM_CHARACTERS:
+            yield pair
+
+
+def _telling(term: str, stop: frozenset[str]) -> bool:
+    """Whether a term may name something: not too long, not all stop words and numbers."""
+    if len(term) > _TERM_CHARACTERS or term in stop or (len(term) < 2 and term < _HAN):
+        return False
+    words = [word for word in term.split(" ") if word != "&"]
+    return len(words) <= _TERM_WORDS and not all(
+        word in stop or _NUMBER.fullmatch(word) or not any(map(str.isalpha, word)) for word in words
+    )
+
+
+def _without_variants(
+    terms: list[str], carried: scipy.sparse.csr_array
+) -> tuple[list[str], scipy.sparse.csr_array]:
+    """Merge plurals with singulars and hyphens with spaces under the most carried spelling."""
+    carriers = np.bincount(carried.indices, minlength=len(terms))
+    known = set(terms)
+    groups: dict[str, list[int]] = {}
+    for column, term in enumerate(terms):
+        groups.setdefault(_singular(term, known).replace("-", " "), []).append(column)
+    merged: list[str] = []
+    target = np.zeros(len(terms), np.int64)
+    for group in groups.values():
+        target[group] = len(merged)
+        merged.append(terms[min(group, key=lambda column: (-carriers[column], terms[column]))])
+    result = scipy.sparse.csr_array(
+        (carried.data, target[carried.indices], carried.indptr), (carried.shape[0], len(merged))
+    )
+    result.sum_duplicates()
+    result.data = np.minimum(result.data, _KEYWORD)
+    return merged, result
+
+
+def _singular(term: str, known: set[str]) -> str:
+    """Return the English singular where that occurs too, else the term."""
+    if len(term) > 3 and term.endswith("s") and not term.endswith("ss"):
+        for singular in (term[:-1], term[:-2], term[:-3] + "y"):
+            if singular in known and (singular != term[:-2] or term.endswith("es")):
+                return singular
+    return term
+
+
+@functools.cache
+def _stop_languages() -> dict[str, tuple[str, ...]]:
+    """Languages in which a word is a stop word."""
+    languages: dict[str, list[str]] = {}
+    for language in sorted(stopwordsiso.langs()):
+        for word in {normalise_keyword(word) for word in stopwordsiso.stopwords(language)}:
+            languages.setdefault(word, []).append(language)
+    return {word: tuple(found) for word, found in languages.items()}
+
+
+def _stop_words(phrases: Sequence[list[list[str]]]) -> tuple[frozenset[str], frozenset[str]]:
+    """Stop words for texts and for owners' keywords.
+
+    Words of other alphabets hardly mean different things in different languages, so all lists hold.
+    In the Latin one they do (German "war" is "was"): there only the languages that occur count, and
+    for keywords only those that are common. English always does.
+    """
+    languages = _stop_languages()
+    sample = phrases[:: 1 + len(phrases) // _LANGUAGE_SAMPLE]
+    hits = [
+        Counter(
+            language
+            for word in {word for phrase in item for word in phrase}
+            for language in languages.get(word, ())
+        )
+        for item in sample
+    ]
+    total = Counter[str]()
+    for found in hits:
+        total.update(found)
+    votes = Counter(
+        max(found, key=lambda language: (found[language], total[language], language))
+        for found in hits
+        if found and max(found.values()) >= _LANGUAGE_HITS
+    )
+
+    def stop_words(share: float) -> frozenset[str]:
+        used = {"en", *(known for known in votes if votes[known] >= share * votes.total())}
+        return frozenset(
+            word for word, among in languages.items() if not _is_latin(word) or used & set(among)
+        )
+
+    return stop_words(_OCCURS), stop_words(_COMMON)
+
+
+def _is_latin(word: str) -> bool:
+    return all(letter < "\u0370" or "\u1e00" <= letter < "\u1f00" for letter in word)
+
+
+def _scores(
+    cluster_ids: np.ndarray,
+    cluster_count: int,
+    carried: scipy.sparse.csr_array,
+    weights: np.ndarray,
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
+    """Class-based TF-IDF [clusters, terms] of the share of each cluster that carries each term.
+
+    Also the share itself and the factor that is in the score, aligned with the data of the scores.
+    """
+    items = np.arange(len(cluster_ids))
+    shape = (cluster_count, len(cluster_ids))
+    sizes = np.bincount(cluster_ids, minlength=cluster_count)
+    of_cluster = np.bincount(cluster_ids, weights, cluster_count)
+    members = scipy.sparse.csr_array((np.ones(len(items)), (cluster_ids, items)), shape)
+    weighted = scipy.sparse.csr_array(
+        (weights / of_cluster[cluster_ids], (cluster_ids, items)), shape
+    )
+    present = carried.copy()
+    present.data = np.ones_like(carried.data)
+    frequencies, shares, counts = weighted @ carried, weighted @ present, members @ present
+    for product in (frequencies, shares, counts):
+        product.sort_indices()
+
+    clusters = np.repeat(np.arange(cluster_count), np.diff(shares.indptr))
+    inside = shares.data
+    outside = (weights @ present)[shares.indices] - inside * of_cluster[clusters]
+    outside /= np.maximum(weights.sum() - of_cluster[clusters], 1)
+    common = counts.data >= np.maximum(2, _MIN_SHARE * sizes[clusters])
+    factors = np.select(
+        [counts.data < 2, common & (inside > outside), common & (inside >= _USUAL_SHARE)],
+        [_WEAKEST, 1.0, _USUAL],
+        _WEAK,
+    )
+    scores = class_tf_idf(frequencies)
+    scores.data *= factors
+    return scores, inside, factors
+
+
+def _leads(scores: scipy.sparse.csr_array, shares: np.ndarray, terms: list[str]) -> list[str]:
+    """Give each cluster a term of its own: a maximum-weight matching over its best candidates.
+
+    A lead stands for the whole cluster, so the share of the items that carry it counts once more.
+    """
+    cluster_count = scores.shape[0]
+    values = scores.data * shares**_LEAD_SHARE_POWER
+    candidates = []
+    for cluster in range(cluster_count):
+        row = slice(*scores.indptr[cluster : cluster + 2])
+        order = np.lexsort((scores.indices[row], -values[row]))[:_CANDIDATES]
+        candidates.append(order + scores.indptr[cluster])
+    chosen = np.concatenate(candidates)
+    columns = scores.indices[chosen]
+    beginnings = Counter(terms[column][:_PREFIX_CHARACTERS] for column in np.unique(columns))
+    bonus = [_PREFIX_BONUS / beginnings[terms[column][:_PREFIX_CHARACTERS]] for column in columns]
+
+    # Behind the terms stands one made-up label per cluster, so that a full matching always exists.
+    own = np.arange(cluster_count)
+    rows = np.concatenate([np.repeat(own, [len(mine) for mine in candidates]), own])
+    weights = np.concatenate(
+        [values[chosen] * (1 + np.array(bonus)), np.full(cluster_count, 1e-12)]
+    )
+    edges = scipy.sparse.csr_array(
+        (weights, (rows, np.concatenate([columns, len(terms) + own]))),
+        (cluster_count, len(terms) + cluster_count),
+    )
+    matched_rows, matched = min_weight_full_bipartite_matching(edges, maximize=True)
+    labels = _labels(set(terms))
+    return [
+        terms[column] if column < len(terms) else next(labels)
+        for column in matched[np.argsort(matched_rows)].tolist()
+    ]
+
+
+def _labels(taken: set[str]) -> Iterator[str]:
+    """Yield "unnamed a", ..., "unnamed z", "unnamed aa", ... but for those that are taken."""
+    for length in itertools.count(1):
+        for letters in itertools.product(string.ascii_lowercase, repeat=length):
+            label = f"unnamed {''.join(letters)}"
+            if label not in taken:
+                yield label
+
+
+def _distinct(lead: str, others: Iterable[str], count: int) -> list[str]:
+    """Return the lead and the first others that say something else, `count` in all at most."""
+    kept = [lead]
+    for term in others:
+        if len(kept) == count:
+            break
+        if not any(_alike(term, other) for other in kept):
+            kept.append(term)
+    return kept
+
+
+def _alike(one: str, other: str) -> bool:
+    """Whether one of two terms contains the other: words, or from four letters on letters."""
+    short, long = sorted((one, other), key=len)
+    contained = short in long and (len(short) > 3 or short >= _HAN)
+    return contained or set(short.split()) <= set(long.split())

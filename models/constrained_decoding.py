@@ -1,0 +1,86 @@
+"""The best n clusters of the constrained distribution, exactly, for few questions to the model."""
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from models.description_trie import Branch, DescriptionTrie
+
+# (row of the batch, index of the branch) per question -> for each the model's log-probabilities
+# of the branch's tokens [k].
+Ask = Callable[[Sequence[tuple[int, int]]], Sequence[np.ndarray]]
+
+
+def constrained_top(
+    trie: DescriptionTrie, ask: Ask, excluded: np.ndarray, n: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the n most probable clusters of each prompt and their true probabilities.
+
+    Branches are asked from the root down. No cluster below a branch is more probable than reaching
+    the branch is, so it is not asked once n clusters that are settled are more probable than that.
+
+    Parameters
+    ----------
+    trie
+        Of the M descriptions.
+    ask
+        Asks the model; called once for each depth of the trie that has something to ask.
+    excluded
+        [batch, M] bool: the clusters that may not be answered.
+    n
+        How many clusters to find.
+
+    Returns
+    -------
+    clusters [batch, n] int32, best first, -1 where fewer than n are allowed, and their
+    probabilities [batch, n] float32, 0 there. Equally probable clusters are in order of their ids.
+    """
+    batch = len(excluded)
+    scores = [np.zeros((batch, len(branch.tokens))) for branch in trie.branches]
+    # [branches][batch] bool: more than one continuation is allowed, and the model was not asked.
+    unsettled = [_open_continuations(branch, excluded) > 1 for branch in trie.branches]
+    for _, group in groupby(range(len(trie.branches)), lambda b: len(trie.branches[b].path)):
+        # A branch not asked yet counts as uniform; the sum of what lies below it is right anyway.
+        probabilities = np.exp(trie.log_probabilities(scores, excluded))
+        threshold = _nth_settled(trie, probabilities, unsettled, n)
+        questions = []
+        for index in group:
+            below = np.concatenate(trie.branches[index].clusters)
+            reach = probabilities[:, below].sum(axis=1)
+            rows = np.flatnonzero(unsettled[index] & (reach > threshold))
+            questions += [(int(row), index) for row in rows]
+            unsettled[index][rows] = False
+        if questions:
+            for (row, index), answer in zip(questions, ask(questions), strict=True):
+                scores[index][row] = answer
+    return _top(np.exp(trie.log_probabilities(scores, excluded)), n)
+
+
+def _open_continuations(branch: Branch, excluded: np.ndarray) -> np.ndarray:
+    """Count the tokens of a branch that lead to an allowed description, [batch]."""
+    leads = [(~excluded[:, clusters]).any(axis=1) for clusters in branch.clusters]
+    return np.sum(leads, axis=0)
+
+
+def _nth_settled(
+    trie: DescriptionTrie, probabilities: np.ndarray, unsettled: list[np.ndarray], n: int
+) -> np.ndarray:
+    """Return the n-th largest probability among the clusters below no unsettled branch, [batch]."""
+    settled = probabilities.copy()
+    for branch, open_ in zip(trie.branches, unsettled, strict=True):
+        settled[np.ix_(open_, np.concatenate(branch.clusters))] = 0.0
+    if n > settled.shape[1]:
+        return np.zeros(len(settled))
+    return np.partition(settled, -n, axis=1)[:, -n]
+
+
+def _top(probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return ids [batch, n] and probabilities [batch, n] of the largest; 0 is as good as none."""
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :n]
+    values = np.take_along_axis(probabilities, best, axis=1)
+    clusters = np.full((len(best), n), -1, np.int32)
+    top = np.zeros((len(best), n), np.float32)
+    clusters[:, : best.shape[1]] = np.where(values > 0, best, -1)
+    top[:, : best.shape[1]] = values
+    return clusters, top

@@ -1,0 +1,166 @@
+"""The allowed descriptions as a token trie, and the language model's distribution over them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Branch:
+    """A place in the trie where more than one token may come next.
+
+    Attributes
+    ----------
+    path : tuple of int
+        The tokens between the prompt and this place.
+    tokens : np.ndarray
+        [k] int64, k >= 2: the tokens that may come next, ascending.
+    clusters : tuple of np.ndarray
+        For each of ``tokens`` the ids of the clusters whose description goes on with it.
+    """
+
+    path: tuple[int, ...]
+    tokens: np.ndarray
+    clusters: tuple[np.ndarray, ...]
+
+
+class DescriptionTrie:
+    """The descriptions of M clusters as a trie of tokens.
+
+    Every description ends with the end token, so one that is a prefix of another is told from it
+    by the end token there. Only at a branch does the model have a choice: between branches the
+    next token is certain, and the model need not be asked.
+
+    Parameters
+    ----------
+    token_ids : sequence of M sequences of int
+        The tokens of each cluster's description, by cluster id, without the end token.
+    end_token : int
+        The token that ends a description.
+
+    Attributes
+    ----------
+    branches : tuple of Branch
+        Breadth first, the one with the shortest path first; none for a single description.
+
+    Raises
+    ------
+    ValueError
+        If there is no description, two have the same tokens, or one contains the end token.
+
+    Examples
+    --------
+    >>> trie = DescriptionTrie([[5], [5, 6], [7, 8]], end_token=0)
+    >>> [(branch.path, branch.tokens.tolist()) for branch in trie.branches]
+    [((), [5, 7]), ((5,), [0, 6])]
+    >>> raw = [np.log([[0.3, 0.1]]), np.log([[0.2, 0.2]])]
+    >>> np.exp(trie.log_probabilities(raw, np.zeros((1, 3), bool))).round(3).tolist()
+    [[0.375, 0.375, 0.25]]
+    """
+
+    def __init__(self, token_ids: Sequence[Sequence[int]], end_token: int) -> None:
+        first_cluster: dict[tuple[int, ...], int] = {}
+        for cluster, description in enumerate(token_ids):
+            if end_token in description:
+                raise ValueError(
+                    f"the description of cluster {cluster} contains the end token {end_token}: "
+                    f"{list(description)}; remove it from the description"
+                )
+            key = tuple(int(token) for token in description)
+            if first_cluster.setdefault(key, cluster) != cluster:
+                raise ValueError(
+                    f"clusters {first_cluster[key]} and {cluster} have the same description "
+                    f"{list(key)}; give each its own"
+                )
+        if not first_cluster:
+            raise ValueError("there are no descriptions; give at least one")
+
+        # In the order of the tokens, the clusters below any place of the trie are neighbours.
+        paths = sorted((*path, end_token) for path in first_cluster)
+        self._order = np.array([first_cluster[path[:-1]] for path in paths])  # [M]
+        branches: list[Branch] = []
+        bounds: list[np.ndarray] = []  # by branch [k + 1]: continuation j is order[b[j] : b[j + 1]]
+        places = deque([(0, 0, len(paths))])  # depth, and the paths start..stop that agree so far
+        while places:
+            depth, start, stop = places.popleft()
+            if stop - start == 1:
+                continue
+            following = np.array([path[depth] for path in paths[start:stop]])
+            tokens, first = np.unique(following, return_index=True)
+            edges = np.append(start + first, stop)
+            if len(tokens) > 1:
+                clusters = tuple(np.split(self._order[start:stop], first[1:]))
+                branches.append(Branch(paths[start][:depth], tokens, clusters))
+                bounds.append(edges)
+            places.extend((depth + 1, low, high) for low, high in pairwise(edges.tolist()))
+        self.branches: tuple[Branch, ...] = tuple(branches)
+        self._bounds = tuple(bounds)
+
+    def __len__(self) -> int:
+        """Return M, the number of descriptions."""
+        return len(self._order)
+
+    def log_probabilities(
+        self, branch_log_probs: Sequence[np.ndarray], excluded: np.ndarray
+    ) -> np.ndarray:
+        """Return the constrained distribution over the clusters, for a batch of prompts.
+
+        The probability of a description is the product, over the branches on its way, of the
+        model's probability of its token divided by the sum over the tokens there that lead to
+        some allowed description.
+
+        Parameters
+        ----------
+        branch_log_probs : sequence of np.ndarray
+            For each branch [batch, k]: the model's log-probability of each of the branch's
+            tokens, up to a constant per row. Those leading to excluded clusters only are not read.
+        excluded : np.ndarray
+            [batch, M] bool: the clusters that may not be answered.
+
+        Returns
+        -------
+        np.ndarray
+            [batch, M] float64, -inf where excluded; the probabilities of a row sum to 1, except
+            that they are all 0 where every cluster is excluded.
+
+        Raises
+        ------
+        ValueError
+            If the shapes do not fit the trie, or the model gives all allowed tokens of a branch
+            the probability 0.
+        """
+        batch = len(excluded)
+        shapes = [np.shape(scores) for scores in branch_log_probs]
+        expected = [(batch, len(branch.tokens)) for branch in self.branches]
+        if excluded.shape != (batch, len(self)) or shapes != expected:
+            raise ValueError(
+                f"log-probabilities of shapes {shapes} with exclusions of shape {excluded.shape} "
+                f"do not fit {len(self)} descriptions with branches of shapes {expected}"
+            )
+        allowed = ~excluded[:, self._order]  # [batch, M] in trie order, as is everything below
+        allowed_before = np.zeros((batch, len(self) + 1), np.int64)
+        np.cumsum(allowed, axis=1, out=allowed_before[:, 1:])
+        result = np.where(allowed, 0.0, -np.inf)
+        for branch, edges, scores in zip(
+            self.branches, self._bounds, branch_log_probs, strict=True
+        ):
+            open_ = np.diff(allowed_before[:, edges], axis=1) > 0  # [batch, k]
+            open_scores = np.where(open_, scores.astype(np.float64), -np.inf)
+            top = open_scores.max(axis=1, keepdims=True)
+            reached = open_.any(axis=1, keepdims=True)
+            if not np.isfinite(top[reached]).all():
+                raise ValueError(
+                    f"after {branch.path} the model gives no usable log-probability to any allowed "
+                    f"token of {branch.tokens.tolist()}; score each of them"
+                )
+            shifted = open_scores - np.where(reached, top, 0.0)
+            with np.errstate(divide="ignore"):
+                total = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+            factors = shifted - np.where(reached, total, 0.0)  # [batch, k]
+            result[:, edges[0] : edges[-1]] += np.repeat(factors, np.diff(edges), axis=1)
+        return result[:, np.argsort(self._order)]

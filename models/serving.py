@@ -1,0 +1,278 @@
+"""The online path as one SavedModel: string ids in, string ids out, no Keras and no LLM to load.
+
+Inside it, items have *places*: the eligible ones first, cluster by cluster, so that a cluster is
+one contiguous slice and only the items of the clusters asked for are ever scored; the ineligible
+ones, which can only be history, after them.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from models.retriever import Catalogue, RetrieverModel
+
+Outputs = dict[str, tf.Tensor]
+
+
+@dataclass(frozen=True)
+class PackedNoveltyTable:
+    """The novelty table as dense arrays, for M clusters.
+
+    Attributes
+    ----------
+    novel
+        [M, M, n] int32, the clusters after (c1, c2), best first, -1 pads.
+    probability
+        [M, M, n] float32.
+    descriptions
+        [M] str.
+    """
+
+    novel: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    descriptions: list[str]
+
+    def __post_init__(self) -> None:
+        clusters = len(self.descriptions)
+        shape = self.novel.shape
+        if len(shape) != 3 or shape[:2] != (clusters, clusters) or not shape[2]:
+            raise ValueError(
+                f"novel has shape {shape} for {clusters} descriptions: "
+                f"it must be [{clusters}, {clusters}, at least 1]"
+            )
+        if self.probability.shape != shape:
+            raise ValueError(f"probability has shape {self.probability.shape}, novel has {shape}")
+        if np.min(self.novel) < -1 or np.max(self.novel) >= clusters:
+            raise ValueError(
+                f"novel clusters {np.min(self.novel)} to {np.max(self.novel)}: "
+                f"they must be -1 (none) to {clusters - 1}"
+            )
+
+
+class Explorer(tf.Module):
+    """The two functions that become the SavedModel's signatures."""
+
+    def __init__(
+        self, model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable, k: int
+    ) -> None:
+        super().__init__()
+        clusters = len(table.descriptions)
+        if np.max(catalogue.clusters) >= clusters:
+            raise ValueError(
+                f"an item is of cluster {np.max(catalogue.clusters)}, the novelty table describes "
+                f"0 to {clusters - 1}: build both from the same clusters and level"
+            )
+        if k < 1:
+            raise ValueError(f"k is {k}: at least one item must be returned")
+        self.k = k
+        index = np.arange(len(catalogue.item_ids))
+        index = index[np.lexsort((index, catalogue.clusters, ~catalogue.eligible))]
+        ids = [str(catalogue.item_ids[item]).encode() for item in index]
+        by_place = catalogue.clusters[index].astype(np.int32)
+        stocked = by_place[: np.sum(catalogue.eligible)]
+
+        # All [items], by place.
+        self.item_ids = constant(ids, tf.string)
+        self.index = constant(index, tf.int64)
+        self.clusters = constant(by_place, tf.int32)
+        self.vectors = constant(model.items(tf.constant(index)), tf.float32)  # [items, d + 1]
+        self.place_of = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(ids), tf.range(len(ids), dtype=tf.int32)
+            ),
+            default_value=-1,
+        )
+        # Cluster c has the places starts[c] to starts[c + 1].
+        self.starts = constant(np.searchsorted(stocked, np.arange(clusters + 1)), tf.int32)
+
+        self.novel = constant(table.novel, tf.int32)
+        self.probability = constant(table.probability, tf.float32)
+        self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
+
+        # The tower's weights are saved; its Keras layers, reached by a method alone, are not.
+        self.weights = list(model.queries.variables)
+        self.length = model.config.max_length
+        self.query = model.query
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string, name="history"),
+            tf.TensorSpec([None, None], tf.int32, name="cluster_ids"),
+        ]
+    )
+    def recommend(self, history: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """Best eligible items of the clusters asked for, outside the history.
+
+        Parameters
+        ----------
+        history
+            [batch, L] item ids, oldest first. "" anywhere is padding, and ids that the catalogue
+            does not have are skipped. Where no id is known the ranking is by popularity.
+        cluster_ids
+            [batch, C]. Ids that are no cluster are ignored, repeated ones count once.
+
+        Returns
+        -------
+        Outputs
+            item_ids [batch, k] and scores [batch, k], best first, equal scores in the order of
+            the catalogue, filled up with "" and -inf.
+        """
+        return self.rank(self.place_of.lookup(history), cluster_ids)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="history")])
+    def explore(self, history: tf.Tensor) -> Outputs:
+        """Next new interest of each history, and the best items of it.
+
+        The pair (c1, c2) is looked up in the novelty table; the answer is its first cluster that
+        the history does not touch and that has something to recommend (if none has: the first
+        that the history does not touch, without items).
+
+        Parameters
+        ----------
+        history
+            [batch, L], as `recommend` takes it. All of it counts for what is known; the
+            transformer sees the latest `max_length` items.
+
+        Returns
+        -------
+        Outputs
+            c1, c2, novel_cluster [batch] int32 (-1: none), probability [batch] (0 where none),
+            description [batch] ("" where none), item_ids and scores [batch, k].
+        """
+        places = self.place_of.lookup(history)  # [batch, L]
+        clusters = tf.where(places < 0, -1, tf.gather(self.clusters, tf.maximum(places, 0)))
+        c1, c2 = latest_pair(clusters)  # [batch]
+
+        pair = tf.maximum(tf.stack([c1, c2], axis=1), 0)
+        novel = tf.gather_nd(self.novel, pair)  # [batch, n]
+        known = tf.reduce_any(novel[:, :, None] == clusters[:, None, :], axis=2)
+        fresh = (novel >= 0) & ~known & (c2 >= 0)[:, None]
+        stock = self.starts[1:] - self.starts[:-1]  # [clusters], eligible items
+        stocked = fresh & (tf.gather(stock, tf.maximum(novel, 0)) > 0)
+        usable = tf.where(tf.reduce_any(stocked, axis=1, keepdims=True), stocked, fresh)
+        # Argmax promises nothing about ties, so the first is found as the least index.
+        n = self.novel.shape[2]
+        first = tf.reduce_min(tf.where(usable, tf.range(n), n), axis=1)  # [batch]
+        found = first < n
+        first = tf.minimum(first, n - 1)
+        cluster = tf.where(found, tf.gather(novel, first, batch_dims=1), -1)
+        chance = tf.gather(tf.gather_nd(self.probability, pair), first, batch_dims=1)
+        text = tf.gather(self.descriptions, tf.maximum(cluster, 0))
+        return {
+            "novel_cluster": cluster,
+            "description": tf.where(found, text, ""),
+            "probability": tf.where(found, chance, 0.0),
+            **self.rank(places, cluster[:, None]),
+            "c1": c1,
+            "c2": c2,
+        }
+
+    def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """`recommend` for a history of places [batch, L], -1 where unknown."""
+        seen = tf.ragged.boolean_mask(places, places >= 0)[:, -self.length :]
+        vectors = tf.gather(self.vectors, seen.to_tensor(0, shape=[None, self.length]))
+        lengths = tf.cast(seen.row_lengths(), tf.int32)
+        queries = self.query(vectors[..., :-1], lengths)  # [batch, dimension + 1]
+        # Row by row: memory is that of one user's clusters, however large the batch.
+        item_ids, scores = tf.map_fn(
+            lambda row: self.best(*row),
+            (queries, places, cluster_ids),
+            fn_output_signature=(
+                tf.TensorSpec([self.k], tf.string),
+                tf.TensorSpec([self.k], tf.float32),
+            ),
+        )
+        return {"item_ids": item_ids, "scores": scores}
+
+    def best(
+        self, query: tf.Tensor, history: tf.Tensor, cluster_ids: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Ids and scores [k] for one query [dimension + 1], history [L], cluster ids [C]."""
+        clusters = self.starts.shape[0] - 1
+        asked = tf.unique(cluster_ids[(cluster_ids >= 0) & (cluster_ids < clusters)]).y
+        start, end = tf.gather(self.starts, asked), tf.gather(self.starts, asked + 1)
+        places = tf.ragged.range(start, end).flat_values  # [candidates]
+        # With -1 in front, every place has a last history place that is not above it.
+        history = tf.sort(tf.concat([[-1], history], axis=0))
+        below = tf.gather(history, tf.searchsorted(history, places, side="right") - 1)
+        places = places[below != places]
+
+        scores = tf.linalg.matvec(tf.gather(self.vectors, places), query)  # [candidates]
+        count = tf.minimum(self.k, tf.size(places))
+        top = tf.math.top_k(order_key(scores, tf.gather(self.index, places)), count).indices
+        pad = [[0, self.k - count]]
+        item_ids = tf.pad(tf.gather(self.item_ids, tf.gather(places, top)), pad, constant_values="")
+        scores = tf.pad(tf.gather(scores, top), pad, constant_values=-np.inf)
+        return tf.ensure_shape(item_ids, [self.k]), tf.ensure_shape(scores, [self.k])
+
+
+def latest_pair(clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The two distinct clusters with the latest engagements, older first.
+
+    Parameters
+    ----------
+    clusters
+        [batch, L] int32 cluster of each item of the history, oldest first, -1 where unknown.
+
+    Returns
+    -------
+    c1, c2
+        [batch] int32 each: equal where only one cluster is known, -1 where none is.
+    """
+    # A column of -1 in front is where the search ends that finds nothing.
+    clusters = tf.pad(clusters, [[0, 0], [1, 0]], constant_values=-1)
+    index = tf.range(tf.shape(clusters)[1])
+    newest = tf.reduce_max(tf.where(clusters >= 0, index, 0), axis=1)
+    c2 = tf.gather(clusters, newest, batch_dims=1)
+    other = (clusters >= 0) & (clusters != c2[:, None])
+    c1 = tf.gather(clusters, tf.reduce_max(tf.where(other, index, 0), axis=1), batch_dims=1)
+    return tf.where(c1 < 0, c2, c1), c2
+
+
+def order_key(scores: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+    """Distinct int64 keys that sort by score, and among equal scores by descending index.
+
+    Top-k then breaks ties the same way wherever an item happens to lie. The bits of a float,
+    read as an integer, sort as the float does once those of negative numbers are flipped.
+    """
+    bits = tf.bitcast(tf.where(scores == 0, 0.0, scores), tf.int32)  # -0.0 becomes 0.0
+    bits = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, np.int32(0x7FFFFFFF)), bits)
+    return tf.cast(bits, tf.int64) * 2**32 - index
+
+
+def constant(value: object, dtype: tf.DType) -> tf.Variable:
+    """Fixed tensor kept among the SavedModel's variables: a graph is limited to 2 GB."""
+    return tf.Variable(value, trainable=False, dtype=dtype)
+
+
+def export_saved_model(
+    model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable, path: Path, k: int
+) -> None:
+    """Write the SavedModel with the signatures `recommend` and `explore` (see `Explorer`).
+
+    Plain TensorFlow loads it: neither tensorflow-recommenders nor Keras 2 is needed.
+
+    Parameters
+    ----------
+    model
+        Trained on the catalogue.
+    catalogue
+        The items; its clusters are those of the table.
+    table
+        The novelty table.
+    path
+        Folder to write.
+    k
+        Items in an answer.
+
+    Raises
+    ------
+    ValueError
+        If an item's cluster is not in the table, or k is below 1.
+    """
+    explorer = Explorer(model, catalogue, table, k)
+    signatures = {"recommend": explorer.recommend, "explore": explorer.explore}
+    tf.saved_model.save(explorer, str(path), signatures=signatures)

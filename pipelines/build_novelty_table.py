@@ -1,0 +1,103 @@
+"""Asks the LLM for the novel interests after every pair of interests, and writes the table."""
+
+import argparse
+import json
+import sys
+
+import apache_beam as beam
+
+from pipelines import flags as command_line
+from pipelines.stage import Stage, Workspace
+from transforms.catalogue import read_descriptions
+from transforms.manifest import Tally
+from transforms.novelty_table import BuildNoveltyTable, Policy, resolve_blocked
+
+
+def engine_args(text: str) -> str:
+    """Return a flag's JSON object, in one spelling."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object like {{"dtype": "auto"}}')
+    return json.dumps(value, sort_keys=True)
+
+
+def names(text: str) -> list[str]:
+    """Return what a flag lists, separated by semicolons: descriptions contain commas."""
+    return [name.strip() for name in text.split(";") if name.strip()]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this pipeline."""
+    command_line.add_workspace(parser)
+    parser.add_argument(
+        "--top_n",
+        type=command_line.whole_number(1),
+        default=20,
+        help="novel clusters kept for each pair, at most (default: 20)",
+    )
+    parser.add_argument(
+        "--blocked_clusters",
+        type=names,
+        default=[],
+        help="clusters that are never an answer, by id or description, separated by semicolons "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--engine_args",
+        type=engine_args,
+        default="{}",
+        help="further arguments of vLLM's engine as a JSON object, such as "
+        "'{\"tensor_parallel_size\": 2}' (default: {})",
+    )
+
+
+def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Check that the blocked clusters are there."""
+    resolve_blocked(flags.blocked_clusters, _descriptions(workspace))
+
+
+def level(flags: argparse.Namespace, workspace: Workspace) -> int:
+    """Return the level of the transitions that the model was tuned on."""
+    return workspace.manifest("transitions")["level"]
+
+
+def _descriptions(workspace: Workspace) -> list[str]:
+    transitions = workspace.manifest("transitions")
+    return read_descriptions(workspace.folder("clusters"), transitions["level"])
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    descriptions = _descriptions(workspace)
+    policy = Policy(
+        model=workspace.folder("language_model"),
+        descriptions=tuple(descriptions),
+        template=workspace.manifest("transitions")["flags"]["prompt_template"],
+        blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
+        n=flags.top_n,
+        seed=flags.seed,
+        engine_args=flags.engine_args,
+    )
+    return [pipeline | BuildNoveltyTable(workspace.folder("novelty_table"), policy)]
+
+
+STAGE = Stage(
+    name="build_novelty_table",
+    folder="novelty_table",
+    description=__doc__ or "",
+    add_flags=add_flags,
+    external={},
+    stages=("clusters", "transitions", "language_model"),
+    level=level,
+    build=build,
+    check=check,
+    resumes=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(STAGE.main())

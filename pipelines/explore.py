@@ -1,0 +1,85 @@
+"""Runs all stages in order: from a log of interactions to novel items for every user."""
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from pipelines import (
+    build_clusters,
+    build_novelty_table,
+    finetune,
+    mine_transitions,
+    recommend,
+    train_retrieval,
+)
+from pipelines import flags as command_line
+from pipelines.stage import Workspace, guarded, log
+from pipelines.summary import summary
+from transforms.datasets import NAMES, write_dataset
+from transforms.read_tables import InputError
+
+STAGES = [
+    module.STAGE
+    for module in (
+        build_clusters,
+        mine_transitions,
+        finetune,
+        build_novelty_table,
+        train_retrieval,
+        recommend,
+    )
+]
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of all stages, each once, and --dataset."""
+    parser.add_argument(
+        "--dataset",
+        choices=NAMES,
+        help="a built-in dataset in place of --interactions and --items",
+    )
+    for stage in STAGES:
+        stage.add_flags(parser)
+    for action in parser._actions:
+        if action.dest in ("interactions", "items"):
+            action.required = False
+
+
+def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
+    """Run all stages and print the summary."""
+    if flags.dataset:
+        if flags.interactions or flags.items:
+            raise InputError("give either --dataset or --interactions and --items, not both")
+        folder = Workspace(flags.workspace).folder("input")
+        flags.interactions, flags.items = write_dataset(flags.dataset, folder)
+    elif not (flags.interactions and flags.items):
+        raise InputError(
+            "--interactions and --items are missing: name your files, or try --dataset=movielens"
+        )
+    begun = time.monotonic()
+    for number, stage in enumerate(STAGES, 1):
+        log.info("[%d/%d] %s", number, len(STAGES), stage.name)
+        stage.run(flags, beam_flags)
+    log.info("all stages complete, %.0f s in this run", time.monotonic() - begun)
+    print(summary(Workspace(flags.workspace)))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.explore",
+        description=__doc__,
+        epilog="All flags of Beam and of its runners are taken too. Exit code: 0 complete, 1 "
+        "failed (start it again: it goes on where it stopped), 2 flags or input that can't be "
+        "used.",
+        allow_abbrev=False,
+        conflict_handler="resolve",  # stages share flags
+    )
+    add_flags(parser)
+    flags, beam_flags = command_line.parse(parser, argv)
+    return guarded(lambda: run(flags, beam_flags))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

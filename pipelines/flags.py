@@ -1,0 +1,147 @@
+"""The flags that several pipelines share, and how a command line is read."""
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms.read_tables import InputError
+
+Config = TypeVar("Config")
+
+
+def whole_number(least: int) -> Callable[[str], int]:
+    """Return the type of a flag: a whole number of at least `least`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        return value
+
+    return parse
+
+
+def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+    """Return the type of a flag: a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            limit = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limit}")
+        return value
+
+    return parse
+
+
+def add_workspace(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that every pipeline has."""
+    parser.add_argument(
+        "--workspace",
+        required=True,
+        help="folder of all artefacts, local or gs://; each pipeline finds its inputs there",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=0,
+        help="the same inputs, flags and seed give the same bytes (default: 0)",
+    )
+
+
+def add_shards(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that spread rows over workers."""
+    parser.add_argument(
+        "--shards",
+        type=whole_number(1),
+        default=4,
+        help="files each table is written in, and parts it is worked on in (default: 4)",
+    )
+
+
+def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add the flags of pipelines that read the log."""
+    parser.add_argument(
+        "--interactions",
+        required=required,
+        help="Parquet or CSV file, folder or pattern with user_id, item_id, timestamp and "
+        "optionally rating",
+    )
+    parser.add_argument(
+        "--min_rating",
+        type=number(-math.inf),
+        help="a user engages with an item whose rating is at least this (default: with every one)",
+    )
+
+
+def add_fields(
+    parser: argparse.ArgumentParser, config: type[Any], prefix: str, help_texts: dict[str, str]
+) -> None:
+    """Add a flag `--<prefix><field>` for each of some fields of a dataclass, with its default."""
+    for field in dataclasses.fields(config):
+        if field.name in help_texts:
+            parser.add_argument(
+                f"--{prefix}{field.name}",
+                type=type(field.default),
+                default=field.default,
+                help=f"{help_texts[field.name]} (default: {field.default})",
+            )
+
+
+def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> Config:
+    """Return the dataclass that the flags of `add_fields` and --seed describe.
+
+    Raises
+    ------
+    InputError
+        If the dataclass does not take a value.
+    """
+    values = {
+        field.name: getattr(flags, prefix + field.name)
+        for field in dataclasses.fields(config)  # type: ignore[arg-type]
+        if hasattr(flags, prefix + field.name)
+    }
+    try:
+        return config(**values, seed=flags.seed)
+    except ValueError as error:
+        raise InputError(f"--{prefix}{error}") from None
+
+
+def names(parser: argparse.ArgumentParser) -> set[str]:
+    """Return the names of a parser's flags."""
+    return {action.dest for action in parser._actions}
+
+
+def parse(
+    parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> tuple[argparse.Namespace, list[str]]:
+    """Read a command line.
+
+    Returns
+    -------
+    The pipeline's own flags, and those that are Beam's. A flag of neither ends the program.
+    """
+    flags, rest = parser.parse_known_args(argv)
+    beam_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for options in [PipelineOptions, *PipelineOptions.__subclasses__()]:
+        if "_add_argparse_args" in vars(options):
+            options._add_argparse_args(beam_parser)
+    _, unknown = beam_parser.parse_known_args(rest)
+    if unknown:
+        name = unknown[0].split("=")[0]
+        names = [name for action in parser._actions for name in action.option_strings]
+        close = difflib.get_close_matches(name, names, 1)
+        hint = f"; did you mean {close[0]}?" if close else "; --help lists the flags"
+        parser.error(f"{name} is a flag neither of this pipeline nor of Beam{hint}")
+    return flags, rest

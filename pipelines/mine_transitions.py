@@ -1,0 +1,183 @@
+"""Mines transitions between interest clusters and writes the examples the LLM is tuned on."""
+
+import argparse
+import sys
+import time
+
+import apache_beam as beam
+import pyarrow as pa
+
+from models.prompt import DEFAULT_TEMPLATE, PromptTemplate
+from pipelines import flags as command_line
+from pipelines.stage import Stage, Workspace
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
+from transforms.examples import write_examples
+from transforms.manifest import Tally
+from transforms.read_tables import ReadTables, find_files
+from transforms.transitions import (
+    ENGAGEMENTS,
+    SPLITS,
+    count_transitions,
+    diversify,
+    engagements,
+    mine_by_split,
+    sum_counts,
+    user_splits,
+)
+from transforms.validate import DEAD, TALLY, ValidateInteractions, positive
+from transforms.write_tables import (
+    RequireRows,
+    ShardBy,
+    WriteDeadLetter,
+    WriteShards,
+    map_shards,
+)
+
+NO_ROWS = (
+    "more users are needed, each with engagements in at least two clusters; or look whether "
+    "--min_rating, --level or the shares of the splits leave enough"
+)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this pipeline."""
+    command_line.add_workspace(parser)
+    command_line.add_shards(parser)
+    command_line.add_interactions(parser)
+    parser.add_argument(
+        "--level",
+        type=command_line.whole_number(0),
+        help="level of the tree of clusters that all later stages use, 0 the coarsest "
+        "(default: the finest)",
+    )
+    parser.add_argument(
+        "--per_label",
+        type=command_line.whole_number(1),
+        default=10,
+        help="training examples of each novel cluster, at most, so that none dominates (default: "
+        "10)",
+    )
+    for split in ("valid", "test"):
+        parser.add_argument(
+            f"--{split}_share",
+            type=command_line.number(0, 0.5),
+            default=0.1,
+            help=f"share of the users whose transitions are kept for {split} (default: 0.1)",
+        )
+    parser.add_argument(
+        "--prompt_template",
+        type=prompt_template,
+        default=DEFAULT_TEMPLATE,
+        help="what the LLM is asked: a text, or a file with it, with {c1} for the older and {c2} "
+        f"for the newest interest (default: {DEFAULT_TEMPLATE!r})".replace("%", "%%"),
+    )
+
+
+def prompt_template(value: str) -> str:
+    """Return the text of a prompt template given as a text or a file; checked."""
+    text = value
+    if "{" not in value:
+        if not files.exists(value):
+            raise argparse.ArgumentTypeError(
+                f"{value!r} is neither a file nor a text with {{c1}} and {{c2}}"
+            )
+        text = files.read_bytes(value).decode()
+    try:
+        PromptTemplate.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
+def level(flags: argparse.Namespace, workspace: Workspace) -> int:
+    """Return the level that --level picks."""
+    return resolve_level(workspace.folder("clusters"), flags.level)
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    clusters, folder = workspace.folder("clusters"), workspace.folder("transitions")
+    descriptions = read_descriptions(clusters, level(flags, workspace))
+    template = PromptTemplate.parse(flags.prompt_template)
+    shards, seed, per_label, min_rating = (
+        flags.shards,
+        flags.seed,
+        flags.per_label,
+        flags.min_rating,
+    )
+    shares = (flags.valid_share, flags.test_share)
+
+    item_clusters = beam.pvalue.AsSingleton(
+        pipeline | "Clusters" >> ReadItemClusters(clusters, level(flags, workspace))
+    )
+    checked = (
+        pipeline
+        | "Read" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
+        | "Validate" >> ValidateInteractions(item_clusters, int(time.time() * 1e6))
+    )
+    by_user = (
+        checked.usable
+        | "Engagements"
+        >> beam.Map(
+            lambda table, catalogue: engagements(positive(table, min_rating), catalogue[1]),
+            item_clusters,
+        ).with_output_types(pa.Table)
+        | "ByUser" >> ShardBy(col.USER_ID, shards, ENGAGEMENTS, tuple(ENGAGEMENTS.names))
+    )
+    splits = by_user | "Split" >> map_shards(lambda table: user_splits(table, *shares, seed))
+    mined = by_user | "Mine" >> beam.FlatMapTuple(
+        lambda _, table: mine_by_split(table, *shares, seed)
+    ).with_output_types(pa.Table).with_outputs(*SPLITS)
+    counts = (
+        mined.train
+        | "Count" >> beam.Map(count_transitions).with_output_types(pa.Table)
+        | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, (col.NOVEL,))
+        | "Sum" >> map_shards(sum_counts)
+    )
+    sorted_by = (col.NOVEL, col.C1, col.C2, col.USER_ID)
+    chosen = {
+        "train": counts | "Diversify" >> map_shards(lambda table: diversify(table, per_label, seed))
+    } | {
+        split: mined[split] | f"By{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, sorted_by)
+        for split in ("valid", "test")
+    }
+    examples = {
+        split: rows
+        | f"Examples-{split}"
+        >> map_shards(lambda table: write_examples(table, descriptions, template))
+        for split, rows in chosen.items()
+    }
+    return [
+        checked[TALLY],
+        checked[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
+        splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
+        counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
+        *(
+            rows | f"Write-{split}" >> WriteShards(folder, f"examples/{split}", shards)
+            for split, rows in examples.items()
+        ),
+        *(
+            rows | f"Check-{split}" >> RequireRows(f"no transitions of {split} users: {NO_ROWS}")
+            for split, rows in examples.items()
+            if split != "test"
+        ),
+    ]
+
+
+STAGE = Stage(
+    name="mine_transitions",
+    folder="transitions",
+    description=__doc__ or "",
+    add_flags=add_flags,
+    external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
+    stages=("clusters",),
+    level=level,
+    build=build,
+)
+
+if __name__ == "__main__":
+    sys.exit(STAGE.main())

@@ -1,0 +1,86 @@
+"""What a finished workspace holds, in a page that a person can judge."""
+
+import textwrap
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipelines.stage import Workspace
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import read_descriptions
+
+_USERS = 5
+_ITEMS = 5
+
+
+def summary(workspace: Workspace) -> str:
+    """Return sizes, what fine-tuning changed, and the novel items of a handful of users."""
+    manifests = {
+        stage: workspace.manifest(stage)
+        for stage in ("clusters", "transitions", "novelty_table", "recommendations")
+    }
+    level = manifests["recommendations"]["level"]
+    descriptions = read_descriptions(workspace.folder("clusters"), level)
+    counts = _read(workspace, "transitions/counts/*.parquet", col.TRANSITION_COUNTS)
+    train = _read(workspace, "transitions/examples/train/*.parquet", col.EXAMPLES)
+    history = _read(workspace, "language_model/history.parquet", col.FINETUNE_HISTORY)
+    retrieval = _read(workspace, "retrieval/history.parquet", col.RETRIEVAL_HISTORY)
+    recommended = _read(workspace, "recommendations/*.parquet", col.RECOMMENDATIONS)
+    items = _read(workspace, "clusters/catalogue/*.parquet", col.CATALOGUE)
+    size = len(descriptions)
+    before, best = history.to_pylist()[0], _best(history, "valid_loss", pc.min)
+    ranks = _best(retrieval, "NDCG@10", pc.max)
+    lines = [
+        "",
+        f"{manifests['transitions']['rows']['used']:,} interactions with {items.num_rows:,} items "
+        f"in {size} interest clusters",
+        f"{pc.sum(counts[col.USERS]).as_py() or 0:,} transitions of training users; "
+        f"{train.num_rows:,} diversified examples",
+        f"match rate {before['match_rate']:.0%} before fine-tuning, {best['match_rate']:.0%} after "
+        f"({best['step']} steps); recall@10 {before['recall_at_10']:.0%} -> "
+        f"{best['recall_at_10']:.0%}",
+        f"novelty table: {size:,} x {size:,} = {manifests['novelty_table']['rows']['written']:,} "
+        "pairs",
+        f"retriever: HR@10 {ranks['HR@10']:.3f}, NDCG@10 {ranks['NDCG@10']:.3f}",
+        f"{recommended.num_rows:,} users have a novel interest and items of it; "
+        f"{len(pc.unique(recommended[col.NOVEL_CLUSTER]))} of {size} clusters are recommended",
+        "",
+        *_examples(recommended, descriptions, items),
+        f"everything is in {workspace.root}",
+    ]
+    return "\n".join(lines)
+
+
+def _read(workspace: Workspace, pattern: str, schema: pa.Schema) -> pa.Table:
+    return files.read_parquet(workspace.folder(*pattern.split("/")), schema)
+
+
+def _best(history: pa.Table, column: str, extreme: "pc.Function") -> dict[str, float]:
+    """Return the row whose weights were kept: the best one by a column."""
+    index = pc.index(history[column], extreme(history[column])).as_py()
+    return history.slice(max(index, 0), 1).to_pylist()[0]
+
+
+def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -> list[str]:
+    """Return a few users of different novel interests, the most probable ones first."""
+    order = [(col.PROBABILITY, "descending"), (col.USER_ID, "ascending")]
+    lines, seen = [], set()
+    for row in recommended.sort_by(order).to_pylist():
+        if row[col.NOVEL_CLUSTER] in seen or len(seen) == _USERS:
+            continue
+        seen.add(row[col.NOVEL_CLUSTER])
+        titles = _titles(items, row[col.ITEM_IDS][:_ITEMS])
+        c1, c2, novel = (descriptions[row[name]] for name in (col.C1, col.C2, col.NOVEL_CLUSTER))
+        known = f"({c2})" if c1 == c2 else f"({c1}) then ({c2})"
+        lines.append(f"user {row[col.USER_ID]} knows {known}")
+        lines.append(f"  -> new: ({novel}), probability {row[col.PROBABILITY]:.2f}")
+        lines.append(textwrap.shorten(f"  -> {'; '.join(titles)}", 400, placeholder=" ..."))
+        lines.append("")
+    return lines
+
+
+def _titles(items: pa.Table, item_ids: list[str]) -> list[str]:
+    at = pc.index_in(pa.array(item_ids, pa.string()), value_set=items[col.ITEM_ID].combine_chunks())
+    titles = items[col.TITLE].take(at).to_pylist()
+    return [title or item for title, item in zip(titles, item_ids, strict=True)]

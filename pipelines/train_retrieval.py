@@ -1,0 +1,123 @@
+"""Trains the retriever on the users' histories and packs it with the novelty table."""
+
+import argparse
+import sys
+import time
+
+import apache_beam as beam
+import pyarrow as pa
+from models.retriever_config import RetrieverConfig
+
+from pipelines import flags as command_line
+from pipelines.stage import Stage, Workspace
+from transforms import schemas as col
+from transforms.catalogue import ReadItemClusters, read_descriptions
+from transforms.manifest import Tally
+from transforms.read_tables import ReadTables, find_files
+from transforms.retrieval import SEQUENCES, TrainRetriever, user_sequences
+from transforms.validate import DEAD, TALLY, ValidateInteractions, positive
+from transforms.write_tables import GatherTables, ShardBy, WriteDeadLetter
+
+PREFIX = "retriever_"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of this pipeline."""
+    command_line.add_workspace(parser)
+    command_line.add_shards(parser)
+    command_line.add_interactions(parser)
+    parser.add_argument(
+        "--items_per_answer",
+        type=command_line.whole_number(1),
+        default=20,
+        help="items that the SavedModel returns for a history, at most (default: 20)",
+    )
+    command_line.add_fields(
+        parser,
+        RetrieverConfig,
+        PREFIX,
+        {
+            "dimension": "width of the transformer and of the item embeddings",
+            "layers": "layers of the transformer",
+            "heads": "attention heads",
+            "max_length": "latest items of a history that the transformer sees",
+            "dropout": "share of activations dropped in training",
+            "learning_rate": "of Adam",
+            "batch_size": "sequences in a step",
+            "negatives": "items drawn as negatives in a step, beside those of the batch",
+            "epochs": "passes over the data, at most",
+            "patience": "passes without a better NDCG@10 before it stops",
+        },
+    )
+
+
+def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Check the settings."""
+    command_line.from_flags(RetrieverConfig, flags, PREFIX)
+
+
+def level(flags: argparse.Namespace, workspace: Workspace) -> int:
+    """Return the level of the novelty table."""
+    return workspace.manifest("novelty_table")["level"]
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    clusters, at_level, min_rating = (
+        workspace.folder("clusters"),
+        level(flags, workspace),
+        flags.min_rating,
+    )
+    item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
+    checked = (
+        pipeline
+        | "Read" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
+        | "Validate"
+        >> ValidateInteractions(beam.pvalue.AsSingleton(item_clusters), int(time.time() * 1e6))
+    )
+    trained = (
+        checked.usable
+        | "Positive"
+        >> beam.Map(lambda table: positive(table, min_rating)).with_output_types(pa.Table)
+        | "ByUser"
+        >> ShardBy(
+            col.USER_ID, flags.shards, col.INTERACTIONS, (col.USER_ID, col.TIMESTAMP, col.ITEM_ID)
+        )
+        | "Sequences"
+        >> beam.MapTuple(lambda _, table: user_sequences(table)).with_output_types(pa.Table)
+        | "Gather" >> GatherTables(SEQUENCES, (col.USER_ID,))
+        | TrainRetriever(
+            clusters=clusters,
+            level=at_level,
+            descriptions=tuple(read_descriptions(clusters, at_level)),
+            novelty_table=workspace.folder("novelty_table"),
+            folder=workspace.folder("retrieval"),
+            unfinished=workspace.unfinished("train_retrieval"),
+            config=command_line.from_flags(RetrieverConfig, flags, PREFIX),
+            k=flags.items_per_answer,
+        )
+    )
+    return [
+        checked[TALLY],
+        checked[DEAD] | WriteDeadLetter(workspace.dead_letter("train_retrieval"), flags.shards),
+        trained,
+    ]
+
+
+STAGE = Stage(
+    name="train_retrieval",
+    folder="retrieval",
+    description=__doc__ or "",
+    add_flags=add_flags,
+    external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
+    stages=("clusters", "novelty_table"),
+    level=level,
+    build=build,
+    check=check,
+    resumes=True,
+)
+
+if __name__ == "__main__":
+    sys.exit(STAGE.main())

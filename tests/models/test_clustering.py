@@ -1,0 +1,220 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from models.clustering import (
+    ClusterTree,
+    apportion,
+    assign_clusters,
+    balance_prices,
+    fit_cluster_tree,
+    traffic_balance,
+)
+
+
+def topics(items: int, count: int = 20, dimensions: int = 32, seed: int = 0) -> np.ndarray:
+    """Embeddings around a few topics, [items, dimensions] float32."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(count, dimensions))
+    noise = rng.normal(size=(items, dimensions))
+    return (centres[rng.integers(count, size=items)] + 0.5 * noise).astype(np.float32)
+
+
+def long_tail(items: int, seed: int = 0) -> np.ndarray:
+    """Interactions per item: some items with thousands, most with a few, some with none."""
+    return np.floor(np.random.default_rng(seed).pareto(1.2, items) * 2)
+
+
+def assert_every_cluster_has_an_item(tree: ClusterTree, cluster_ids: np.ndarray) -> None:
+    for level, size in enumerate(tree.sizes):
+        assert sorted(set(cluster_ids[:, level].tolist())) == list(range(size))
+
+
+@pytest.mark.parametrize("sizes", [(8, 16, 32, 48), (8, 16, 32, 64), (10, 40, 160, 640), (24,)])
+def test_every_level_carries_about_equal_traffic(sizes):
+    embeddings, traffic = topics(5_000), long_tail(5_000)
+    tree = fit_cluster_tree(embeddings, traffic, sizes, seed=1)
+    cluster_ids = assign_clusters(tree, embeddings)
+    assert_every_cluster_has_an_item(tree, cluster_ids)
+    for level, size in enumerate(sizes):
+        allowed = max(1.5, size * traffic.max() / traffic.sum())
+        assert traffic_balance(cluster_ids[:, level], traffic, size) <= allowed * 1.001
+
+
+def test_children_have_consecutive_ids_and_an_item_is_in_its_clusters_parent():
+    embeddings = topics(600)
+    tree = fit_cluster_tree(embeddings, np.ones(600), (3, 7, 20), seed=0)
+    cluster_ids = assign_clusters(tree, embeddings)
+    assert tree.sizes == (3, 7, 20)
+    assert (tree.parents[0] == -1).all()
+    for level in (1, 2):
+        parents = tree.parents[level]
+        assert (np.diff(parents) >= 0).all()
+        assert set(parents.tolist()) == set(range(tree.sizes[level - 1]))
+        assert (parents[cluster_ids[:, level]] == cluster_ids[:, level - 1]).all()
+
+
+def test_clusters_follow_topics_where_these_carry_equal_traffic():
+    topic = np.arange(400) % 4
+    noise = 0.1 * np.random.default_rng(0).normal(size=(400, 8))
+    embeddings = np.eye(8)[topic] + noise
+    tree = fit_cluster_tree(embeddings, np.ones(400), (4,), seed=0)
+    cluster_of_topic = assign_clusters(tree, embeddings)[:4, 0]
+    assert len(set(cluster_of_topic.tolist())) == 4
+    assert (assign_clusters(tree, embeddings)[:, 0] == cluster_of_topic[topic]).all()
+
+
+def test_a_fit_is_reproducible_to_the_byte():
+    embeddings, traffic = topics(500), long_tail(500)
+    one, other = (fit_cluster_tree(embeddings, traffic, (3, 9), seed=5) for _ in range(2))
+    for mine, theirs in zip(
+        (*one.centroids, *one.prices, *one.parents),
+        (*other.centroids, *other.prices, *other.parents),
+        strict=True,
+    ):
+        assert mine.tobytes() == theirs.tobytes()
+        assert mine.dtype in (np.float32, np.int32)
+
+
+@pytest.mark.parametrize("batch", [1, 7, 256])
+def test_batches_are_assigned_as_all_at_once(batch):
+    embeddings = topics(700)
+    tree = fit_cluster_tree(embeddings[:500], np.ones(500), (4, 12, 30), seed=0)
+    batches = [
+        assign_clusters(tree, embeddings[start : start + batch]) for start in range(0, 700, batch)
+    ]
+    assert (np.concatenate(batches) == assign_clusters(tree, embeddings)).all()
+
+
+def test_no_items_are_assigned_to_nothing():
+    tree = fit_cluster_tree(np.eye(4), np.ones(4), (2, 3), seed=0)
+    assert assign_clusters(tree, np.empty((0, 4), np.float32)).shape == (0, 2)
+
+
+def test_only_the_direction_of_an_embedding_counts():
+    embeddings = topics(300)
+    tree = fit_cluster_tree(embeddings, np.ones(300), (5,), seed=0)
+    scales = np.random.default_rng(0).uniform(0.01, 1000, (300, 1))
+    assert (assign_clusters(tree, embeddings * scales) == assign_clusters(tree, embeddings)).all()
+
+
+def test_assignment_is_the_cheapest_child_of_the_cluster_above():
+    embeddings = topics(300)
+    tree = fit_cluster_tree(embeddings, long_tail(300), (3, 10), seed=0)
+    rows = embeddings.astype(np.float64)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    for item, cluster_ids in zip(rows, assign_clusters(tree, embeddings), strict=True):
+        above = -1
+        for level, cluster in enumerate(cluster_ids):
+            scores = ((item - tree.centroids[level]) ** 2).sum(1) + tree.prices[level]
+            children = np.flatnonzero(tree.parents[level] == above)
+            assert scores[cluster] <= scores[children].min() + 2e-3  # the grid of embeddings
+            above = cluster
+
+
+def test_balanced_assignment_costs_as_little_as_the_best_of_all_with_its_loads():
+    rng = np.random.default_rng(3)
+    costs = rng.random((7, 3))
+    found = balance_prices(costs, np.ones(7), np.array([2.0, 2.0, 3.0]), np.zeros(3, np.float32))
+    assert found is not None
+    prices, labels, error = found
+    assert error <= 0.03
+    assert (labels == (costs + prices).argmin(1)).all()
+    assert np.bincount(labels).tolist() == [2, 2, 3]
+    every = (
+        np.array(choice)
+        for choice in itertools.product(range(3), repeat=7)
+        if [choice.count(cluster) for cluster in range(3)] == [2, 2, 3]
+    )
+    best = min(costs[np.arange(7), choice].sum() for choice in every)
+    assert costs[np.arange(7), labels].sum() == pytest.approx(best)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1000)), min_size=3, max_size=60),
+    st.lists(st.integers(1, 8), min_size=1, max_size=3),
+    st.integers(0, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_duplicates_and_skewed_traffic_leave_no_cluster_empty(items, sizes, seed):
+    kinds, traffic = (np.array(column) for column in zip(*items, strict=True))
+    angles = np.random.default_rng(0).permutation(13)[kinds] / 7
+    embeddings = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    sizes = (*sorted(sizes), max(3, *sizes))
+    if (distinct := len(set(kinds.tolist()))) < sizes[-1]:
+        with pytest.raises(ValueError, match=rf"{distinct} distinct.* {sizes[-1]} clusters"):
+            fit_cluster_tree(embeddings, traffic, sizes, seed)
+        return
+    tree = fit_cluster_tree(embeddings, traffic, sizes, seed)
+    cluster_ids = assign_clusters(tree, embeddings)
+    assert_every_cluster_has_an_item(tree, cluster_ids)
+    for kind in set(kinds.tolist()):
+        assert len(np.unique(cluster_ids[kinds == kind], axis=0)) == 1
+
+
+def test_as_many_clusters_as_distinct_embeddings_are_possible():
+    embeddings = np.repeat(topics(40), 25, axis=0)
+    tree = fit_cluster_tree(embeddings, np.arange(1000), (4, 20, 40), seed=0)
+    assert_every_cluster_has_an_item(tree, assign_clusters(tree, embeddings))
+
+
+def test_an_item_heavier_than_a_cluster_gets_its_own_and_leaves_the_rest_balanced():
+    embeddings, traffic = topics(1_000), np.ones(1_000)
+    traffic[7] = 1_000
+    tree = fit_cluster_tree(embeddings, traffic, (2, 4, 16), seed=0)
+    finest = assign_clusters(tree, embeddings)[:, 2]
+    assert (finest == finest[7]).sum() == 1
+    others = finest != finest[7]
+    assert np.bincount(finest[others], traffic[others]).max() <= 1.5 * 999 / 15
+
+
+def test_items_without_any_traffic_are_spread_evenly():
+    embeddings = topics(400)
+    tree = fit_cluster_tree(embeddings, np.zeros(400), (8,), seed=0)
+    assert traffic_balance(assign_clusters(tree, embeddings)[:, 0], np.ones(400), 8) <= 1.2
+
+
+@pytest.mark.parametrize("sizes", [(), (2,), (8, 4), (0, 5), (-1, 3)])
+def test_impossible_sizes_are_named(sizes):
+    with pytest.raises(ValueError, match="cluster sizes"):
+        fit_cluster_tree(topics(50), np.ones(50), sizes, seed=0)
+
+
+def test_values_that_are_not_finite_are_refused():
+    embeddings = topics(50)
+    with pytest.raises(ValueError, match="traffic must be finite"):
+        fit_cluster_tree(embeddings, np.full(50, -1.0), (3,), seed=0)
+    with pytest.raises(ValueError, match="shape"):
+        fit_cluster_tree(embeddings, np.ones(49), (3,), seed=0)
+    embeddings[3, 3] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        fit_cluster_tree(embeddings, np.ones(50), (3,), seed=0)
+
+
+def test_embeddings_of_another_encoder_are_refused():
+    tree = fit_cluster_tree(topics(50), np.ones(50), (3,), seed=0)
+    with pytest.raises(ValueError, match="16 dimensions, the tree 32"):
+        assign_clusters(tree, topics(5, dimensions=16))
+
+
+@given(st.data())
+def test_seats_are_apportioned_within_bounds_and_one_of_the_quota_where_these_are_slack(data):
+    votes = np.array(data.draw(st.lists(st.integers(1, 1000), min_size=1, max_size=8)), float)
+    low = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(votes), max_size=len(votes))))
+    high = low + data.draw(st.integers(0, 9))
+    seats = data.draw(st.integers(int(low.sum()), int(high.sum())))
+    given_out = apportion(seats, votes, low, high)
+    assert given_out.sum() == seats
+    assert (low <= given_out).all()
+    assert (given_out <= high).all()
+    free = apportion(seats, votes, np.zeros_like(low), np.full_like(low, seats))
+    assert (np.abs(free - seats * votes / votes.sum()) < 1).all()
+
+
+def test_balance_is_the_largest_over_the_mean_with_empty_clusters_counted():
+    assert traffic_balance(np.array([0, 0, 1]), np.array([1.0, 2.0, 1.0]), 2) == 1.5
+    assert traffic_balance(np.array([0, 0]), np.array([1.0, 1.0]), 4) == 4.0
+    assert traffic_balance(np.array([0, 1]), np.zeros(2), 2) == 1.0

@@ -1,0 +1,57 @@
+"""The clusters and their items, as the pipelines after build_clusters read them."""
+
+from dataclasses import dataclass
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import files
+from transforms import schemas as col
+from transforms.read_tables import InputError
+
+
+def read_descriptions(clusters: str, level: int) -> list[str]:
+    """Read the descriptions of the clusters of a level, by id, from the folder of the stage."""
+    table = files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
+    of_level = table.filter(pc.equal(table[col.LEVEL], level)).sort_by(col.CLUSTER_ID)
+    return of_level[col.DESCRIPTION].to_pylist()
+
+
+def resolve_level(clusters: str, level: int | None) -> int:
+    """Return the level asked for, by default the finest; InputError for one that is not there."""
+    table = files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
+    finest = pc.max(table[col.LEVEL]).as_py()
+    if level is None:
+        return finest
+    if not 0 <= level <= finest:
+        raise InputError(f"--level={level}: the tree has the levels 0 (coarsest) to {finest}")
+    return level
+
+
+def read_item_clusters(clusters: str, level: int) -> tuple[pa.Array, np.ndarray]:
+    """Read the items and the cluster of each at a level.
+
+    Returns
+    -------
+    item ids [items], sorted, and clusters [items] int32.
+    """
+    table = files.read_parquet(
+        files.join(clusters, "item_clusters", "*.parquet"), col.ITEM_CLUSTERS
+    ).sort_by(col.ITEM_ID)
+    cluster = pc.list_element(table[col.CLUSTER_IDS], level)
+    return table[col.ITEM_ID].combine_chunks(), cluster.to_numpy().astype(np.int32)
+
+
+@dataclass(eq=False)
+class ReadItemClusters(beam.PTransform):
+    """Reads `read_item_clusters` on a worker, as a single element, for a side input."""
+
+    clusters: str
+    level: int
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
+        return (
+            begin | beam.Create([(self.clusters, self.level)]) | beam.MapTuple(read_item_clusters)
+        )

@@ -1,0 +1,230 @@
+"""Items into clusters: embedding, traffic, the tree, and the clusters' names."""
+
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+from models.cluster_descriptions import describe_clusters, description
+
+from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
+from models.text_encoder import TextEncoder
+from transforms import schemas as col
+from transforms.read_tables import InputError
+
+log = logging.getLogger("interest-explorer")
+
+ITEMS_WITH_TRAFFIC = col.ITEMS.append(pa.field(col.TRAFFIC, pa.float64()))
+TREE_SAMPLE = pa.schema(
+    {
+        col.ITEM_ID: pa.string(),
+        col.EMBEDDING: pa.list_(pa.float32()),
+        col.TRAFFIC: pa.float64(),
+    }
+)
+TRAFFIC_COUNTS = pa.schema({col.ITEM_ID: pa.string(), col.TRAFFIC: pa.float64()})
+_ENCODE_ROWS = 512
+
+
+def count_traffic(interactions: pa.Table) -> pa.Table:
+    """Count the interactions of each item; TRAFFIC_COUNTS."""
+    counts = interactions.group_by([col.ITEM_ID]).aggregate([([], "count_all")])
+    return counts.rename_columns([col.ITEM_ID, col.TRAFFIC]).cast(TRAFFIC_COUNTS)
+
+
+def add_traffic(items: pa.Table, counts: pa.Table) -> pa.Table:
+    """Give each item the sum of its traffic counts, 0 without any; ITEMS_WITH_TRAFFIC by id."""
+    sums = counts.group_by([col.ITEM_ID]).aggregate([(col.TRAFFIC, "sum")])
+    at = pc.index_in(items[col.ITEM_ID], value_set=sums[col.ITEM_ID].combine_chunks())
+    traffic = pc.fill_null(sums[f"{col.TRAFFIC}_sum"].combine_chunks().take(at), 0.0)
+    return items.append_column(ITEMS_WITH_TRAFFIC.field(col.TRAFFIC), traffic).sort_by(col.ITEM_ID)
+
+
+def item_texts(items: pa.Table) -> list[str]:
+    """Return what an item is called and about, as one text each."""
+    return [
+        " | ".join(part for part in (title, ", ".join(keywords or []), text) if part)
+        for title, keywords, text in zip(
+            items[col.TITLE].to_pylist(),
+            items[col.KEYWORDS].to_pylist(),
+            items[col.TEXT].to_pylist(),
+            strict=True,
+        )
+    ]
+
+
+def embeddings_of(items: pa.Table) -> np.ndarray:
+    """Return the embeddings of items [items, dimension] float32.
+
+    Raises
+    ------
+    InputError
+        If they have different lengths.
+    """
+    column = items[col.EMBEDDING].combine_chunks()
+    lengths = pc.value_counts(pc.list_value_length(column)).to_pylist()
+    if len(lengths) > 1:
+        found = ", ".join(f"{one['values']} ({one['counts']:,} items)" for one in lengths)
+        raise InputError(f"the embeddings of the items have different lengths: {found}")
+    return pc.list_flatten(column).to_numpy().reshape(len(column), -1)
+
+
+@dataclass(eq=False)
+class EmbedItems(beam.PTransform):
+    """(shard, ITEMS_WITH_TRAFFIC) -> the same with an embedding of each item's text."""
+
+    encoder: str
+
+    def expand(
+        self, items: beam.PCollection[tuple[int, pa.Table]]
+    ) -> beam.PCollection[tuple[int, pa.Table]]:
+        return (
+            items
+            # Before the encoder, so that a retried bundle gets the same batches.
+            | "Spread" >> beam.Reshuffle()
+            | "Encode"
+            >> RunInference(_EncoderHandler(self.encoder)).with_output_types(tuple[int, pa.Table])
+        )
+
+
+class _EncoderHandler(ModelHandler):
+    """Text encoder of RunInference; an element is a whole (shard, table)."""
+
+    def __init__(self, encoder: str) -> None:
+        super().__init__(max_batch_size=1)
+        self._encoder = encoder
+
+    def load_model(self) -> TextEncoder:
+        return TextEncoder(self._encoder)
+
+    def run_inference(
+        self,
+        batch: Sequence[tuple[int, pa.Table]],
+        model: TextEncoder,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[tuple[int, pa.Table]]:
+        for shard, items in batch:
+            texts = item_texts(items)
+            parts, begun = [np.empty((0, model.dimension), np.float32)], time.monotonic()
+            for start in range(0, len(texts), _ENCODE_ROWS):
+                parts.append(model.encode(texts[start : start + _ENCODE_ROWS]))
+                done = min(start + _ENCODE_ROWS, len(texts))
+                left = (time.monotonic() - begun) / done * (len(texts) - done)
+                log.info(
+                    "build_clusters: part %d: %s of %s items embedded, %.0f s left",
+                    shard,
+                    f"{done:,}",
+                    f"{len(texts):,}",
+                    left,
+                )
+            Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
+            vectors = np.concatenate(parts)  # [items, dimension]
+            offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
+            column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.reshape(-1)))
+            at = items.schema.get_field_index(col.EMBEDDING)
+            yield shard, items.set_column(at, col.ITEMS.field(col.EMBEDDING), column)
+
+
+def fit_tree(sample: pa.Table, sizes: Sequence[int], seed: int) -> ClusterTree:
+    """Fit the tree of clusters on TREE_SAMPLE.
+
+    Raises
+    ------
+    InputError
+        If there are too few items for so many clusters.
+    """
+    if sample.num_rows < max(sizes):
+        raise InputError(
+            f"--clusters={','.join(map(str, sizes))}: {max(sizes)} clusters need at least as many "
+            f"items, and only {sample.num_rows} can be used; ask for fewer clusters"
+        )
+    try:
+        return fit_cluster_tree(embeddings_of(sample), sample[col.TRAFFIC].to_numpy(), sizes, seed)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"--clusters={','.join(map(str, sizes))}: {error}") from error
+
+
+def assign(items: pa.Table, tree: ClusterTree) -> pa.Table:
+    """Replace the embedding of items by their clusters, one of each level."""
+    ids = (
+        assign_clusters(tree, embeddings_of(items))
+        if items.num_rows
+        else np.empty((0, len(tree.sizes)), np.int32)
+    )
+    offsets = np.arange(len(ids) + 1, dtype=np.int32) * ids.shape[1]
+    column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1), pa.int32()))
+    return items.drop_columns([col.EMBEDDING]).append_column(
+        col.ITEM_CLUSTERS.field(col.CLUSTER_IDS), column
+    )
+
+
+ASSIGNED = pa.schema(
+    [field for field in ITEMS_WITH_TRAFFIC if field.name != col.EMBEDDING]
+    + [col.ITEM_CLUSTERS.field(col.CLUSTER_IDS)]
+)
+
+
+def cluster_table(assigned: pa.Table, tree: ClusterTree, keyword_count: int) -> pa.Table:
+    """Name and measure the clusters of every level.
+
+    Parameters
+    ----------
+    assigned
+        All items as `assign` leaves them.
+
+    Returns
+    -------
+    CLUSTERS, sorted by level and id.
+    """
+    ids = pc.list_flatten(assigned[col.CLUSTER_IDS]).to_numpy().reshape(assigned.num_rows, -1)
+    traffic = assigned[col.TRAFFIC].to_numpy()
+    keywords = [words or [] for words in assigned[col.KEYWORDS].to_pylist()]
+    texts = [
+        " ".join(part for part in parts if part)
+        for parts in zip(
+            assigned[col.TITLE].to_pylist(), assigned[col.TEXT].to_pylist(), strict=True
+        )
+    ]
+    levels = []
+    for level, size in enumerate(tree.sizes):
+        cluster = ids[:, level]
+        names = describe_clusters(cluster, size, keywords, texts, traffic, keyword_count)
+        parents = [None] * size if level == 0 else tree.parents[level].tolist()
+        levels.append(
+            pa.table(
+                [
+                    pa.array(np.full(size, level, np.int32)),
+                    pa.array(np.arange(size, dtype=np.int32)),
+                    pa.array(parents, pa.int32()),
+                    pa.array([description(words) for words in names], pa.string()),
+                    pa.array(names, pa.list_(pa.string())),
+                    pa.array(np.bincount(cluster, minlength=size), pa.int64()),
+                    pa.array(np.bincount(cluster, traffic, size), pa.float64()),
+                ],
+                schema=col.CLUSTERS,
+            )
+        )
+    return pa.concat_tables(levels).combine_chunks()
+
+
+def log_traffic_balance(clusters: pa.Table) -> pa.Table:
+    """Say how equal the traffic of the clusters of each level is; returns the table."""
+    for level in pc.unique(clusters[col.LEVEL]).to_pylist():
+        traffic = clusters.filter(pc.equal(clusters[col.LEVEL], level))[col.TRAFFIC].to_numpy()
+        balance = traffic.max() / traffic.mean() if traffic.any() else 1.0
+        log.info(
+            "build_clusters: level %d: %d clusters, largest / mean traffic %.2f",
+            level,
+            len(traffic),
+            balance,
+        )
+    return clusters

@@ -1,0 +1,101 @@
+"""Fine-tuning as one element on one worker."""
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+
+from models.finetuning import Example, FinetuneConfig, Progress, finetune
+from transforms import files
+from transforms import schemas as col
+from transforms.folders import publish, scratch
+from transforms.manifest import Tally
+
+log = logging.getLogger("interest-explorer")
+
+_LOG_SECONDS = 10.0
+
+
+@dataclass(eq=False)
+class Finetune(beam.PTransform):
+    """Tunes a language model on the examples of a workspace and writes its folder.
+
+    Attributes
+    ----------
+    examples
+        Folder with the examples of each split.
+    descriptions
+        [M] of the clusters.
+    folder
+        Where the model goes.
+    unfinished
+        Where checkpoints are kept until it is there.
+    """
+
+    examples: str
+    descriptions: tuple[str, ...]
+    folder: str
+    unfinished: str
+    base_model: str
+    config: FinetuneConfig
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
+        return begin | "Once" >> beam.Create([None]) | "Train" >> beam.Map(self._train)
+
+    def _train(self, _: None) -> Tally:
+        work = scratch(self.unfinished)
+        train, valid = (self._read(split) for split in ("train", "valid"))
+        log.info("finetune: %d training and %d validation examples", len(train), len(valid))
+        history = finetune(
+            self.base_model,
+            train,
+            valid,
+            self.descriptions,
+            work / "model",
+            work / "checkpoints",
+            self.config,
+            _Reporter(),
+        )
+        table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
+        model = publish(str(work / "model"), self.folder)
+        record = files.write_parquet(self.folder, "history.parquet", table)
+        return Tally(written=table.num_rows, files=(*model, record))
+
+    def _read(self, split: str) -> list[Example]:
+        table = files.read_parquet(files.join(self.examples, split, "*.parquet"), col.EXAMPLES)
+        return to_examples(table)
+
+
+def to_examples(table: pa.Table) -> list[Example]:
+    """Return EXAMPLES as the examples of models.finetuning, in the same order."""
+    return [
+        Example(
+            prompt=row[col.PROMPT],
+            completion=row[col.COMPLETION],
+            excluded=tuple(sorted({row[col.C1], row[col.C2]})),
+            label=row[col.NOVEL],
+        )
+        for row in table.to_pylist()
+    ]
+
+
+class _Reporter:
+    """Logs progress now and then."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._last < _LOG_SECONDS and progress.step < progress.total:
+            return
+        self._last = now
+        log.info(
+            "finetune: step %d of %d, loss %.3f, at most %.0f s left",
+            progress.step,
+            progress.total,
+            progress.loss,
+            progress.seconds_left,
+        )

@@ -1,0 +1,177 @@
+"""Parquet and CSV files as batches of rows."""
+
+import csv
+import difflib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from transforms import arrow_coder, files  # noqa: F401  (registers the coder)
+
+BATCH_ROWS = 1 << 18
+POSITION = "__position"  # of a row in its input: tells the first of two duplicates
+MALFORMED = "__malformed"  # the text of a CSV line whose number of fields is wrong
+_CSV_BLOCK = 1 << 25  # bytes; a row must fit in one
+_POSITIONS_PER_UNIT = 1 << 32
+
+
+class InputError(ValueError):
+    """The input can't be used at all; the message names the bad value and the way out."""
+
+
+def find_files(pattern: str, name: str) -> list[str]:
+    """List the files of an input.
+
+    Parameters
+    ----------
+    pattern
+        A file, a glob, or a folder of .parquet and .csv files.
+    name
+        What the input is called in an error.
+
+    Raises
+    ------
+    InputError
+        If nothing is there.
+    """
+    found = files.list_files(pattern)
+    if not found:
+        folder = pattern.rstrip("/")
+        found = [
+            path
+            for kind in ("parquet", "csv")
+            for path in files.list_files(files.join(folder, f"*.{kind}"))
+        ]
+    if not found:
+        raise InputError(
+            f"--{name}={pattern}: no such file; give a Parquet or CSV file, "
+            "a folder of them or a pattern like 'data/*.parquet'"
+        )
+    return found
+
+
+def check_columns(paths: list[str], name: str, required: list[str]) -> None:
+    """Read the head of each file before any work starts.
+
+    Raises
+    ------
+    InputError
+        If a file is not what its name says, lacks a required column or holds no row at all.
+    """
+    rows = 0
+    for path in paths:
+        columns, count = _csv_head(path) if _is_csv(path) else _parquet_head(path)
+        rows += count
+        for column in required:
+            if column in columns:
+                continue
+            close = difflib.get_close_matches(column, columns, 1)
+            hint = f" (did you mean to rename {close[0]!r}?)" if close else ""
+            raise InputError(
+                f"--{name}: {path} has no column {column!r}{hint}; it has: {', '.join(columns)}"
+            )
+    if not rows:
+        raise InputError(f"--{name}: {', '.join(paths)} has no rows")
+
+
+def _is_csv(path: str) -> bool:
+    return path.lower().endswith((".csv", ".csv.gz"))
+
+
+def _parquet_head(path: str) -> tuple[list[str], int]:
+    try:
+        with files.open_file(path) as file:
+            metadata = pq.read_metadata(file)
+    except pa.ArrowInvalid as error:
+        raise InputError(f"{path} is not a Parquet file ({error}); name CSV files .csv") from None
+    return metadata.schema.to_arrow_schema().names, metadata.num_rows
+
+
+def _csv_head(path: str) -> tuple[list[str], int]:
+    try:
+        return _csv_columns(path), sum(batch.num_rows for batch in _csv_batches(path))
+    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a CSV file in UTF-8 ({error})") from None
+
+
+def _csv_columns(path: str) -> list[str]:
+    with files.open_file(path, decompress=True) as file:
+        return next(csv.reader(io.TextIOWrapper(file, "utf-8-sig")), [])
+
+
+@dataclass(eq=False)
+class ReadTables(beam.PTransform):
+    """Reads Parquet and CSV files as Arrow tables of at most BATCH_ROWS rows.
+
+    Row groups of Parquet files are read in parallel. All columns of CSV files are strings. Each
+    table has a column POSITION [int64]; tables of malformed CSV lines have the columns POSITION
+    and MALFORMED alone.
+    """
+
+    paths: tuple[str, ...]
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[pa.Table]:
+        return (
+            begin
+            | "Files" >> beam.Create(list(enumerate(self.paths)))
+            | "Split" >> beam.FlatMap(_units)
+            | "Spread" >> beam.Reshuffle()
+            | "Read" >> beam.FlatMapTuple(_read).with_output_types(pa.Table)
+        )
+
+
+def _units(numbered: tuple[int, str]) -> list[tuple[int, str, int]]:
+    number, path = numbered
+    if _is_csv(path):
+        return [(number, path, 0)]
+    with files.open_file(path) as file:
+        return [(number, path, group) for group in range(pq.read_metadata(file).num_row_groups)]
+
+
+def _read(number: int, path: str, group: int) -> Iterator[pa.Table]:
+    # Files hold fewer than 2^16 row groups, and a row group fewer than 2^32 rows.
+    position = ((number << 16) + group) * _POSITIONS_PER_UNIT
+    for table in _csv_batches(path) if _is_csv(path) else _parquet_batches(path, group):
+        positions = pa.array(range(position, position + table.num_rows), pa.int64())
+        yield table.append_column(POSITION, positions)
+        position += table.num_rows
+
+
+def _parquet_batches(path: str, group: int) -> Iterator[pa.Table]:
+    with files.open_file(path) as file:
+        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, row_groups=[group]):
+            yield pa.Table.from_batches([batch])
+
+
+def _csv_batches(path: str) -> Iterator[pa.Table]:
+    malformed: list[str] = []
+
+    def keep(row: pa.csv.InvalidRow) -> str:
+        malformed.append(row.text)
+        return "skip"
+
+    columns = _csv_columns(path)
+    if not columns:
+        return
+    with files.open_file(path, decompress=True) as file:
+        reader = pa.csv.open_csv(
+            file,
+            read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
+            parse_options=pa.csv.ParseOptions(invalid_row_handler=keep, newlines_in_values=True),
+            # Strings first, so that a row that can't be used is reported as it was written.
+            convert_options=pa.csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=True,
+                null_values=[""],
+            ),
+        )
+        for batch in reader:
+            yield pa.Table.from_batches([batch])
+    if malformed:
+        yield pa.table({MALFORMED: pa.array(malformed, pa.string())})

@@ -1,0 +1,123 @@
+"""Users' histories through the SavedModel."""
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+from transforms import schemas as col
+from transforms.folders import local_copy
+
+log = logging.getLogger("interest-explorer")
+
+_BATCH = 256  # users a call of the model
+
+
+class Explore(beam.PTransform):
+    """(shard, SEQUENCES) -> (shard, RECOMMENDATIONS), through the signature `explore`.
+
+    Users for whom nothing is new have no row.
+    """
+
+    def __init__(self, saved_model: str) -> None:
+        super().__init__()
+        self._saved_model = saved_model
+
+    def expand(
+        self, sequences: beam.PCollection[tuple[int, pa.Table]]
+    ) -> beam.PCollection[tuple[int, pa.Table]]:
+        return (
+            sequences
+            | "Spread" >> beam.Reshuffle()
+            | "Infer"
+            >> RunInference(_SavedModelHandler(self._saved_model)).with_output_types(
+                tuple[int, pa.Table]
+            )
+        )
+
+
+class _SavedModelHandler(ModelHandler):
+    """The SavedModel for RunInference; an element is a whole (shard, table)."""
+
+    def __init__(self, saved_model: str) -> None:
+        super().__init__(max_batch_size=1)
+        self._saved_model = saved_model
+
+    def load_model(self) -> Any:
+        import tensorflow as tf
+
+        return tf.saved_model.load(local_copy(self._saved_model))
+
+    def run_inference(
+        self,
+        batch: Sequence[tuple[int, pa.Table]],
+        model: Any,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[tuple[int, pa.Table]]:
+        for shard, sequences in batch:
+            yield (
+                shard,
+                pa.concat_tables([col.RECOMMENDATIONS.empty_table(), *_explore(model, sequences)])
+                .combine_chunks()
+                .sort_by(col.USER_ID),
+            )
+
+
+def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:
+    import tensorflow as tf
+
+    explore = model.signatures["explore"]
+    # Histories of about one length pad each other little; ties by user keep batches the same.
+    by_length = sequences.append_column(
+        "length", pc.list_value_length(sequences[col.ITEM_IDS])
+    ).sort_by([("length", "ascending"), (col.USER_ID, "ascending")])
+    for start in range(0, by_length.num_rows, _BATCH):
+        users = by_length.slice(start, _BATCH)
+        histories = users[col.ITEM_IDS].to_pylist()
+        longest = max(map(len, histories))
+        padded = [history + [""] * (longest - len(history)) for history in histories]
+        answer = explore(history=tf.constant(padded, tf.string, [len(padded), longest]))
+        found = recommendations(
+            users[col.USER_ID].combine_chunks(),
+            {name: value.numpy() for name, value in answer.items()},
+        )
+        Metrics.counter("recommend", "users_read").inc(users.num_rows)
+        Metrics.counter("recommend", "users_without_novel").inc(users.num_rows - found.num_rows)
+        yield found
+    log.info("recommend: %s users done", f"{sequences.num_rows:,}")
+
+
+def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Table:
+    """Return the RECOMMENDATIONS of what the signature `explore` answers to a batch of users.
+
+    Parameters
+    ----------
+    user_ids
+        [batch]
+    answer
+        Outputs of the signature, each [batch] or [batch, k].
+    """
+    found = answer["novel_cluster"] >= 0
+    item_ids, scores = answer["item_ids"][found], answer["scores"][found]
+    there = item_ids != b""  # [users, k]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
+    return pa.table(
+        [
+            user_ids.filter(pa.array(found)),
+            *(
+                pa.array(answer[name][found], col.RECOMMENDATIONS.field(name).type)
+                for name in (col.NOVEL_CLUSTER, col.C1, col.C2, col.PROBABILITY)
+            ),
+            pa.ListArray.from_arrays(
+                offsets, pa.array(item_ids[there], pa.binary()).cast("string")
+            ),
+            pa.ListArray.from_arrays(offsets, pa.array(scores[there], pa.float32())),
+        ],
+        schema=col.RECOMMENDATIONS,
+    )

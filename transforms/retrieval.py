@@ -1,0 +1,155 @@
+"""The sequences of users, the training of the retriever on them, and its SavedModel."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from models.retriever_config import RetrieverConfig
+
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import read_item_clusters
+from transforms.folders import publish, scratch
+from transforms.manifest import Tally
+
+if TYPE_CHECKING:
+    from models.retriever import Catalogue
+    from models.serving import PackedNoveltyTable
+
+log = logging.getLogger("interest-explorer")
+
+SEQUENCES = pa.schema({col.USER_ID: pa.string(), col.ITEM_IDS: pa.list_(pa.string())})
+
+
+def user_sequences(interactions: pa.Table) -> pa.Table:
+    """Return the items of each user in order of (timestamp, item_id), oldest first.
+
+    Parameters
+    ----------
+    interactions
+        INTERACTIONS or a part of its columns, in any order, all rows of each user.
+
+    Returns
+    -------
+    SEQUENCES, sorted by user.
+    """
+    table = interactions.sort_by(
+        [(name, "ascending") for name in (col.USER_ID, col.TIMESTAMP, col.ITEM_ID)]
+    ).combine_chunks()
+    users = table[col.USER_ID].combine_chunks()
+    begins = np.ones(len(users), bool)
+    if len(users) > 1:
+        begins[1:] = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
+    starts = np.flatnonzero(begins)
+    offsets = np.append(starts, len(users)).astype(np.int32)
+    items = table[col.ITEM_ID].combine_chunks()
+    return pa.table(
+        [users.take(pa.array(starts)), pa.ListArray.from_arrays(pa.array(offsets), items)],
+        schema=SEQUENCES,
+    )
+
+
+def pack_novelty_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the NOVELTY_TABLE of `size` clusters as dense arrays.
+
+    Returns
+    -------
+    novel [M, M, n] int32, -1 pads, and probability [M, M, n] float32.
+    """
+    table = table.sort_by([(col.C1, "ascending"), (col.C2, "ascending")]).combine_chunks()
+    lists = table[col.NOVEL].combine_chunks()
+    lengths = pc.list_value_length(lists).to_numpy()
+    there = np.arange(max(1, lengths.max())) < lengths[:, None]  # [pairs, n]
+    novel = np.full(there.shape, -1, np.int32)
+    probability = np.zeros(there.shape, np.float32)
+    novel[there] = pc.list_flatten(lists).to_numpy()
+    probability[there] = pc.list_flatten(table[col.PROBABILITY]).to_numpy()
+    return novel.reshape(size, size, -1), probability.reshape(size, size, -1)
+
+
+@dataclass(eq=False)
+class TrainRetriever(beam.PTransform):
+    """A single table of SEQUENCES -> the SavedModel and the training's history.
+
+    Attributes
+    ----------
+    clusters, level, descriptions
+        Folder of the clusters, and what they are called at the level.
+    novelty_table
+        Folder of the table that is packed into the SavedModel.
+    folder, unfinished
+        Where the model goes, and where checkpoints are kept until it is there.
+    k
+        Items in an answer.
+    """
+
+    clusters: str
+    level: int
+    descriptions: tuple[str, ...]
+    novelty_table: str
+    folder: str
+    unfinished: str
+    config: RetrieverConfig
+    k: int
+
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        return sequences | "Train" >> beam.Map(self._train)
+
+    def _train(self, sequences: pa.Table) -> Tally:
+        from models.retriever import train_retriever
+        from models.serving import export_saved_model
+
+        work, catalogue = scratch(self.unfinished), self._catalogue()
+        items = pc.index_in(
+            pc.list_flatten(sequences[col.ITEM_IDS]),
+            value_set=pa.array(catalogue.item_ids.tolist(), pa.string()),
+        ).to_numpy()
+        lengths = pc.list_value_length(sequences[col.ITEM_IDS]).to_numpy()
+        by_user = np.split(items.astype(np.int32), np.cumsum(lengths)[:-1])
+        log.info("train_retrieval: %d users, %d items", len(by_user), len(catalogue.item_ids))
+        model, history = train_retriever(
+            catalogue, by_user, self.config, work / "checkpoints", self._report
+        )
+        export_saved_model(model, catalogue, self._table(), work / "saved_model", self.k)
+        record = files.write_parquet(
+            self.folder,
+            "history.parquet",
+            pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY),
+        )
+        exported = publish(str(work / "saved_model"), files.join(self.folder, "saved_model"))
+        nested = tuple(
+            files.FileRecord(f"saved_model/{file.path}", file.size, file.sha256)
+            for file in exported
+        )
+        return Tally(written=len(history), files=(record, *nested))
+
+    def _catalogue(self) -> "Catalogue":
+        from models.retriever import Catalogue
+
+        item_ids, clusters = read_item_clusters(self.clusters, self.level)
+        listed = files.read_parquet(
+            files.join(self.clusters, "catalogue", "*.parquet"), col.CATALOGUE
+        ).sort_by(col.ITEM_ID)
+        eligible = listed[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False)
+        return Catalogue(np.array(item_ids.to_pylist()), clusters, eligible.astype(bool))
+
+    def _table(self) -> "PackedNoveltyTable":
+        from models.serving import PackedNoveltyTable
+
+        table = files.read_parquet(files.join(self.novelty_table, "*.parquet"), col.NOVELTY_TABLE)
+        novel, probability = pack_novelty_table(table, len(self.descriptions))
+        return PackedNoveltyTable(novel, probability, list(self.descriptions))
+
+    def _report(self, epoch: dict[str, Any]) -> None:
+        log.info(
+            "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f",
+            epoch["epoch"],
+            self.config.epochs,
+            epoch["loss"],
+            epoch["HR@10"],
+            epoch["NDCG@10"],
+        )
