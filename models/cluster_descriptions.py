@@ -12,27 +12,27 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
 import stopwordsiso
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-_TEXT_CHARACTERS = 2_000  # a text says early what it is about; the rest costs time
+_TEXT_CHARACTERS = 1_000  # a text says early what it is about; the rest costs time
 _TERM_CHARACTERS = 40
 _TERM_WORDS = 4
 _PAIRED_KEYWORDS = 100  # the most frequent ones; a pair of rare ones names nothing
 _PAIRED_PER_ITEM = 8
 
 # What an occurrence counts: an owner's keyword was put there to say what the item is about.
-_KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.8, 0.4, 0.44
+_KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.9, 0.4, 0.44
 
 _MIN_SHARE = 0.05  # of a cluster's items that carry a good term
 _USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is no rarer outside
-# Factors on the scores of terms that are no more frequent inside than outside, that too few of the
-# cluster's items carry, and that only one carries. They last only where there is nothing better.
-_USUAL, _WEAK, _WEAKEST = 1e-2, 1e-4, 1e-6
+# Factors on the scores of terms that describe but do not tell apart, and of those that do neither:
+# they are used only where there is nothing better.
+_USUAL, _WEAK = 1e-2, 1e-4
 _LEAD_SHARE_POWER = 0.5
 _CANDIDATES = 100  # leads considered per cluster
 _PREFIX_CHARACTERS = 3
@@ -215,6 +215,9 @@ def _item_terms(
     phrases = [_phrases(text) for text in texts]
     owned = _normalised(keywords)
     stop, owner_stop = _stop_words(phrases)
+    telling = functools.cache(lambda word: _telling(word, stop))
+    word_carriers = Counter(word for item in phrases for word in set(itertools.chain(*item)))
+    everywhere = {word for word, n in word_carriers.items() if n > max(3, len(texts) / 4)}
     owned = [[keyword for keyword in mine if _telling(keyword, owner_stop)] for mine in owned]
     carriers = Counter(keyword for mine in owned for keyword in mine)
     ranked = sorted(carriers, key=lambda keyword: (-carriers[keyword], keyword))
@@ -225,7 +228,7 @@ def _item_terms(
     data: list[float] = []
     indptr = [0]
     for mine, words in zip(owned, phrases, strict=True):
-        values = dict(_text_terms(words, stop))
+        values = dict(_text_terms(words, telling, everywhere))
         values.update((pair, _PAIR) for pair in _pairs(mine, rank))
         values.update((keyword, _KEYWORD) for keyword in mine)
         indices.extend(columns.setdefault(term, len(columns)) for term in values)
@@ -243,16 +246,17 @@ def _normalised(keywords: Sequence[Sequence[str]]) -> list[list[str]]:
 
 def _phrases(text: str) -> list[list[str]]:
     """Words of a text, phrase by phrase."""
-    folded = _fold(text[:_TEXT_CHARACTERS])
+    if len(text) > _TEXT_CHARACTERS:
+        text = text[:_TEXT_CHARACTERS].rsplit(None, 1)[0]  # no half word at the end
+    folded = _fold(text)
     return [list(_segments(phrase)) for phrase in folded.split("\n") if phrase.strip()]
 
 
 def _segments(phrase: str) -> Iterator[str]:
     """Words of a phrase; Chinese and Japanese, which set no spaces, by script.
 
-    A run of Chinese characters gives itself if short, and the two and four characters at either
-    end: most words have that length and a run's ends are ends of words. Hiragana mostly inflects
-    and is left out.
+    A run of Chinese characters gives all its pieces of two to four: those that are words come back
+    in other items. Hiragana mostly inflects and is left out.
     """
     for part in _parts(phrase):
         if part == "&":
@@ -262,26 +266,35 @@ def _segments(phrase: str) -> Iterator[str]:
             continue
         for match in _SCRIPT.finditer(part):
             if match.lastgroup == "han":
-                for run in filter(None, _HAN_PARTICLES.split(match[0])):
-                    ends = [run[:2], run[-2:], run[:4], run[-4:]]
-                    yield from dict.fromkeys(ends if len(run) > 4 else [*ends, run])
+                for run in _HAN_PARTICLES.split(match[0]):
+                    for length, start in itertools.product((2, 3, 4), range(len(run) - 1)):
+                        if start + length <= len(run):
+                            yield run[start : start + length]
             elif match.lastgroup != "hiragana":
                 yield match[0].strip("&'-")
 
 
-def _text_terms(phrases: list[list[str]], stop: frozenset[str]) -> Iterator[tuple[str, float]]:
-    """Words and pairs of neighbouring words that say something."""
+def _text_terms(
+    phrases: list[list[str]], telling: Callable[[str], bool], everywhere: set[str]
+) -> Iterator[tuple[str, float]]:
+    """Words that say something, and pairs of neighbours neither of which is found everywhere."""
     for words in phrases:
         last = ""
         for word in words:
-            telling = word if _telling(word, stop) else ""
-            if telling:
-                yield telling, _WORD
-                if last and last != telling and max(telling) < _HAN:
-                    phrase = f"{last} {telling}"
-                    if len(phrase) <= _TERM_CHARACTERS:
-                        yield phrase, _PHRASE
-            last = telling
+            if not telling(word):
+                last = ""
+            elif word >= _HAN:
+                yield word, _WORD + (_PHRASE - _WORD) * (len(word) - 2)  # whole words before pieces
+            else:
+                yield word, _WORD
+                if (
+                    last
+                    and last != word
+                    and word not in everywhere
+                    and len(last) + len(word) < _TERM_CHARACTERS
+                ):
+                    yield f"{last} {word}", _PHRASE
+                last = "" if word in everywhere else word
 
 
 def _pairs(keywords: list[str], rank: dict[str, int]) -> Iterator[str]:
@@ -289,7 +302,7 @@ def _pairs(keywords: list[str], rank: dict[str, int]) -> Iterator[str]:
     frequent = sorted((keyword for keyword in keywords if keyword in rank), key=rank.__getitem__)
     for common, rare in itertools.combinations(frequent[:_PAIRED_PER_ITEM], 2):
         pair = f"{rare} & {common}"
-        if pair.count("&") == 1 and len(pair) <= _TERM_CHARACTERS:
+        if pair.count("&") == 1 and not _alike(common, rare) and len(pair) <= _TERM_CHARACTERS:
             yield pair
 
 
@@ -317,12 +330,13 @@ def _without_variants(
     for group in groups.values():
         target[group] = len(merged)
         merged.append(terms[min(group, key=lambda column: (-carriers[column], terms[column]))])
-    result = scipy.sparse.csr_array(
-        (carried.data, target[carried.indices], carried.indptr), (carried.shape[0], len(merged))
-    )
-    result.sum_duplicates()
-    result.data = np.minimum(result.data, _KEYWORD)
-    return merged, result
+    items, columns = carried.tocoo().coords
+    order = np.lexsort((-carried.data, target[columns], items))
+    cells = items[order] * len(merged) + target[columns][order]
+    _, first = np.unique(cells, return_index=True)  # the heaviest of an item's variants
+    kept = order[first]
+    result = (carried.data[kept], (items[kept], target[columns][kept]))
+    return merged, scipy.sparse.csr_array(result, (carried.shape[0], len(merged)))
 
 
 def _singular(term: str, known: set[str]) -> str:
@@ -413,9 +427,7 @@ def _scores(
     outside /= np.maximum(weights.sum() - of_cluster[clusters], 1)
     common = counts.data >= np.maximum(2, _MIN_SHARE * sizes[clusters])
     factors = np.select(
-        [counts.data < 2, common & (inside > outside), common & (inside >= _USUAL_SHARE)],
-        [_WEAKEST, 1.0, _USUAL],
-        _WEAK,
+        [common & (inside > outside), common & (inside >= _USUAL_SHARE)], [1.0, _USUAL], _WEAK
     )
     scores = class_tf_idf(frequencies)
     scores.data *= factors
@@ -442,9 +454,8 @@ def _leads(scores: scipy.sparse.csr_array, shares: np.ndarray, terms: list[str])
     # Behind the terms stands one made-up label per cluster, so that a full matching always exists.
     own = np.arange(cluster_count)
     rows = np.concatenate([np.repeat(own, [len(mine) for mine in candidates]), own])
-    weights = np.concatenate(
-        [values[chosen] * (1 + np.array(bonus)), np.full(cluster_count, 1e-12)]
-    )
+    worth = values[chosen] * (1 + np.array(bonus))
+    weights = np.concatenate([worth, np.full(cluster_count, 1e-12)])
     edges = scipy.sparse.csr_array(
         (weights, (rows, np.concatenate([columns, len(terms) + own]))),
         (cluster_count, len(terms) + cluster_count),
@@ -480,5 +491,6 @@ def _distinct(lead: str, others: Iterable[str], count: int) -> list[str]:
 def _alike(one: str, other: str) -> bool:
     """Whether one of two terms contains the other: words, or from four letters on letters."""
     short, long = sorted((one, other), key=len)
-    contained = short in long and (len(short) > 3 or short >= _HAN)
-    return contained or set(short.split()) <= set(long.split())
+    if short >= _HAN:
+        return any(short[i : i + 2] in long for i in range(max(1, len(short) - 1)))
+    return (len(short) > 3 and short in long) or set(short.split()) <= set(long.split())

@@ -1,10 +1,10 @@
 """A tree of interest clusters of about equal traffic.
 
-Every node is split by a k-means whose assignment is a semi-discrete optimal transport: an item goes
-to ``argmin_c ||x - centroid_c||^2 + price_c``, and prices are raised where traffic is above its target
-and lowered where it is below (dual ascent; Aurenhammer, Hoffmann and Aronov, "Minkowski-type theorems
-and least-squares clustering", Algorithmica 20, 1998). So an assignment is a pure function of the
-embedding, and items that were not there at the fit are assigned by the same rule.
+Every node is split by a k-means whose assignment is a semi-discrete optimal transport: an item
+goes to ``argmin_c ||x - centroid_c||^2 + price_c``, and prices are raised where traffic is above
+its target and lowered where it is below (dual ascent; Aurenhammer, Hoffmann and Aronov,
+"Minkowski-type theorems and least-squares clustering", Algorithmica 20, 1998). So an assignment is
+a pure function of the embedding, and items unseen at the fit are assigned by the same rule.
 """
 
 from collections.abc import Sequence
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse
 
-# Embeddings and costs live on grids far coarser than the noise of floating point: the same item gets
-# the same cluster whatever the batch it comes in, and any two different embeddings differ in cost.
+# Embeddings and costs live on grids far coarser than the noise of floating point: an item gets the
+# same cluster whatever the batch it comes in, and any two different embeddings differ in cost.
 _EMBEDDING_DECIMALS = 4
 _COST_DECIMALS = 9
 
@@ -97,7 +97,7 @@ def fit_cluster_tree(
             "that differ"
         )
     weights = np.bincount(point_ids.ravel(), traffic, len(points))  # [m]
-    weights += _SMOOTHING * weights.mean() if weights.any() else 1.0
+    weights = weights + (_SMOOTHING * weights.mean() if weights.any() else 1.0)
 
     rng = np.random.default_rng(seed)
     nodes = np.zeros(len(points), np.int64)  # [m], cluster of each point at the level above
@@ -150,9 +150,8 @@ def assign_clusters(tree: ClusterTree, embeddings: np.ndarray) -> np.ndarray:
     cluster_ids = np.zeros((len(rows), len(tree.sizes)), np.int32)
     nodes = np.full(len(rows), -1)
     for level, parents in enumerate(tree.parents):
-        by_node = np.argsort(nodes, kind="stable")
-        present, starts = np.unique(nodes[by_node], return_index=True)
-        for node, of_node in zip(present, np.split(by_node, starts[1:]), strict=True):
+        for node in np.unique(nodes):
+            of_node = np.flatnonzero(nodes == node)
             first, last = np.searchsorted(parents, [node, node + 1])
             costs = _costs(rows[of_node], tree.centroids[level][first:last])
             nearest = (costs + tree.prices[level][first:last]).argmin(1)
@@ -228,8 +227,8 @@ def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
     rows = np.array(embeddings, np.float64, ndmin=2)
     if rows.ndim != 2 or not np.isfinite(rows).all():
         raise ValueError(
-            f"embeddings of shape {rows.shape} must be [items, dimensions] and finite: look for NaN "
-            "or infinite values in the embedding column"
+            f"embeddings of shape {rows.shape} must be [items, dimensions] and finite: look for "
+            "NaN or infinite values in the embedding column"
         )
     # Scaling by the largest entry first keeps the squares of huge and tiny values in range.
     rows /= np.maximum(np.abs(rows).max(1, initial=0, keepdims=True), np.finfo(np.float64).tiny)
@@ -250,8 +249,8 @@ def _costs(points: np.ndarray, centroids: np.ndarray) -> np.ndarray:
 def _shares(children: int, grandchildren: int) -> np.ndarray:
     """Return the target shares [children] of a node's traffic.
 
-    Equal shares suit this level; shares in proportion to the clusters below suit the next one, where
-    3 clusters may have to fit under 2. Their geometric mean keeps both levels within 1.25 of equal.
+    Equal shares suit this level; shares in proportion to the clusters below suit the next one, as
+    where 3 clusters must fit under 2. Their geometric mean keeps both levels about within 1.25.
     """
     below = grandchildren // children + (np.arange(children) < grandchildren % children)
     shares = np.sqrt(below)
@@ -321,8 +320,8 @@ def balance_prices(
     Returns
     -------
     tuple or None
-        prices [k] float32, labels [n] = argmin(costs + prices) and the norm of the relative errors of the loads;
-        the best found in which no cluster is empty, None if each had an empty one.
+        prices [k] float32, labels [n] = argmin(costs + prices) and the norm of the relative errors
+        of the loads; the best found in which no cluster is empty, None if each had an empty one.
     """
     best = None
     best_error = np.inf
@@ -347,8 +346,8 @@ def balance_prices(
 def _shed(costs: np.ndarray, weights: np.ndarray, prices: np.ndarray, limit: float) -> np.ndarray:
     """Raise the prices of clusters heavier than the limit until what is over it goes elsewhere.
 
-    Those with the least to lose go first; one point stays. Nothing changes where that would make the
-    heaviest cluster heavier.
+    Points that lose least go first. Nothing changes where the heaviest cluster would not get
+    lighter.
     """
     count = len(prices)
     labels = (costs + prices).argmin(1)
@@ -360,8 +359,11 @@ def _shed(costs: np.ndarray, weights: np.ndarray, prices: np.ndarray, limit: flo
         members = np.flatnonzero(labels == cluster)
         scores = costs[members] + shed
         margins = np.delete(scores, cluster, axis=1).min(1) - scores[:, cluster]
+        # The heaviest point stays: wherever it went would be overfull instead.
+        margins = np.minimum(margins, margins[weights[members].argmax()])
         order = np.argsort(-margins, kind="stable")
-        kept = max(1, np.searchsorted(np.cumsum(weights[members[order]]), limit, side="right"))
+        within = int(np.searchsorted(weights[members[order]].cumsum(), limit, side="right"))
+        kept = max(within, int((margins == margins.max()).sum()))
         if kept < len(members):
             shed[cluster] += margins[order[kept - 1 : kept + 1]].mean()
     loads_after = np.bincount((costs + shed).argmin(1), weights, count)

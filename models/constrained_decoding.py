@@ -18,7 +18,7 @@ def constrained_top(
     """Find the n most probable clusters of each prompt and their true probabilities.
 
     Branches are asked from the root down. No cluster below a branch is more probable than reaching
-    the branch is, so it is not asked once n clusters that are settled are more probable than that.
+    the branch is, so it is not asked once n clusters are certain to be more probable than that.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def constrained_top(
     for _, group in groupby(range(len(trie.branches)), lambda b: len(trie.branches[b].path)):
         # A branch not asked yet counts as uniform; the sum of what lies below it is right anyway.
         probabilities = np.exp(trie.log_probabilities(scores, excluded))
-        threshold = _nth_settled(trie, probabilities, unsettled, n)
+        threshold = _nth_certain(trie, probabilities, unsettled, n)
         questions = []
         for index in group:
             below = np.concatenate(trie.branches[index].clusters)
@@ -63,16 +63,24 @@ def _open_continuations(branch: Branch, excluded: np.ndarray) -> np.ndarray:
     return np.sum(leads, axis=0)
 
 
-def _nth_settled(
+def _nth_certain(
     trie: DescriptionTrie, probabilities: np.ndarray, unsettled: list[np.ndarray], n: int
 ) -> np.ndarray:
-    """Return the n-th largest probability among the clusters below no unsettled branch, [batch]."""
-    settled = probabilities.copy()
-    for branch, open_ in zip(trie.branches, unsettled, strict=True):
-        settled[np.ix_(open_, np.concatenate(branch.clusters))] = 0.0
-    if n > settled.shape[1]:
-        return np.zeros(len(settled))
-    return np.partition(settled, -n, axis=1)[:, -n]
+    """Return a probability that n clusters have at least, [batch].
+
+    Clusters below no unsettled branch have theirs; of those below one, the best has at least the
+    mean.
+    """
+    certain = probabilities.copy()
+    # The branches nearest to the root come last, and speak for all that is below them.
+    for branch, open_ in reversed(list(zip(trie.branches, unsettled, strict=True))):
+        below = np.concatenate(branch.clusters)
+        rows = np.flatnonzero(open_)
+        certain[np.ix_(rows, below)] = 0.0
+        certain[rows, below[0]] = probabilities[np.ix_(rows, below)].mean(axis=1)
+    if n > certain.shape[1]:
+        return np.zeros(len(certain))
+    return np.partition(certain, -n, axis=1)[:, -n]
 
 
 def _top(probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -61,11 +61,11 @@ class FinetuneConfig:
     """
 
     method: str = "full"
-    max_steps: int = 120
+    max_steps: int = 60
     batch_size: int = 16
-    learning_rate: float = 2e-4
-    warmup_steps: int = 10
-    eval_every: int = 30
+    learning_rate: float = 3e-4
+    warmup_steps: int = 6
+    eval_every: int = 20
     patience: int = 2
     eval_examples: int = 128
     eval_prompts: int = 64
@@ -386,7 +386,6 @@ def _observer(
             }
             if _is_over(state.log_history, config):
                 control.should_training_stop = True
-                control.should_save = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             # The trainer's own clean-up goes by file times, and could delete the best.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
     with quiet_transformers():
         if path is not None and path.is_file():
             place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
-            read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch_dtype)
+            with redirect_stderr(StringIO()):  # a progress bar that knows no off switch
+                read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch_dtype)
             tokenizer = AutoTokenizer.from_pretrained(**place)
             # The weights are dequantized by now, but a model read from GGUF will not be saved.
             config = read.config
@@ -81,8 +83,9 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
                 )
                 tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
             except OSError as error:
+                reason = str(error).splitlines()[0].rstrip(".")
                 raise ValueError(
-                    f"cannot load the language model {name_or_path!r}: {error}. Give a model "
+                    f"cannot load the language model {name_or_path!r}: {reason}. Give a model "
                     "folder, a .gguf file, package:<module>, or a hub id that can be downloaded"
                 ) from error
     if tokenizer.eos_token_id is None:

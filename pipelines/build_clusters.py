@@ -13,7 +13,7 @@ from pipelines.stage import Stage, Workspace
 from transforms import clusters
 from transforms import schemas as col
 from transforms.manifest import Tally
-from transforms.read_tables import ReadTables, find_files
+from transforms.read_tables import ReadTables, find_files, has_column
 from transforms.validate import (
     DEAD,
     TALLY,
@@ -86,9 +86,10 @@ def build(
     folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
 
+    item_files = find_files(flags.items, "items")
     raw_items = (
         pipeline
-        | "ReadItems" >> ReadTables(tuple(find_files(flags.items, "items")))
+        | "ReadItems" >> ReadTables(tuple(item_files))
         | "ValidateItems" >> ValidateItems()
     )
     items = (
@@ -127,8 +128,9 @@ def build(
                 clusters.add_traffic(*both["items"], *both["traffic"]),
             )
         ).with_output_types(tuple[int, pa.Table])
-        | "Embed" >> clusters.EmbedItems(flags.text_encoder)
     )
+    if not has_column(item_files, col.EMBEDDING):
+        embedded = embedded | "Embed" >> clusters.EmbedItems(flags.text_encoder)
     tree = (
         embedded
         | "Sample"

@@ -6,7 +6,7 @@ import sys
 import apache_beam as beam
 
 from models.finetuning import FinetuneConfig
-from models.language_model import check_name
+from models.language_model import _local_path as check_name
 from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
 from transforms.catalogue import read_descriptions

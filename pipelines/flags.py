@@ -14,16 +14,17 @@ from transforms.read_tables import InputError
 Config = TypeVar("Config")
 
 
-def whole_number(least: int) -> Callable[[str], int]:
-    """Return the type of a flag: a whole number of at least `least`."""
+def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return the type of a flag: a whole number from `least` to `most`."""
 
     def parse(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
             value = least - 1
-        if value < least:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {least}")
+        if not least <= value <= most:
+            limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
         return value
 
     return parse
@@ -54,7 +55,7 @@ def add_workspace(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--seed",
-        type=int,
+        type=whole_number(0, 2**32 - 1),  # what every random generator takes
         default=0,
         help="the same inputs, flags and seed give the same bytes (default: 0)",
     )
@@ -111,9 +112,9 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
         field.name: getattr(flags, prefix + field.name)
         for field in dataclasses.fields(config)  # type: ignore[arg-type]
         if hasattr(flags, prefix + field.name)
-    }
+    } | {"seed": flags.seed}
     try:
-        return config(**values, seed=flags.seed)
+        return config(**values)
     except ValueError as error:
         raise InputError(f"--{prefix}{error}") from None
 

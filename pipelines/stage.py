@@ -201,11 +201,13 @@ class Stage:
 
 def guarded(work: Callable[[], None]) -> int:
     """Run, turn what goes wrong into a line and an exit code."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_is_news)
     logging.basicConfig(
         level=logging.WARNING,
         format="%(asctime)s %(message)s",
         datefmt="%H:%M:%S",
-        stream=sys.stderr,
+        handlers=[handler],
     )
     log.setLevel(logging.INFO)
     try:
@@ -219,12 +221,20 @@ def guarded(work: Callable[[], None]) -> int:
     return DONE
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    # A worker logs an InputError with its traceback; the user gets it as one line.
+    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
+
+
 def _input_error(error: Exception) -> str | None:
     """Return the message of an InputError, also of one that a worker raised."""
-    if isinstance(error, InputError):
-        return str(error)
-    found = re.findall(r"InputError: (.*?)(?: \[while running|\n|$)", str(error))
-    return found[-1] if found else None
+    message = str(error)
+    if not isinstance(error, InputError):
+        found = re.findall(r"InputError: (.*)", message)
+        if not found:
+            return None
+        message = found[-1]
+    return re.sub(r" \[while running '.*", "", message)
 
 
 def _is_complete(folder: str, plan: StagePlan) -> bool:
@@ -232,7 +242,7 @@ def _is_complete(folder: str, plan: StagePlan) -> bool:
     if manifest is None:
         return False
     planned = json.loads(json.dumps(asdict(plan)))
-    return all(manifest[name] == value for name, value in planned.items()) and all(
+    return all(manifest.get(name) == value for name, value in planned.items()) and all(
         files.size(files.join(folder, file["path"])) == file["size"] for file in manifest["files"]
     )
 

@@ -6,8 +6,8 @@ import time
 
 import apache_beam as beam
 import pyarrow as pa
-from models.retriever_config import RetrieverConfig
 
+from models.retriever_config import RetrieverConfig
 from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
 from transforms import schemas as col

@@ -2,18 +2,16 @@
 
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
-from models.cluster_descriptions import describe_clusters, description
 
+from models.cluster_descriptions import describe_clusters, description
 from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
 from models.text_encoder import TextEncoder
 from transforms import schemas as col
@@ -85,51 +83,43 @@ class EmbedItems(beam.PTransform):
     def expand(
         self, items: beam.PCollection[tuple[int, pa.Table]]
     ) -> beam.PCollection[tuple[int, pa.Table]]:
+        from transforms.inference import BatchHandler, RunInference
+
+        name = self.encoder
+        handler = BatchHandler(lambda: TextEncoder(name), _embed)
         return (
             items
             # Before the encoder, so that a retried bundle gets the same batches.
             | "Spread" >> beam.Reshuffle()
-            | "Encode"
-            >> RunInference(_EncoderHandler(self.encoder)).with_output_types(tuple[int, pa.Table])
+            | "Encode" >> RunInference(handler).with_output_types(tuple[int, pa.Table])
         )
 
 
-class _EncoderHandler(ModelHandler):
-    """Text encoder of RunInference; an element is a whole (shard, table)."""
+def _embed(encoder: TextEncoder, sharded: tuple[int, pa.Table]) -> tuple[int, pa.Table]:
+    shard, items = sharded
+    texts = item_texts(items)
+    parts, begun = [np.empty((0, encoder.dimension), np.float32)], time.monotonic()
+    for start in range(0, len(texts), _ENCODE_ROWS):
+        parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
+        done = min(start + _ENCODE_ROWS, len(texts))
+        left = (time.monotonic() - begun) / done * (len(texts) - done)
+        log.info(
+            "build_clusters: part %d: %s of %s items embedded, %.0f s left",
+            shard,
+            f"{done:,}",
+            f"{len(texts):,}",
+            left,
+        )
+    Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
+    vectors = np.concatenate(parts)  # [items, dimension]
+    at = items.schema.get_field_index(col.EMBEDDING)
+    return shard, items.set_column(at, col.ITEMS.field(col.EMBEDDING), _lists(vectors))
 
-    def __init__(self, encoder: str) -> None:
-        super().__init__(max_batch_size=1)
-        self._encoder = encoder
 
-    def load_model(self) -> TextEncoder:
-        return TextEncoder(self._encoder)
-
-    def run_inference(
-        self,
-        batch: Sequence[tuple[int, pa.Table]],
-        model: TextEncoder,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[tuple[int, pa.Table]]:
-        for shard, items in batch:
-            texts = item_texts(items)
-            parts, begun = [np.empty((0, model.dimension), np.float32)], time.monotonic()
-            for start in range(0, len(texts), _ENCODE_ROWS):
-                parts.append(model.encode(texts[start : start + _ENCODE_ROWS]))
-                done = min(start + _ENCODE_ROWS, len(texts))
-                left = (time.monotonic() - begun) / done * (len(texts) - done)
-                log.info(
-                    "build_clusters: part %d: %s of %s items embedded, %.0f s left",
-                    shard,
-                    f"{done:,}",
-                    f"{len(texts):,}",
-                    left,
-                )
-            Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
-            vectors = np.concatenate(parts)  # [items, dimension]
-            offsets = np.arange(len(vectors) + 1, dtype=np.int32) * vectors.shape[1]
-            column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(vectors.reshape(-1)))
-            at = items.schema.get_field_index(col.EMBEDDING)
-            yield shard, items.set_column(at, col.ITEMS.field(col.EMBEDDING), column)
+def _lists(rows: np.ndarray) -> pa.ListArray:
+    """Return an array [rows, width] as a column of lists."""
+    offsets = np.arange(len(rows) + 1, dtype=np.int32) * rows.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
 
 
 def fit_tree(sample: pa.Table, sizes: Sequence[int], seed: int) -> ClusterTree:
@@ -160,10 +150,8 @@ def assign(items: pa.Table, tree: ClusterTree) -> pa.Table:
         if items.num_rows
         else np.empty((0, len(tree.sizes)), np.int32)
     )
-    offsets = np.arange(len(ids) + 1, dtype=np.int32) * ids.shape[1]
-    column = pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids.reshape(-1), pa.int32()))
     return items.drop_columns([col.EMBEDDING]).append_column(
-        col.ITEM_CLUSTERS.field(col.CLUSTER_IDS), column
+        col.ITEM_CLUSTERS.field(col.CLUSTER_IDS), _lists(ids)
     )
 
 

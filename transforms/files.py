@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,10 +46,9 @@ def exists(path: str) -> bool:
     return FileSystems.exists(path)
 
 
-def open_file(path: str, decompress: bool = False) -> io.BufferedIOBase:
-    """Open a file for reading, as it is or decompressed by its ending."""
-    kind = CompressionTypes.AUTO if decompress else CompressionTypes.UNCOMPRESSED
-    return FileSystems.open(path, compression_type=kind)
+def open_file(path: str) -> io.BufferedIOBase:
+    """Open a file for reading, as it is."""
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str) -> bytes:
@@ -61,8 +61,8 @@ def write_bytes(path: str, content: bytes) -> None:
     """Write a whole file under another name and rename it, so that a killed writer leaves none."""
     if is_local(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # One name a process: two attempts at the same file don't write into each other's.
-    unfinished = f"{path}.unfinished-{os.getpid()}"
+    # Two attempts at the same file, on one machine or two, don't write into each other's.
+    unfinished = f"{path}.unfinished-{uuid.uuid4().hex}"
     with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(content)
     FileSystems.rename([unfinished], [path])
@@ -97,7 +97,8 @@ def read_parquet(pattern: str, schema: pa.Schema) -> pa.Table:
 
 def list_files(pattern: str) -> list[str]:
     """List the files that match a pattern, sorted."""
-    return sorted(match.path for match in FileSystems.match([pattern])[0].metadata_list)
+    found = (match.path for match in FileSystems.match([pattern])[0].metadata_list)
+    return sorted(path for path in found if not (is_local(path) and os.path.isdir(path)))
 
 
 def list_folder(folder: str) -> list[str]:

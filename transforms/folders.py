@@ -11,16 +11,17 @@ from transforms.files import FileRecord
 def local_copy(folder: str) -> str:
     """Return a local folder with the content of `folder`: itself, or a copy of a remote one.
 
-    Copies are kept for the machine's lifetime, by the names and sizes of their files.
+    Copies are kept for the machine's lifetime, by the names and checksums of their files: a model
+    that was trained again has the same sizes.
     """
     if files.is_local(folder):
         return folder
-    listing = [(path, files.size(path)) for path in files.list_folder(folder)]
+    listing = [(path, files.fingerprint(path)) for path in files.list_folder(folder)]
     key = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
     copy = Path(tempfile.gettempdir()) / f"interest-explorer-{key}"
-    for path, size in listing:
+    for path, _ in listing:
         target = copy / path.removeprefix(folder).lstrip("/")
-        if not target.exists() or target.stat().st_size != size:
+        if not target.exists():  # files are never seen half
             files.write_bytes(str(target), files.read_bytes(path))
     return str(copy)
 

@@ -104,6 +104,11 @@ class WriteManifest(beam.PTransform):
 
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
-    """Read the manifest of a stage; None where the stage is not complete."""
+    """Read the manifest of a stage; None where it is missing or damaged: not complete."""
     path = files.join(folder, MANIFEST)
-    return json.loads(files.read_bytes(path)) if files.exists(path) else None
+    if not files.exists(path):
+        return None
+    try:
+        return json.loads(files.read_bytes(path))
+    except ValueError:
+        return None

@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from models.child_process import ChildProcess
 from models.vllm_engine import engine_environment
@@ -95,7 +94,10 @@ class BuildNoveltyTable(beam.PTransform):
     policy: Policy
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
-        size = len(self.policy.descriptions)
+        from transforms.inference import BatchHandler, RunInference
+
+        policy, size = self.policy, len(self.policy.descriptions)
+        handler = BatchHandler(lambda: _Decoder(policy), lambda decoder, c1: (c1, decoder.row(c1)))
         rows = (
             begin
             | "Rows" >> beam.Create(range(size))
@@ -104,9 +106,7 @@ class BuildNoveltyTable(beam.PTransform):
             >> beam.ParDo(_Resume(self.folder, size)).with_outputs("done", main="missing")
         )
         written = (
-            rows.missing
-            | "Decode" >> RunInference(_DecoderHandler(self.policy))
-            | "Write" >> beam.MapTuple(self._write)
+            rows.missing | "Decode" >> RunInference(handler) | "Write" >> beam.MapTuple(self._write)
         )
         return (rows.done, written) | beam.Flatten()
 
@@ -180,22 +180,3 @@ class _Decoder:
             (self._size - self._done) * self._size / speed,
         )
         return table_row(c1, c2, *answer)
-
-
-class _DecoderHandler(ModelHandler):
-    """The policy for RunInference; an element is a row of the table."""
-
-    def __init__(self, policy: Policy) -> None:
-        super().__init__(max_batch_size=1)
-        self._policy = policy
-
-    def load_model(self) -> _Decoder:
-        return _Decoder(self._policy)
-
-    def run_inference(
-        self,
-        batch: Sequence[int],
-        model: _Decoder,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[tuple[int, pa.Table]]:
-        return [(c1, model.row(c1)) for c1 in batch]

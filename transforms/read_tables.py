@@ -3,6 +3,7 @@
 import csv
 import difflib
 import io
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -30,7 +31,7 @@ def find_files(pattern: str, name: str) -> list[str]:
     Parameters
     ----------
     pattern
-        A file, a glob, or a folder of .parquet and .csv files.
+        A file, a glob, or a folder of .parquet, .csv and .csv.gz files.
     name
         What the input is called in an error.
 
@@ -44,7 +45,7 @@ def find_files(pattern: str, name: str) -> list[str]:
         folder = pattern.rstrip("/")
         found = [
             path
-            for kind in ("parquet", "csv")
+            for kind in ("parquet", "csv", "csv.gz")
             for path in files.list_files(files.join(folder, f"*.{kind}"))
         ]
     if not found:
@@ -61,12 +62,17 @@ def check_columns(paths: list[str], name: str, required: list[str]) -> None:
     Raises
     ------
     InputError
-        If a file is not what its name says, lacks a required column or holds no row at all.
+        If a file is not what its name says, lacks a required column or has one twice, or if no
+        file has any row.
     """
     rows = 0
     for path in paths:
         columns, count = _csv_head(path) if _is_csv(path) else _parquet_head(path)
         rows += count
+        if not columns:
+            raise InputError(f"--{name}: {path} is empty")
+        if twice := sorted(column for column, times in Counter(columns).items() if times > 1):
+            raise InputError(f"--{name}: {path} has more than one column {twice[0]!r}")
         for column in required:
             if column in columns:
                 continue
@@ -79,6 +85,12 @@ def check_columns(paths: list[str], name: str, required: list[str]) -> None:
         raise InputError(f"--{name}: {', '.join(paths)} has no rows")
 
 
+def has_column(paths: list[str], column: str) -> bool:
+    """Say whether the first file of an input has a column."""
+    columns = _csv_columns(paths[0]) if _is_csv(paths[0]) else _parquet_head(paths[0])[0]
+    return column in columns
+
+
 def _is_csv(path: str) -> bool:
     return path.lower().endswith((".csv", ".csv.gz"))
 
@@ -87,21 +99,29 @@ def _parquet_head(path: str) -> tuple[list[str], int]:
     try:
         with files.open_file(path) as file:
             metadata = pq.read_metadata(file)
-    except pa.ArrowInvalid as error:
-        raise InputError(f"{path} is not a Parquet file ({error}); name CSV files .csv") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(
+            f"{path} is not a Parquet file ({str(error).strip()}); name CSV files .csv"
+        ) from None
     return metadata.schema.to_arrow_schema().names, metadata.num_rows
 
 
 def _csv_head(path: str) -> tuple[list[str], int]:
     try:
         return _csv_columns(path), sum(batch.num_rows for batch in _csv_batches(path))
-    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+    except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error})") from None
 
 
 def _csv_columns(path: str) -> list[str]:
-    with files.open_file(path, decompress=True) as file:
-        return next(csv.reader(io.TextIOWrapper(file, "utf-8-sig")), [])
+    with _open_csv(path) as file:
+        lines = csv.reader(io.TextIOWrapper(file, "utf-8-sig", newline=""))
+        return next((fields for fields in lines if fields), [])
+
+
+def _open_csv(path: str) -> pa.NativeFile:
+    compression = "gzip" if path.lower().endswith(".gz") else None
+    return pa.input_stream(files.open_file(path), compression=compression)
 
 
 @dataclass(eq=False)
@@ -158,7 +178,7 @@ def _csv_batches(path: str) -> Iterator[pa.Table]:
     columns = _csv_columns(path)
     if not columns:
         return
-    with files.open_file(path, decompress=True) as file:
+    with _open_csv(path) as file:
         reader = pa.csv.open_csv(
             file,
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),

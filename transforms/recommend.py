@@ -1,7 +1,7 @@
 """Users' histories through the SavedModel."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
@@ -9,7 +9,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
-from apache_beam.ml.inference.base import ModelHandler, RunInference
 
 from transforms import schemas as col
 from transforms.folders import local_copy
@@ -32,41 +31,27 @@ class Explore(beam.PTransform):
     def expand(
         self, sequences: beam.PCollection[tuple[int, pa.Table]]
     ) -> beam.PCollection[tuple[int, pa.Table]]:
+        from transforms.inference import BatchHandler, RunInference
+
+        saved_model = self._saved_model
+        handler = BatchHandler(lambda: _load(saved_model), _explore_shard)
         return (
             sequences
             | "Spread" >> beam.Reshuffle()
-            | "Infer"
-            >> RunInference(_SavedModelHandler(self._saved_model)).with_output_types(
-                tuple[int, pa.Table]
-            )
+            | "Infer" >> RunInference(handler).with_output_types(tuple[int, pa.Table])
         )
 
 
-class _SavedModelHandler(ModelHandler):
-    """The SavedModel for RunInference; an element is a whole (shard, table)."""
+def _load(saved_model: str) -> Any:
+    import tensorflow as tf
 
-    def __init__(self, saved_model: str) -> None:
-        super().__init__(max_batch_size=1)
-        self._saved_model = saved_model
+    return tf.saved_model.load(local_copy(saved_model))
 
-    def load_model(self) -> Any:
-        import tensorflow as tf
 
-        return tf.saved_model.load(local_copy(self._saved_model))
-
-    def run_inference(
-        self,
-        batch: Sequence[tuple[int, pa.Table]],
-        model: Any,
-        inference_args: dict[str, Any] | None = None,
-    ) -> Iterable[tuple[int, pa.Table]]:
-        for shard, sequences in batch:
-            yield (
-                shard,
-                pa.concat_tables([col.RECOMMENDATIONS.empty_table(), *_explore(model, sequences)])
-                .combine_chunks()
-                .sort_by(col.USER_ID),
-            )
+def _explore_shard(model: Any, sharded: tuple[int, pa.Table]) -> tuple[int, pa.Table]:
+    shard, sequences = sharded
+    answers = [col.RECOMMENDATIONS.empty_table(), *_explore(model, sequences)]
+    return shard, pa.concat_tables(answers).combine_chunks().sort_by(col.USER_ID)
 
 
 def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:

@@ -8,8 +8,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from models.retriever_config import RetrieverConfig
 
+from models.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_item_clusters

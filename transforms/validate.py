@@ -19,7 +19,7 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.manifest import Tally
-from transforms.read_tables import MALFORMED, POSITION
+from transforms.read_tables import MALFORMED, POSITION, InputError
 
 DEAD = "dead"
 TALLY = "tally"
@@ -37,6 +37,9 @@ NO_EMBEDDING = "embedding is missing, though the items have a column of embeddin
 BAD_EMBEDDING = "embedding holds other than finite numbers"
 BAD_ELIGIBLE = "eligible is neither true nor false"
 DUPLICATE_ITEM = "item_id occurs before; the first one is used"
+
+_TICKS = {"s": 1, "ms": 1_000}  # per second
+_YEAR_1 = -62_135_596_800  # seconds since 1970
 
 # Usable on their own; the line is what the dead letter says of an item that is a duplicate.
 VALID_ITEMS = col.ITEMS.append(pa.field(POSITION, pa.int64())).append(pa.field("line", pa.string()))
@@ -64,9 +67,22 @@ class Reasons:
         """Return the other rows as DEAD_ROWS, verbatim."""
         dead = np.flatnonzero(self._reason >= 0)
         names = [self._names[number] for number in self._reason[dead]]
-        rows = raw.take(pa.array(dead)).to_pylist()
+        rows = _rows(raw.take(pa.array(dead)))
         lines = [_line(row, input_name, name) for row, name in zip(rows, names, strict=True)]
         return pa.table({"line": lines, "reason": names}, schema=col.DEAD_ROWS)
+
+
+def _rows(raw: pa.Table) -> list[dict[str, Any]]:
+    """Return rows with times as text: Python knows no year beyond 9999 and no nanoseconds."""
+    for at, field in enumerate(raw.schema):
+        column = raw[field.name]
+        if pa.types.is_timestamp(field.type):
+            zone = "" if field.type.tz is None else "Z"
+            wall = column.cast(pa.int64()).cast(pa.timestamp(field.type.unit)).cast(pa.string())
+            raw = raw.set_column(at, field.name, pc.binary_join_element_wise(wall, zone, ""))
+        elif pa.types.is_date(field.type):
+            raw = raw.set_column(at, field.name, column.cast(pa.string()))
+    return raw.to_pylist()
 
 
 def _line(row: dict[str, Any], input_name: str, reason: str) -> str:
@@ -77,13 +93,21 @@ def _line(row: dict[str, Any], input_name: str, reason: str) -> str:
         for name, value in row.items()
         if name != POSITION
     }
-    return json.dumps(verbatim | own, ensure_ascii=False, default=str)
+    return _json(verbatim | own)
+
+
+def _json(values: dict[str, Any]) -> str:
+    # Line ends to Unicode, though not to JSON: many readers would split the line there.
+    ends = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
+    return json.dumps(values, ensure_ascii=False, default=str).translate(ends)
 
 
 def _plain(value: Any) -> Any:
     """Return a value that JSON can hold: dates in ISO 8601, bytes in hex, NaN as a string."""
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _plain(part) for name, part in value.items()}
     if isinstance(value, datetime.date):
         return value.isoformat()
     if isinstance(value, bytes):
@@ -98,17 +122,29 @@ def _to_numpy(mask: pa.Array | pa.ChunkedArray) -> np.ndarray:
 def as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return ids as strings; missing, empty and blank ones as null.
 
-    Integers are taken as their decimal form; whole floats (pandas' integers with gaps) likewise.
+    Integers are taken as their decimal form; whole floats (pandas' integers with gaps, which are
+    NaN) likewise.
     """
     if pa.types.is_dictionary(column.type):
         column = column.cast(column.type.value_type)
     if pa.types.is_floating(column.type):
-        whole = pc.equal(pc.floor(column), column)
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
         numbers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
         column = pc.coalesce(numbers.cast(pa.string()), column.cast(pa.string()))
-    ids = column.cast(pa.string())
+    ids = _cast(column, pa.string(), "ids", "strings or integers")
     blank = pc.equal(pc.utf8_trim_whitespace(ids), "")
     return pc.if_else(blank, pa.scalar(None, pa.string()), ids)
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, expected: str) -> pa.ChunkedArray:
+    """Cast a column; InputError if its type is of another sort, which no row can help."""
+    try:
+        return column.cast(kind, safe=False)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise InputError(
+            f"{name} must be {expected}; this input has {column.type} ({error})"
+        ) from None
 
 
 def as_times(column: pa.ChunkedArray) -> pa.Array:
@@ -118,10 +154,15 @@ def as_times(column: pa.ChunkedArray) -> pa.Array:
     seconds or ISO 8601.
     """
     kind = column.type
-    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+    if pa.types.is_date(kind):
+        return as_times(column.cast(pa.timestamp("s")))
+    if pa.types.is_timestamp(kind) and kind.unit in _TICKS:
+        # Far years would overflow as microseconds.
+        return _microseconds(column.cast(pa.int64()).to_numpy() / _TICKS[kind.unit])
+    if pa.types.is_timestamp(kind):
         return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).combine_chunks()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _microseconds(column.cast(pa.float64()).to_numpy())
+        return _microseconds(column.cast(pa.float64(), safe=False).to_numpy())
     try:
         return _microseconds(column.cast(pa.float64()).to_numpy())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -129,14 +170,17 @@ def as_times(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _microseconds(seconds: np.ndarray) -> pa.Array:
-    # Beyond the year 9999 (which milliseconds would be) no date has a name; it is in the future.
-    usable = np.isfinite(seconds) & (np.abs(seconds) < 1e15)
-    rounded = np.round(np.where(usable, np.clip(seconds, -9e11, 9e11), 0) * 1e6)
+    # No date before the year 1 has a name. Far years (of milliseconds, say) are in the future
+    # all the same when clipped to what fits.
+    usable = np.isfinite(seconds) & (seconds >= _YEAR_1)
+    rounded = np.round(np.where(usable, np.minimum(seconds, 9e11), 0) * 1e6)
     return pa.array(rounded.astype(np.int64), mask=~usable)
 
 
 def _parse_time(value: object) -> int | None:
     text = str(value).strip()
+    if text.endswith(" UTC"):  # as BigQuery exports it
+        text = text.removesuffix(" UTC") + "+00:00"
     try:
         return _microseconds(np.array([float(text)]))[0].as_py()
     except ValueError:
@@ -153,14 +197,15 @@ def _parse_time(value: object) -> int | None:
 
 
 def as_numbers(column: pa.ChunkedArray) -> pa.Array:
-    """Return numbers as float64; NaN what is not a finite number, null what is missing."""
+    """Return numbers as float32; NaN what is not a finite number, null what is missing."""
     if pa.types.is_null(column.type):
-        return pa.nulls(len(column), pa.float64())
+        return pa.nulls(len(column), pa.float32())
     try:
         numbers = column.cast(pa.float64()).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         numbers = pa.array([_parse_number(value) for value in column.to_pylist()], pa.float64())
-    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(math.nan))
+    numbers = numbers.cast(pa.float32())
+    return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(math.nan, pa.float32()))
 
 
 def _parse_number(value: object) -> float | None:
@@ -196,7 +241,7 @@ def validate_interactions(
     users, items = as_ids(raw[col.USER_ID]), as_ids(raw[col.ITEM_ID])
     times = as_times(raw[col.TIMESTAMP])
     has_rating = col.RATING in raw.column_names
-    ratings = as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float64())
+    ratings = as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
     index = pc.index_in(items, value_set=known_items)
 
     reasons = Reasons(raw.num_rows)
@@ -213,7 +258,7 @@ def validate_interactions(
             col.USER_ID: users,
             col.ITEM_ID: items,
             col.TIMESTAMP: times.cast(pa.timestamp("us", tz="UTC")),
-            col.RATING: ratings.cast(pa.float32()),
+            col.RATING: ratings,
             col.ITEM: index,
         },
     ).filter(pa.array(reasons.usable))
@@ -224,7 +269,9 @@ def positive(interactions: pa.Table, min_rating: float | None) -> pa.Table:
     """Keep the interactions in which the user engages: rating >= min_rating (None: all)."""
     if min_rating is None:
         return interactions
-    return interactions.filter(pc.greater_equal(interactions[col.RATING], min_rating))
+    # 3.3 as float32 is less than 3.3 as float64.
+    least = pa.scalar(min_rating, pa.float32())
+    return interactions.filter(pc.greater_equal(interactions[col.RATING], least))
 
 
 def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -241,9 +288,14 @@ def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
     ids = as_ids(raw[col.ITEM_ID])
     reasons.add(NO_ITEM, pc.is_null(ids))
     titles, texts = _strings(raw, col.TITLE), _strings(raw, col.TEXT)
-    keywords = [_split_keywords(value) for value in _values(raw, col.KEYWORDS)]
+    keywords = _keywords(raw)
     if col.EMBEDDING in raw.column_names:
-        embeddings = raw[col.EMBEDDING].cast(pa.list_(pa.float32())).combine_chunks()
+        embeddings = _cast(
+            raw[col.EMBEDDING],
+            pa.list_(pa.float32()),
+            "the embeddings of items",
+            "lists of numbers, as Parquet holds them and CSV can't",
+        ).combine_chunks()
         reasons.add(NO_EMBEDDING, _to_numpy(pc.is_null(embeddings)) | _empty(embeddings))
         reasons.add(BAD_EMBEDDING, ~_finite(embeddings))
     else:
@@ -255,7 +307,7 @@ def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
         reasons.add(NO_TEXT, np.array(without, bool))
     eligible, unclear = _eligible(raw)
     reasons.add(BAD_ELIGIBLE, unclear)
-    lines = [_line(row, "items", DUPLICATE_ITEM) for row in raw.to_pylist()]
+    lines = [_line(row, "items", DUPLICATE_ITEM) for row in _rows(raw)]
     table = pa.table(
         [
             ids.combine_chunks(),
@@ -294,9 +346,7 @@ def drop_duplicates(items: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 def _malformed(raw: pa.Table, input_name: str) -> pa.Table:
     lines = [
-        json.dumps(
-            {"line": text, "input": input_name, "reason": MALFORMED_LINE}, ensure_ascii=False
-        )
+        _json({"line": text, "input": input_name, "reason": MALFORMED_LINE})
         for text in raw[MALFORMED].to_pylist()
     ]
     return pa.table({"line": lines, "reason": [MALFORMED_LINE] * len(lines)}, schema=col.DEAD_ROWS)
@@ -307,12 +357,22 @@ def _values(raw: pa.Table, column: str) -> list[Any]:
 
 
 def _strings(raw: pa.Table, column: str) -> list[str | None]:
-    return [None if value is None else str(value) for value in _values(raw, column)]
+    if column not in raw.column_names:
+        return [None] * raw.num_rows
+    return _cast(raw[column], pa.string(), f"the column {column}", "a text").to_pylist()
 
 
-def _split_keywords(value: object) -> list[str]:
-    parts = value if isinstance(value, list) else str(value or "").split(",")
-    return [text for part in parts if (text := str(part or "").strip())]
+def _keywords(raw: pa.Table) -> list[list[str]]:
+    """Return the keywords of each row, given as a list or separated by commas."""
+    listed = col.KEYWORDS in raw.column_names and pa.types.is_nested(raw[col.KEYWORDS].type)
+    of_rows = (
+        _values(raw, col.KEYWORDS)
+        if listed
+        else [text and text.split(",") for text in _strings(raw, col.KEYWORDS)]
+    )
+    return [
+        [text for part in parts or [] if (text := str(part or "").strip())] for parts in of_rows
+    ]
 
 
 def _empty(lists: pa.Array) -> np.ndarray:

@@ -171,6 +171,38 @@ def test_an_item_heavier_than_a_cluster_gets_its_own_and_leaves_the_rest_balance
     assert np.bincount(finest[others], traffic[others]).max() <= 1.5 * 999 / 15
 
 
+def test_a_heavy_item_claims_no_further_clusters_for_its_neighbours():
+    embeddings, traffic = topics(1_001), np.ones(1_001)
+    traffic[7] = 300
+    tree = fit_cluster_tree(embeddings, traffic, (2, 16), seed=0)
+    finest = assign_clusters(tree, embeddings)[:, 1]
+    others = finest != finest[7]
+    assert np.bincount(finest[others], traffic[others]).max() <= 1.15 * 1_000 / 15
+
+
+def test_what_an_overfull_cluster_holds_beside_its_heavy_item_goes_elsewhere():
+    embeddings, traffic = topics(303), np.ones(303)
+    traffic[0] = 200
+    embeddings[1:4] = embeddings[0] + 0.1 * topics(3, seed=1)
+    tree = fit_cluster_tree(embeddings, traffic, (4,), seed=0)
+    cluster_ids = assign_clusters(tree, embeddings)[:, 0]
+    assert np.bincount(cluster_ids, traffic).max() == 200
+
+
+def test_a_level_makes_room_for_uneven_numbers_of_children():
+    embeddings = topics(3_000)
+    tree = fit_cluster_tree(embeddings, np.ones(3_000), (8, 12), seed=0)
+    cluster_ids = assign_clusters(tree, embeddings)
+    for level, size in enumerate((8, 12)):
+        assert traffic_balance(cluster_ids[:, level], np.ones(3_000), size) <= 1.35
+
+
+def test_embeddings_that_differ_by_noise_are_the_same():
+    embeddings = np.array([[1, 0, 0], [1, 1e-8, 0], [1, 0, 1e-8], [0, 0, 1]])
+    with pytest.raises(ValueError, match="4 items have 2 distinct embeddings"):
+        fit_cluster_tree(embeddings, np.ones(4), (3,), seed=0)
+
+
 def test_items_without_any_traffic_are_spread_evenly():
     embeddings = topics(400)
     tree = fit_cluster_tree(embeddings, np.zeros(400), (8,), seed=0)

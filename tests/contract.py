@@ -1,0 +1,175 @@
+"""What design promises of a finished workspace, checked with pyarrow and TensorFlow alone."""
+
+import hashlib
+import itertools
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+STAGES = {
+    "clusters": "build_clusters",
+    "transitions": "mine_transitions",
+    "language_model": "finetune",
+    "novelty_table": "build_novelty_table",
+    "retrieval": "train_retrieval",
+    "recommendations": "recommend",
+}
+
+
+def read(folder: Path) -> list[dict]:
+    return ds.dataset(folder, format="parquet", exclude_invalid_files=True).to_table().to_pylist()
+
+
+def check_manifests(workspace: Path) -> None:
+    for stage, pipeline in STAGES.items():
+        manifest = json.loads((workspace / stage / "manifest.json").read_text())
+        rows = manifest["rows"]
+        assert rows["read"] == rows["used"] + rows["dead"]
+        dead = [
+            json.loads(line)
+            for path in (workspace / "dead_letter" / pipeline).glob("*.jsonl")
+            for line in path.read_text().splitlines()
+        ]
+        assert len(dead) == rows["dead"]
+        assert all(row["reason"] for row in dead)
+        listed = {file["path"] for file in manifest["files"]}
+        there = {
+            str(path.relative_to(workspace / stage))
+            for path in (workspace / stage).rglob("*")
+            if path.is_file()
+        }
+        assert there == listed | {"manifest.json"}
+        for file in manifest["files"]:
+            content = (workspace / stage / file["path"]).read_bytes()
+            assert len(content) == file["size"]
+            assert hashlib.sha256(content).hexdigest() == file["sha256"]
+    assert not (workspace / "unfinished").exists() or not any((workspace / "unfinished").iterdir())
+
+
+def check_clusters(workspace: Path) -> None:
+    clusters = read(workspace / "clusters" / "clusters.parquet")
+    items = read(workspace / "clusters" / "item_clusters")
+    levels = 1 + max(row["level"] for row in clusters)
+    parents = {(row["level"], row["cluster_id"]): row["parent_id"] for row in clusters}
+    counts: Counter = Counter()
+    for item in items:
+        assert len(item["cluster_ids"]) == levels
+        for level, cluster in enumerate(item["cluster_ids"]):
+            counts[level, cluster] += 1
+            above = item["cluster_ids"][level - 1] if level else None
+            assert parents[level, cluster] == above
+    assert len({item["item_id"] for item in items}) == len(items)
+    for level in range(levels):
+        of_level = [row for row in clusters if row["level"] == level]
+        assert [row["cluster_id"] for row in of_level] == list(range(len(of_level)))
+        assert len({row["description"] for row in of_level}) == len(of_level)
+        for row in of_level:
+            assert row["item_count"] == counts[level, row["cluster_id"]] > 0
+            assert row["description"] == ", ".join(row["keywords"])
+
+
+def check_transitions(workspace: Path, per_label: int) -> None:
+    splits = read(workspace / "transitions" / "splits")
+    assert len({row["user_id"] for row in splits}) == len(splits)
+    assert {row["split"] for row in splits} <= {"train", "valid", "test"}
+    examples = workspace / "transitions" / "examples"
+    train = read(examples / "train")
+    assert max(Counter(row["novel"] for row in train).values()) <= per_label
+    assert len({(row["c1"], row["c2"], row["novel"]) for row in train}) == len(train)
+    counted = {(r["c1"], r["c2"], r["novel"]) for r in read(workspace / "transitions" / "counts")}
+    assert {(row["c1"], row["c2"], row["novel"]) for row in train} <= counted
+    names = descriptions(workspace)
+    for row in [*train, *read(examples / "valid"), *read(examples / "test")]:
+        assert row["novel"] not in (row["c1"], row["c2"])
+        assert row["completion"] == names[row["novel"]]
+        assert names[row["c1"]] in row["prompt"]
+        assert names[row["c2"]] in row["prompt"]
+
+
+def descriptions(workspace: Path) -> list[str]:
+    level = json.loads((workspace / "transitions" / "manifest.json").read_text())["level"]
+    clusters = read(workspace / "clusters" / "clusters.parquet")
+    return [row["description"] for row in clusters if row["level"] == level]
+
+
+def check_novelty_table(workspace: Path, top_n: int) -> None:
+    size = len(descriptions(workspace))
+    pairs = set()
+    for path in sorted((workspace / "novelty_table").glob("*.parquet")):
+        rows = read(path)
+        assert rows == sorted(rows, key=lambda row: (row["c1"], row["c2"]))
+        for row in rows:
+            pairs.add((row["c1"], row["c2"]))
+            novel, probability = row["novel"], row["probability"]
+            assert len(novel) == len(probability) == len(set(novel))
+            assert len(novel) == min(top_n, size - len({row["c1"], row["c2"]}))
+            assert set(novel) <= set(range(size)) - {row["c1"], row["c2"]}
+            assert all(a >= b for a, b in itertools.pairwise(probability))
+            assert 0 <= sum(probability) <= 1 + 1e-5
+    assert pairs == {(c1, c2) for c1 in range(size) for c2 in range(size)}
+
+
+def check_recommendations(workspace: Path, interactions: list[dict]) -> None:
+    """Check that what is recommended is of its cluster, and the cluster new to the user."""
+    level = json.loads((workspace / "transitions" / "manifest.json").read_text())["level"]
+    cluster_of = {
+        row["item_id"]: row["cluster_ids"][level]
+        for row in read(workspace / "clusters" / "item_clusters")
+    }
+    known: dict[str, set[int]] = {}
+    for row in interactions:
+        if row["item_id"] in cluster_of:
+            known.setdefault(row["user_id"], set()).add(cluster_of[row["item_id"]])
+    rows = read(workspace / "recommendations")
+    assert rows
+    assert len({row["user_id"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["novel_cluster"] not in known[row["user_id"]]
+        assert row["c1"] in known[row["user_id"]]
+        assert row["c2"] in known[row["user_id"]]
+        assert len(row["item_ids"]) == len(row["scores"]) == len(set(row["item_ids"]))
+        assert {cluster_of[item] for item in row["item_ids"]} <= {row["novel_cluster"]}
+
+
+def check_saved_model(workspace: Path, histories: list[list[str]]) -> None:
+    import tensorflow as tf
+
+    level = json.loads((workspace / "transitions" / "manifest.json").read_text())["level"]
+    cluster_of = {
+        row["item_id"]: row["cluster_ids"][level]
+        for row in read(workspace / "clusters" / "item_clusters")
+    }
+    model = tf.saved_model.load(str(workspace / "retrieval" / "saved_model"))
+    longest = max(map(len, histories))
+    padded = tf.constant([history + [""] * (longest - len(history)) for history in histories])
+    answer = model.signatures["explore"](history=padded)
+    for row, history in enumerate(histories):
+        cluster = int(answer["novel_cluster"][row])
+        found = [item.decode() for item in answer["item_ids"][row].numpy() if item]
+        assert not set(found) & set(history)
+        assert all(cluster_of[item] == cluster for item in found)
+        assert cluster not in {cluster_of.get(item) for item in history}
+    asked = np.array([[row % 3, -1] for row in range(len(histories))], np.int32)
+    answer = model.signatures["recommend"](history=padded, cluster_ids=tf.constant(asked))
+    for row, history in enumerate(histories):
+        found = [item.decode() for item in answer["item_ids"][row].numpy() if item]
+        assert not set(found) & set(history)
+        assert all(cluster_of[item] == asked[row, 0] for item in found)
+
+
+def check_workspace(workspace: Path, interactions: pa.Table, per_label: int, top_n: int) -> None:
+    """Check everything that can be checked without loading the language model."""
+    rows = interactions.to_pylist()
+    check_manifests(workspace)
+    check_clusters(workspace)
+    check_transitions(workspace, per_label)
+    check_novelty_table(workspace, top_n)
+    check_recommendations(workspace, rows)
+    histories: dict[str, list[str]] = {}
+    for row in rows[:20_000]:
+        histories.setdefault(row["user_id"], []).append(row["item_id"])
+    check_saved_model(workspace, [*list(histories.values())[:32], ["unknown"], []])

@@ -1,0 +1,104 @@
+"""A small made-up web shop, with embeddings so that no text encoder is needed."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipelines import build_clusters, mine_transitions
+
+AISLES = ("garden hose", "oil paint", "camp stove", "yoga mat", "board game", "bike lamp")
+ITEMS_PER_AISLE = 10
+USERS = 80
+DIMENSION = 8
+START = 1_700_000_000  # seconds since 1970
+
+Row = dict[str, Any]
+
+
+def items() -> list[Row]:
+    """Return 60 items of six aisles; items of an aisle lie close together."""
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(len(AISLES), DIMENSION))
+    return [
+        {
+            "item_id": f"sku-{aisle}-{number}",
+            "title": f"{name} no {number}",
+            "keywords": name.replace(" ", ", "),
+            "embedding": (centres[aisle] + 0.1 * rng.normal(size=DIMENSION)).tolist(),
+        }
+        for aisle, name in enumerate(AISLES)
+        for number in range(ITEMS_PER_AISLE)
+    ]
+
+
+def interactions() -> list[Row]:
+    """Return 8 purchases of each of 80 users, one minute apart, rated 1 to 5."""
+    rng = np.random.default_rng(8)
+    ids = [item["item_id"] for item in items()]
+    return [
+        {
+            "user_id": f"customer {user}",
+            "item_id": ids[number],
+            "timestamp": START + 1000 * user + 60 * step,
+            "rating": float(rng.integers(1, 6)),
+        }
+        for user in range(USERS)
+        for step, number in enumerate(rng.choice(len(ids), 8, replace=False))
+    ]
+
+
+def write(path: Path, rows: list[Row] | pa.Table) -> Path:
+    """Write rows as Parquet, in small row groups so that several workers' parts are read."""
+    table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, path, row_group_size=200)
+    return path
+
+
+def build(workspace: Path, items_path: Path, interactions_path: Path, *flags: str) -> int:
+    """Run build_clusters in process and return the exit code."""
+    return build_clusters.STAGE.main(
+        [
+            f"--workspace={workspace}",
+            f"--items={items_path}",
+            f"--interactions={interactions_path}",
+            "--clusters=3,6",
+            "--shards=2",
+            "--text_encoder=none, the items have embeddings",
+            *flags,
+        ]
+    )
+
+
+def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
+    """Run mine_transitions in process and return the exit code."""
+    return mine_transitions.STAGE.main(
+        [f"--workspace={workspace}", f"--interactions={interactions_path}", "--shards=2", *flags]
+    )
+
+
+def manifest(workspace: Path, stage: str) -> dict[str, Any]:
+    """Return the manifest of a complete stage."""
+    return json.loads((workspace / stage / "manifest.json").read_text())
+
+
+def dead_letter(workspace: Path, pipeline: str) -> list[Row]:
+    """Return the rows of a pipeline's dead letter."""
+    return [
+        json.loads(line)
+        for path in sorted((workspace / "dead_letter" / pipeline).glob("*.jsonl"))
+        for line in path.read_text().splitlines()
+    ]
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the sha256 of every Parquet file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*.parquet"))
+    }

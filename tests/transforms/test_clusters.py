@@ -1,0 +1,83 @@
+"""Items into clusters: the table functions around the tree."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from transforms import clusters
+from transforms import schemas as col
+from transforms.read_tables import InputError
+
+
+def items(count: int, dimension: int = 4) -> pa.Table:
+    rng = np.random.default_rng(0)
+    return pa.table(
+        [
+            [f"item{number:02d}" for number in range(count)],
+            [f"title {number}" for number in range(count)],
+            [["spice", f"taste{number % 3}"] for number in range(count)],
+            [None] * count,
+            rng.normal(size=(count, dimension)).tolist(),
+            [True] * count,
+        ],
+        schema=col.ITEMS,
+    )
+
+
+def with_traffic(table: pa.Table) -> pa.Table:
+    return clusters.add_traffic(table, clusters.TRAFFIC_COUNTS.empty_table())
+
+
+def test_traffic_of_an_item_is_its_interactions() -> None:
+    counts = [
+        clusters.count_traffic(pa.table({"item_id": part}))
+        for part in (["item00", "item01", "item01"], ["item01"])
+    ]
+    found = clusters.add_traffic(items(3), pa.concat_tables(counts))
+    assert found[col.TRAFFIC].to_pylist() == [1.0, 3.0, 0.0]
+
+
+def test_text_of_an_item_joins_what_is_there() -> None:
+    table = pa.table(
+        [
+            ["a", "b"],
+            ["Tea", None],
+            [["green", "hot"], None],
+            ["from China", "salt"],
+            [None, None],
+            [True, True],
+        ],
+        schema=col.ITEMS,
+    )
+    assert clusters.item_texts(table) == ["Tea | green, hot | from China", "salt"]
+
+
+def test_embeddings_of_different_lengths_are_named() -> None:
+    table = pa.concat_tables([items(3, 4), items(2, 5)])
+    with pytest.raises(InputError, match=r"4 \(3 items\), 5 \(2 items\)"):
+        clusters.embeddings_of(table)
+
+
+def test_fewer_items_than_clusters_is_an_error_with_both_numbers() -> None:
+    with pytest.raises(InputError, match=r"8 clusters need .* only 5"):
+        clusters.fit_tree(with_traffic(items(5)), [4, 8], seed=0)
+
+
+def test_clusters_are_counted_and_weighed_at_every_level() -> None:
+    table = clusters.add_traffic(
+        items(30), pa.table([["item00", "item07"], [5.0, 2.0]], schema=clusters.TRAFFIC_COUNTS)
+    )
+    tree = clusters.fit_tree(table, [2, 6], seed=0)
+    named = clusters.cluster_table(clusters.assign(table, tree), tree, keyword_count=2)
+    for level, size in enumerate((2, 6)):
+        rows = [row for row in named.to_pylist() if row["level"] == level]
+        assert [row["cluster_id"] for row in rows] == list(range(size))
+        assert sum(row["item_count"] for row in rows) == 30
+        assert sum(row["traffic"] for row in rows) == 7.0
+        assert all((row["parent_id"] is None) == (level == 0) for row in rows)
+
+
+def test_assigning_no_items_gives_no_rows() -> None:
+    table = with_traffic(items(10))
+    tree = clusters.fit_tree(table, [3], seed=0)
+    assert clusters.assign(table.slice(0, 0), tree).num_rows == 0

@@ -1,0 +1,169 @@
+"""Mining, against an implementation straight from the definition."""
+
+from collections import Counter
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transforms import schemas as col
+from transforms.transitions import (
+    ENGAGEMENTS,
+    count_transitions,
+    diversify,
+    engagements,
+    mine_by_split,
+    mine_transitions,
+    split_users,
+    sum_counts,
+    user_splits,
+)
+
+Row = tuple[str, str, int, int]  # user, item, time, cluster
+
+# Few users, items and moments: ties, repeats and revisits are the rule. An item has one cluster.
+rows = st.lists(
+    st.tuples(st.sampled_from("uvwé"), st.integers(0, 11), st.integers(0, 6)).map(
+        lambda row: (row[0], f"item{row[1]}", row[2], row[1] % 5)
+    ),
+    max_size=60,
+)
+
+
+def table(rows: list[Row]) -> pa.Table:
+    columns = list(zip(*rows, strict=True)) if rows else [[], [], [], []]
+    return pa.table(
+        [pa.array(column, field.type) for column, field in zip(columns, ENGAGEMENTS, strict=True)],
+        schema=ENGAGEMENTS,
+    )
+
+
+def oracle(rows: list[Row]) -> list[tuple[str, int, int, int]]:
+    """Walk through each user's engagements and remember when each cluster was last seen."""
+    found = []
+    for user in sorted({row[0] for row in rows}):
+        latest: dict[int, int] = {}  # cluster -> number of its latest engagement
+        own = sorted((time, item, cluster) for name, item, time, cluster in rows if name == user)
+        for number, (_, _, cluster) in enumerate(own):
+            if latest and cluster not in latest:
+                known = sorted(latest, key=lambda one: latest[one])
+                c1, c2 = known[-2:] if len(known) > 1 else (known[0], known[0])
+                found.append((user, c1, c2, cluster))
+            latest[cluster] = number
+    return found
+
+
+@given(rows)
+def test_mining_finds_the_transitions_of_the_definition(rows: list[Row]) -> None:
+    mined = mine_transitions(table(rows)).to_pylist()
+    assert [tuple(row.values()) for row in mined] == oracle(rows)
+
+
+@given(rows, st.randoms())
+def test_mining_does_not_depend_on_the_order_of_rows(rows: list[Row], random) -> None:
+    shuffled = list(rows)
+    random.shuffle(shuffled)
+    assert mine_transitions(table(shuffled)).equals(mine_transitions(table(rows)))
+
+
+def test_one_earlier_cluster_counts_as_both() -> None:
+    mined = mine_transitions(table([("u", "a", 1, 7), ("u", "b", 2, 7), ("u", "c", 3, 4)]))
+    assert mined.to_pylist() == [{"user_id": "u", "c1": 7, "c2": 7, "novel": 4}]
+
+
+def test_clusters_are_ordered_by_their_latest_engagement() -> None:
+    seen = [("u", "a", 1, 0), ("u", "b", 2, 1), ("u", "a", 3, 0), ("u", "c", 4, 2)]
+    last = mine_transitions(table(seen)).to_pylist()[-1]
+    assert (last["c1"], last["c2"], last["novel"]) == (1, 0, 2)
+
+
+def test_engagements_look_clusters_up_by_item() -> None:
+    interactions = pa.table(
+        [["u", "u"], ["b", "a"], pa.array([1, 2], col.TIME_TYPE), [None, None], [1, 0]],
+        schema=col.INTERACTIONS,
+    )
+    found = engagements(interactions, np.array([5, 9], np.int32))
+    assert found["cluster"].to_pylist() == [9, 5]
+
+
+@given(rows)
+def test_counts_of_parts_add_up_to_the_counts_of_all(rows: list[Row]) -> None:
+    parts = [[row for row in rows if row[0] in users] for users in ("uv", "wé")]
+    counted = pa.concat_tables([count_transitions(mine_transitions(table(part))) for part in parts])
+    assert sum_counts(counted).equals(count_transitions(mine_transitions(table(rows))))
+
+
+@given(rows)
+def test_counts_are_of_users(rows: list[Row]) -> None:
+    counts = count_transitions(mine_transitions(table(rows))).to_pylist()
+    expected = Counter(found[1:] for found in oracle(rows))
+    assert {(row["c1"], row["c2"], row["novel"]): row["users"] for row in counts} == expected
+
+
+counts = st.lists(
+    st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), unique=True, max_size=60
+).map(
+    lambda rows: pa.table(
+        [
+            *(pa.array([row[i] for row in rows], pa.int32()) for i in range(3)),
+            pa.array([1] * len(rows), pa.int64()),
+        ],
+        schema=col.TRANSITION_COUNTS,
+    )
+)
+
+
+@given(counts, st.integers(1, 5))
+def test_diversifying_keeps_min_of_cap_and_all_pairs_of_each_label(
+    table: pa.Table, per_label: int
+) -> None:
+    kept = Counter(diversify(table, per_label, seed=1)["novel"].to_pylist())
+    every = Counter(table["novel"].to_pylist())
+    assert kept == {label: min(per_label, pairs) for label, pairs in every.items()}
+
+
+@given(counts, st.randoms())
+def test_diversifying_does_not_depend_on_the_order_of_rows(table: pa.Table, random) -> None:
+    order = list(range(table.num_rows))
+    random.shuffle(order)
+    shuffled = table.take(pa.array(order, pa.int64()))
+    assert diversify(shuffled, 2, seed=1).equals(diversify(table, 2, seed=1))
+
+
+def test_diversifying_samples_other_pairs_with_another_seed() -> None:
+    pairs = pa.table(
+        [
+            pa.array(range(100), pa.int32()),
+            pa.array([200] * 100, pa.int32()),
+            pa.array([300] * 100, pa.int32()),
+            pa.array([1] * 100, pa.int64()),
+        ],
+        schema=col.TRANSITION_COUNTS,
+    )
+    assert not diversify(pairs, 10, seed=1).equals(diversify(pairs, 10, seed=2))
+
+
+def test_splits_have_about_the_shares_asked_for() -> None:
+    users = pa.array([f"user {number}" for number in range(20_000)])
+    split = Counter(split_users(users, valid_share=0.1, test_share=0.2, seed=3).to_pylist())
+    assert abs(split["valid"] / 20_000 - 0.1) < 0.01
+    assert abs(split["test"] / 20_000 - 0.2) < 0.01
+
+
+@given(rows)
+def test_every_user_is_in_one_split(rows: list[Row]) -> None:
+    users = user_splits(table(rows), 0.3, 0.3, seed=0)["user_id"].to_pylist()
+    assert users == sorted({row[0] for row in rows})
+
+
+@given(rows)
+def test_transitions_go_to_the_split_of_their_user(rows: list[Row]) -> None:
+    splits = user_splits(table(rows), 0.3, 0.3, seed=0).to_pylist()
+    split_of = {row["user_id"]: row["split"] for row in splits}
+    found = [
+        (tagged.tag, *row.values())
+        for tagged in mine_by_split(table(rows), 0.3, 0.3, seed=0)
+        for row in tagged.value.to_pylist()
+    ]
+    assert sorted(found) == sorted((split_of[row[0]], *row) for row in oracle(rows))

@@ -1,0 +1,32 @@
+"""RunInference over elements that are batches already. Imported late: Beam imports torch here."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from apache_beam.ml.inference.base import ModelHandler, RunInference
+
+__all__ = ["BatchHandler", "RunInference"]
+
+
+class BatchHandler(ModelHandler):
+    """Loads a model once a worker and applies it to each element.
+
+    Parameters
+    ----------
+    load
+        Makes the model.
+    infer
+        (model, element) -> result.
+    """
+
+    def __init__(self, load: Callable[[], Any], infer: Callable[[Any, Any], Any]) -> None:
+        super().__init__(max_batch_size=1)
+        self._load, self._infer = load, infer
+
+    def load_model(self) -> Any:
+        return self._load()
+
+    def run_inference(
+        self, batch: Sequence[Any], model: Any, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Any]:
+        return [self._infer(model, element) for element in batch]
