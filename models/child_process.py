@@ -97,14 +97,15 @@ def _serve(connection: Connection) -> None:
             if hosted is None:
                 module, factory = name.split(":")
                 hosted = getattr(importlib.import_module(module), factory)(**arguments)
-                answer = (None, None)
+                result = None
             else:
-                answer = (None, getattr(hosted, name)(*arguments))
+                result = getattr(hosted, name)(*arguments)
         except Exception as error:
             traceback.print_exc()
             plain = ValueError if isinstance(error, ValueError) else RuntimeError
-            answer = (plain(f"{type(error).__name__}: {error}"), None)
-        connection.send(answer)
+            connection.send((plain(f"{type(error).__name__}: {error}"), None))
+        else:
+            connection.send((None, result))
 
 
 if __name__ == "__main__":

@@ -63,7 +63,7 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     torch_dtype = getattr(torch, dtype)
-    path = _local_path(name_or_path)
+    path = local_path(name_or_path)
     with quiet_transformers():
         if path is not None and path.is_file():
             place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
@@ -107,7 +107,7 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def _local_path(name_or_path: str) -> Path | None:
+def local_path(name_or_path: str) -> Path | None:
     """Return the model folder or GGUF file that a name stands for, None for a hub id."""
     if name_or_path.startswith("package:"):
         module = name_or_path.removeprefix("package:")

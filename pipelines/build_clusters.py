@@ -8,12 +8,13 @@ import time
 import apache_beam as beam
 import pyarrow as pa
 
+from models.text_encoder import local_path
 from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
-from transforms import clusters
+from transforms import clusters, files
 from transforms import schemas as col
 from transforms.manifest import Tally
-from transforms.read_tables import ReadTables, find_files, has_column
+from transforms.read_tables import InputError, ReadTables, find_files, has_column
 from transforms.validate import (
     DEAD,
     TALLY,
@@ -79,6 +80,17 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the files of the text encoder, if it is needed and no hub has them."""
+    if has_column(find_files(flags.items, "items"), col.EMBEDDING):
+        return {}
+    try:
+        path = local_path(flags.text_encoder)
+    except ValueError as error:
+        raise InputError(f"--text_encoder: {error}") from None
+    return {"text_encoder": files.list_folder(str(path))} if path else {}
+
+
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
@@ -88,9 +100,7 @@ def build(
 
     item_files = find_files(flags.items, "items")
     raw_items = (
-        pipeline
-        | "ReadItems" >> ReadTables(tuple(item_files))
-        | "ValidateItems" >> ValidateItems()
+        pipeline | "ReadItems" >> ReadTables(tuple(item_files)) | "ValidateItems" >> ValidateItems()
     )
     items = (
         raw_items.usable
@@ -180,6 +190,7 @@ STAGE = Stage(
         "interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP],
     },
     stages=(),
+    model_files=model_files,
     level=lambda flags, workspace: len(flags.clusters) - 1,
     build=build,
 )

@@ -6,9 +6,10 @@ import sys
 import apache_beam as beam
 
 from models.finetuning import FinetuneConfig
-from models.language_model import _local_path as check_name
+from models.language_model import local_path
 from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
+from transforms import files
 from transforms.catalogue import read_descriptions
 from transforms.finetune import Finetune
 from transforms.manifest import Tally
@@ -48,12 +49,19 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
-    """Check the settings and that the base model can be found."""
+    """Check the settings."""
     command_line.from_flags(FinetuneConfig, flags, PREFIX)
+
+
+def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the files of the base model, unless a hub has them; InputError if it is not there."""
     try:
-        check_name(flags.base_model)
+        path = local_path(flags.base_model)
     except ValueError as error:
         raise InputError(f"--base_model: {error}") from None
+    if path is None:
+        return {}
+    return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}
 
 
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
@@ -90,6 +98,7 @@ STAGE = Stage(
     level=level,
     build=build,
     check=check,
+    model_files=model_files,
     resumes=True,
 )
 

@@ -105,6 +105,8 @@ class Stage:
         (pipeline, flags, workspace) -> tallies of all that it read and wrote.
     check
         Raises InputError or ValueError for flags that can't work together with the inputs.
+    model_files
+        Name -> files of the models that it starts from, as far as they are local.
     resumes
         Whether what an interrupted run left behind is taken up (by default it is wiped).
     """
@@ -118,6 +120,7 @@ class Stage:
     level: Callable[[argparse.Namespace, Workspace], int | None]
     build: Callable[[beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection[Tally]]]
     check: Callable[[argparse.Namespace, Workspace], None] = lambda flags, workspace: None
+    model_files: Callable[[argparse.Namespace], dict[str, list[str]]] = lambda flags: {}
     resumes: bool = False
 
     def parser(self) -> argparse.ArgumentParser:
@@ -176,6 +179,8 @@ class Stage:
             paths = find_files(getattr(flags, name), name)
             by_rating = name == "interactions" and flags.min_rating is not None
             check_columns(paths, name, [*columns, col.RATING] if by_rating else columns)
+            fingerprints[name] = _digest([files.fingerprint(path) for path in paths])
+        for name, paths in self.model_files(flags).items():
             fingerprints[name] = _digest([files.fingerprint(path) for path in paths])
         for stage in self.stages:
             manifest = workspace.manifest(stage)

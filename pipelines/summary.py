@@ -65,7 +65,8 @@ def _best(history: pa.Table, column: str, extreme: "pc.Function") -> dict[str, f
 def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -> list[str]:
     """Return a few users of different novel interests, the most probable ones first."""
     order = [(col.PROBABILITY, "descending"), (col.USER_ID, "ascending")]
-    lines, seen = [], set()
+    lines: list[str] = []
+    seen: set[int] = set()
     for row in recommended.sort_by(order).to_pylist():
         if row[col.NOVEL_CLUSTER] in seen or len(seen) == _USERS:
             continue

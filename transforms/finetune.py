@@ -47,7 +47,11 @@ class Finetune(beam.PTransform):
     def _train(self, _: None) -> Tally:
         work = scratch(self.unfinished)
         train, valid = (self._read(split) for split in ("train", "valid"))
-        log.info("finetune: %d training and %d validation examples", len(train), len(valid))
+        log.info(
+            "finetune: %d training and %d validation examples; the untuned model is measured first",
+            len(train),
+            len(valid),
+        )
         history = finetune(
             self.base_model,
             train,

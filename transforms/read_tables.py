@@ -40,13 +40,12 @@ def find_files(pattern: str, name: str) -> list[str]:
     InputError
         If nothing is there.
     """
-    found = files.list_files(pattern)
+    found = files.list_files(pattern.rstrip("/"))
     if not found:
-        folder = pattern.rstrip("/")
         found = [
             path
             for kind in ("parquet", "csv", "csv.gz")
-            for path in files.list_files(files.join(folder, f"*.{kind}"))
+            for path in files.list_files(files.join(pattern.rstrip("/"), f"*.{kind}"))
         ]
     if not found:
         raise InputError(

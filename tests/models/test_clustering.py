@@ -181,9 +181,9 @@ def test_a_heavy_item_claims_no_further_clusters_for_its_neighbours():
 
 
 def test_what_an_overfull_cluster_holds_beside_its_heavy_item_goes_elsewhere():
-    embeddings, traffic = topics(303), np.ones(303)
+    embeddings, traffic = topics(303, seed=8), np.ones(303)
     traffic[0] = 200
-    embeddings[1:4] = embeddings[0] + 0.1 * topics(3, seed=1)
+    embeddings[1:4] = embeddings[0] + 0.2 * topics(3, seed=107)
     tree = fit_cluster_tree(embeddings, traffic, (4,), seed=0)
     cluster_ids = assign_clusters(tree, embeddings)[:, 0]
     assert np.bincount(cluster_ids, traffic).max() == 200

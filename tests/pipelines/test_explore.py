@@ -1,22 +1,19 @@
 """The whole job with the real components: text encoder, SmolLM2 in vLLM, TFRS and Beam."""
 
-import hashlib
+import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from tests import contract
-from transforms.datasets import write_dataset
+from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, hashes, slice_of_movielens
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-PER_LABEL, TOP_N = 10, 4
 
 
 def run(pipeline: str, workspace: Path, *flags: str) -> subprocess.CompletedProcess[str]:
@@ -28,48 +25,14 @@ def run(pipeline: str, workspace: Path, *flags: str) -> subprocess.CompletedProc
     )
 
 
-def hashes(workspace: Path) -> dict[str, str]:
-    """Hash what must not differ between runs: Parquet and weights."""
-    return {
-        str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for pattern in ("*.parquet", "*.safetensors", "*.jsonl")
-        for path in workspace.rglob(pattern)
-    }
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return slice_of_movielens(tmp_path_factory.mktemp("input"))
 
 
 @pytest.fixture(scope="module")
-def slice_of_movielens(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A third of the users, their items, and some rows that can't be used."""
-    folder = tmp_path_factory.mktemp("input")
-    interactions, items = (pq.read_table(path) for path in write_dataset("movielens", str(folder)))
-    users = pa.array([str(number) for number in range(1, 200)])
-    kept = interactions.filter(pa.compute.is_in(interactions["user_id"], value_set=users))
-    broken = kept.slice(0, 3).to_pylist()
-    broken[0]["user_id"], broken[1]["item_id"], broken[2]["rating"] = None, "nowhere", float("nan")
-    kept = pa.concat_tables([kept, pa.Table.from_pylist(broken, schema=kept.schema)])
-    seen = items.filter(pa.compute.is_in(items["item_id"], value_set=kept["item_id"].unique()))
-    paths = folder / "slice_interactions.parquet", folder / "slice_items.parquet"
-    pq.write_table(kept, paths[0])
-    pq.write_table(seen.slice(0, 2_000), paths[1])
-    return paths
-
-
-@pytest.fixture(scope="module")
-def flags(slice_of_movielens: tuple[Path, Path]) -> list[str]:
-    interactions, items = slice_of_movielens
-    return [
-        f"--interactions={interactions}",
-        f"--items={items}",
-        "--clusters=2,3,4,8",
-        f"--per_label={PER_LABEL}",
-        "--finetune_max_steps=6",
-        "--finetune_warmup_steps=1",
-        "--finetune_eval_every=3",
-        "--finetune_eval_prompts=8",
-        "--finetune_eval_examples=16",
-        "--retriever_epochs=2",
-        f"--top_n={TOP_N}",
-    ]
+def flags(inputs: tuple[Path, Path]) -> list[str]:
+    return explore_flags(*inputs)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +42,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Pat
     return folder
 
 
-def test_workspace_keeps_every_promise(
-    workspace: Path, slice_of_movielens: tuple[Path, Path]
-) -> None:
-    contract.check_workspace(workspace, pq.read_table(slice_of_movielens[0]), PER_LABEL, TOP_N)
+def test_workspace_keeps_every_promise(workspace: Path, inputs: tuple[Path, Path]) -> None:
+    contract.check_workspace(workspace, pq.read_table(inputs[0]), PER_LABEL, TOP_N)
 
 
 def test_summary_says_what_was_found(workspace: Path) -> None:
@@ -145,8 +106,6 @@ def test_interrupted_table_is_finished_to_the_same_bytes(workspace: Path, tmp_pa
 
 def interrupted_plan(workspace: Path, stage: str) -> bytes:
     """Return the note that an interrupted run of a complete stage had left."""
-    import json
-
     manifest = json.loads((workspace / stage / "manifest.json").read_text())
     plan = {name: manifest[name] for name in ("pipeline", "inputs", "flags", "level")}
     return json.dumps(plan, sort_keys=True).encode()
