@@ -35,8 +35,10 @@ _USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is
 _USUAL, _WEAK = 1e-2, 1e-4
 _LEAD_SHARE_POWER = 0.5
 _CANDIDATES = 100  # leads considered per cluster
-_PREFIX_CHARACTERS = 3
-_PREFIX_BONUS = 0.05  # at most, for a lead whose beginning few others share
+# A word that this many items of a cluster carry, and this many times the share that carries it
+# outside, is proper to the cluster: it may lead a description that goes on with broader terms.
+_PROPER_ITEMS, _PROPER_LIFT = 3, 4
+_PAIR_LEAD = 0.01  # worth of a pair as a lead: it begins like others do
 _LANGUAGE_SAMPLE = 2_000  # texts
 _LANGUAGE_HITS = 2  # stop words that make a text vote for a language
 _OCCURS, _COMMON = 0.01, 0.2  # shares of the votes
@@ -178,8 +180,15 @@ def describe_clusters(
         )
     terms, carried = _item_terms(keywords, texts)
     weights = 1 + np.log1p(np.asarray(traffic, np.float64))
-    scores, shares, factors = _scores(np.asarray(cluster_ids), cluster_count, carried, weights)
-    leads = _leads(scores, shares, terms)
+    scores, shares, factors, proper = _scores(
+        np.asarray(cluster_ids), cluster_count, carried, weights
+    )
+    # A lead stands for the whole cluster, so the share of the items that carry it counts once more.
+    worth = scores.data * shares**_LEAD_SHARE_POWER
+    scores.data *= factors
+    pair = np.array([" & " in term for term in terms], bool)[scores.indices]
+    worth *= np.where(pair, _PAIR_LEAD * factors, np.where(proper, 1.0, factors))
+    leads = _leads(scores, worth, terms)
     result = []
     for cluster, lead in enumerate(leads):
         row = slice(*scores.indptr[cluster : cluster + 2])
@@ -311,6 +320,8 @@ def _telling(term: str, stop: frozenset[str]) -> bool:
     if len(term) > _TERM_CHARACTERS or term in stop or (len(term) < 2 and term < _HAN):
         return False
     words = [word for word in term.split(" ") if word != "&"]
+    if words[0] in stop or words[-1] in stop:  # "in my queue" says something of an owner
+        return False
     return len(words) <= _TERM_WORDS and not all(
         word in stop or _NUMBER.fullmatch(word) or not any(map(str.isalpha, word)) for word in words
     )
@@ -402,10 +413,11 @@ def _scores(
     cluster_count: int,
     carried: scipy.sparse.csr_array,
     weights: np.ndarray,
-) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray, np.ndarray]:
     """Class-based TF-IDF [clusters, terms] of the share of each cluster that carries each term.
 
-    Also the share itself and the factor that is in the score, aligned with the data of the scores.
+    Also, aligned with the data of the scores: the share itself, a factor below 1 for what describes
+    the cluster badly, and whether the term is proper to it (bool).
     """
     items = np.arange(len(cluster_ids))
     shape = (cluster_count, len(cluster_ids))
@@ -430,41 +442,52 @@ def _scores(
         [common & (inside > outside), common & (inside >= _USUAL_SHARE)], [1.0, _USUAL], _WEAK
     )
     scores = class_tf_idf(frequencies)
-    scores.data *= factors
-    return scores, inside, factors
+    proper = (counts.data >= _PROPER_ITEMS) & (inside > _PROPER_LIFT * outside)
+    return scores, inside, factors, proper
 
 
-def _leads(scores: scipy.sparse.csr_array, shares: np.ndarray, terms: list[str]) -> list[str]:
-    """Give each cluster a term of its own: a maximum-weight matching over its best candidates.
+def _leads(scores: scipy.sparse.csr_array, worth: np.ndarray, terms: list[str]) -> list[str]:
+    """Give each cluster a term of its own to lead with: a maximum-weight matching.
 
-    A lead stands for the whole cluster, so the share of the items that carry it counts once more.
+    No two leads begin with the same word, except those that are pairs: then the language model's
+    first token tells most clusters apart, and one look at it gives their probabilities.
+
+    Parameters
+    ----------
+    scores
+        [clusters, terms], for its sparsity.
+    worth
+        Aligned with the data of the scores: of a term as the lead of a cluster.
     """
     cluster_count = scores.shape[0]
-    values = scores.data * shares**_LEAD_SHARE_POWER
-    candidates = []
+    names = [term if " & " in term else term.split(" ")[0] for term in terms]
+    best: dict[tuple[int, str], tuple[float, int]] = {}  # of the terms of one name
     for cluster in range(cluster_count):
         row = slice(*scores.indptr[cluster : cluster + 2])
-        order = np.lexsort((scores.indices[row], -values[row]))[:_CANDIDATES]
-        candidates.append(order + scores.indptr[cluster])
-    chosen = np.concatenate(candidates)
-    columns = scores.indices[chosen]
-    beginnings = Counter(terms[column][:_PREFIX_CHARACTERS] for column in np.unique(columns))
-    bonus = [_PREFIX_BONUS / beginnings[terms[column][:_PREFIX_CHARACTERS]] for column in columns]
-
-    # Behind the terms stands one made-up label per cluster, so that a full matching always exists.
+        order = np.lexsort((scores.indices[row], -worth[row]))[:_CANDIDATES]
+        for term, value in zip(scores.indices[row][order], worth[row][order], strict=True):
+            best.setdefault((cluster, names[term]), (float(value), int(term)))
+    columns = {name: column for column, name in enumerate(sorted({name for _, name in best}))}
+    # Behind the names stands one made-up label per cluster, so that a full matching always exists.
     own = np.arange(cluster_count)
-    rows = np.concatenate([np.repeat(own, [len(mine) for mine in candidates]), own])
-    worth = values[chosen] * (1 + np.array(bonus))
-    weights = np.concatenate([worth, np.full(cluster_count, 1e-12)])
     edges = scipy.sparse.csr_array(
-        (weights, (rows, np.concatenate([columns, len(terms) + own]))),
-        (cluster_count, len(terms) + cluster_count),
+        (
+            np.concatenate([[value for value, _ in best.values()], np.full(cluster_count, 1e-12)]),
+            (
+                np.concatenate([[cluster for cluster, _ in best], own]).astype(np.int64),
+                np.concatenate([[columns[name] for _, name in best], len(columns) + own]).astype(
+                    np.int64
+                ),
+            ),
+        ),
+        (cluster_count, len(columns) + cluster_count),
     )
     matched_rows, matched = min_weight_full_bipartite_matching(edges, maximize=True)
+    by_column = {column: name for name, column in columns.items()}
     labels = _labels(set(terms))
     return [
-        terms[column] if column < len(terms) else next(labels)
-        for column in matched[np.argsort(matched_rows)].tolist()
+        terms[best[cluster, by_column[column]][1]] if column in by_column else next(labels)
+        for cluster, column in enumerate(matched[np.argsort(matched_rows)].tolist())
     ]
 
 

@@ -124,7 +124,9 @@ def test_texts_alone_name_a_topic():
     cluster_ids, _, texts, traffic = item_set(SHOP)
     found = describe_clusters(cluster_ids, len(SHOP), [[]] * len(texts), texts, traffic)
     leads = [keywords[0] for keywords in found]
-    assert leads[3:6] == ["yoga mat", "espresso machine", "chef knife"]
+    assert leads[3] == "yoga mat"
+    assert leads[4] in {"espresso machine", "burr grinder", "milk frother"}
+    assert leads[5] == "chef knife"
 
 
 def test_no_keyword_is_an_items_own_name():

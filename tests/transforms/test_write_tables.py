@@ -50,7 +50,8 @@ def write(folder: Path, parts: list[pa.Table]) -> list[Tally]:
 def test_all_rows_are_written_once_equal_keys_together_and_sorted(tmp_path: Path) -> None:
     write(tmp_path, tables(ROWS, 4))
     parts = [pq.read_table(path).to_pylist() for path in sorted(tmp_path.rglob("*.parquet"))]
-    assert sorted(sum(parts, []), key=lambda row: row["number"]) == ROWS
+    rows = [row for part in parts for row in part]
+    assert sorted(rows, key=lambda row: row["number"]) == ROWS
     assert all(part == sorted(part, key=lambda row: tuple(row.values())) for part in parts)
     homes = {(row["id"], number) for number, part in enumerate(parts) for row in part}
     assert len(homes) == 7

@@ -1,0 +1,133 @@
+"""Command lines, good and bad."""
+
+import argparse
+from dataclasses import dataclass
+
+import pytest
+
+from pipelines import flags as command_line
+from transforms.read_tables import InputError
+
+
+@dataclass(frozen=True)
+class Oven:
+    """What a made-up stage is configured with."""
+
+    degrees: int = 180
+    minutes: float = 12.5
+    mode: str = "fan"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.degrees > 300:
+            raise ValueError(f"degrees is {self.degrees}: the oven ends at 300")
+
+
+HELP = {"degrees": "how hot", "minutes": "how long", "mode": "how"}
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
+    command_line.add_workspace(made)
+    command_line.add_interactions(made)
+    command_line.add_shards(made)
+    command_line.add_fields(made, Oven, "oven_", HELP)
+    return made
+
+
+GIVEN = ["--workspace=w", "--interactions=log.csv"]
+
+
+def parse(*argv: str) -> tuple[argparse.Namespace, list[str]]:
+    return command_line.parse(parser(), [*GIVEN, *argv])
+
+
+def complaint(capsys: pytest.CaptureFixture, *argv: str) -> str:
+    """Return what is said of a command line that is refused."""
+    with pytest.raises(SystemExit) as end:
+        parse(*argv)
+    assert end.value.code == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def test_flags_have_defaults() -> None:
+    flags, beam_flags = parse()
+    assert (flags.workspace, flags.interactions, flags.seed, flags.shards) == ("w", "log.csv", 0, 4)
+    assert flags.min_rating is None
+    assert beam_flags == []
+
+
+def test_a_required_flag_is_named(capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        command_line.parse(parser(), GIVEN[:1])
+    assert end.value.code == 2
+    assert "--interactions" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "beam_flags",
+    [
+        ["--runner=DataflowRunner", "--project=p", "--region=r", "--temp_location=gs://b/t"],
+        ["--runner", "DirectRunner", "--direct_num_workers", "2"],
+        ["--save_main_session"],
+        ["--max_num_workers=3", "--experiments=use_runner_v2"],
+    ],
+)
+def test_flags_of_beam_are_handed_on(beam_flags: list[str]) -> None:
+    assert parse(*beam_flags)[1] == beam_flags
+
+
+def test_an_unknown_flag_is_named_with_the_nearest(capsys) -> None:
+    said = complaint(capsys, "--shard=3")
+    assert "--shard is a flag neither of this pipeline nor of Beam; did you mean --shards?" in said
+
+
+def test_an_unknown_flag_like_no_other_points_to_help(capsys) -> None:
+    said = complaint(capsys, "--zzz")
+    assert "--zzz is a flag neither of this pipeline nor of Beam; --help lists the flags" in said
+
+
+def test_a_word_that_is_no_flag_is_named(capsys) -> None:
+    assert "stray" in complaint(capsys, "stray")
+
+
+@pytest.mark.parametrize(
+    ("flag", "limit"),
+    [
+        ("--shards=0", "'0' is not a whole number of at least 1"),
+        ("--shards=2.5", "'2.5' is not a whole number of at least 1"),
+        ("--shards=many", "'many' is not a whole number of at least 1"),
+        ("--seed=-1", "'-1' is not a whole number from 0 to 4294967295"),
+        ("--seed=4294967296", "'4294967296' is not a whole number from 0 to 4294967295"),
+        ("--min_rating=good", "'good' is not a number of at least -inf"),
+        ("--min_rating=nan", "'nan' is not a number of at least -inf"),
+    ],
+)
+def test_a_value_out_of_range_is_named_with_the_range(capsys, flag: str, limit: str) -> None:
+    said = complaint(capsys, flag)
+    assert f"argument {flag.split('=')[0]}: {limit}" in said
+
+
+def test_numbers_include_their_limits() -> None:
+    share = command_line.number(0, 0.5)
+    assert (share("0"), share("0.5")) == (0, 0.5)
+    with pytest.raises(argparse.ArgumentTypeError, match=r"'0.51' is not a number from 0 to 0.5"):
+        share("0.51")
+
+
+def test_fields_of_a_dataclass_are_flags_with_its_types_and_defaults() -> None:
+    flags, _ = parse("--oven_degrees=200", "--oven_minutes=3", "--seed=5")
+    assert command_line.from_flags(Oven, flags, "oven_") == Oven(200, 3.0, "fan", 5)
+
+
+def test_a_value_that_the_dataclass_refuses_is_an_input_error() -> None:
+    flags, _ = parse("--oven_degrees=400")
+    with pytest.raises(InputError, match="--oven_degrees is 400: the oven ends at 300"):
+        command_line.from_flags(Oven, flags, "oven_")
+
+
+def test_names_are_those_of_all_flags() -> None:
+    assert command_line.names(parser()) == {
+        *("help", "workspace", "seed", "interactions", "min_rating", "shards"),
+        *("oven_degrees", "oven_minutes", "oven_mode"),
+    }

@@ -1,0 +1,303 @@
+"""When a stage runs, when it does not, and what it leaves behind."""
+
+import argparse
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import apache_beam as beam
+import pyarrow as pa
+import pytest
+
+from pipelines import flags as command_line
+from pipelines import mine_transitions
+from pipelines.stage import Stage, Workspace
+from transforms import files
+from transforms.manifest import Tally
+from transforms.read_tables import InputError, ReadTables, find_files
+
+RUNS: list[str] = []  # names of the stages that were built
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    command_line.add_workspace(parser)
+    parser.add_argument("--items", required=True)
+    parser.add_argument("--fail", choices=["input", "other"], default=None)
+    parser.add_argument("--level", type=int, default=0)
+
+
+def shout(table: pa.Table, folder: str, fail: str | None) -> Tally:
+    """Write the words of a table in capitals."""
+    if fail == "input":
+        raise InputError("--items: the word 'quiet' can't be shouted; leave it out")
+    if fail == "other":
+        raise RuntimeError("no voice")
+    words = "\n".join(table["word"].to_pylist()).upper()
+    record = files.write_record(folder, "words.txt", words.encode())
+    return Tally(table.num_rows, table.num_rows, written=table.num_rows, files=(record,))
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    RUNS.append("shout")
+    read = pipeline | ReadTables(tuple(find_files(flags.items, "items")))
+    return [read | beam.Map(shout, workspace.folder("clusters"), flags.fail)]
+
+
+# It takes the place of build_clusters, so that another stage can follow it.
+SHOUT = Stage(
+    name="shout",
+    folder="clusters",
+    description="Writes words in capitals.",
+    add_flags=add_flags,
+    external={"items": ["word"]},
+    stages=(),
+    level=lambda flags, workspace: flags.level,
+    build=build,
+)
+
+
+def build_echo(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    RUNS.append("echo")
+    return [pipeline | beam.Create([Tally()])]
+
+
+ECHO = Stage(
+    name="echo",
+    folder="transitions",
+    description="Follows the other.",
+    add_flags=command_line.add_workspace,
+    external={},
+    stages=("clusters",),
+    level=lambda flags, workspace: None,
+    build=build_echo,
+)
+
+
+@pytest.fixture(autouse=True)
+def _no_runs() -> None:
+    RUNS.clear()
+
+
+@pytest.fixture
+def words(tmp_path: Path) -> Path:
+    path = tmp_path / "words.csv"
+    path.write_text("word\nhello\nworld\n")
+    return path
+
+
+@pytest.fixture
+def run(tmp_path: Path, words: Path) -> Callable[..., int]:
+    def run(*flags: str, stage: Stage = SHOUT) -> int:
+        return stage.main([f"--workspace={tmp_path / 'w'}", f"--items={words}", *flags])
+
+    return run
+
+
+@pytest.fixture
+def stage_folder(tmp_path: Path) -> Path:
+    return tmp_path / "w" / "clusters"
+
+
+def test_a_run_leaves_files_and_a_manifest_that_lists_them(run, stage_folder: Path) -> None:
+    assert run() == 0
+    manifest = json.loads((stage_folder / "manifest.json").read_text())
+    assert manifest["rows"] == {"read": 2, "used": 2, "dead": 0, "written": 2}
+    assert [file["path"] for file in manifest["files"]] == ["words.txt"]
+    assert manifest["flags"] == {"fail": None, "level": 0, "seed": 0}
+    assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
+
+
+def test_a_complete_stage_leaves_nothing_unfinished(run, tmp_path: Path) -> None:
+    run()
+    assert list((tmp_path / "w" / "unfinished").iterdir()) == []
+
+
+def test_a_second_run_does_nothing_and_says_so(run, stage_folder: Path, caplog) -> None:
+    run()
+    before = (stage_folder / "manifest.json").stat().st_mtime_ns
+    caplog.set_level(logging.INFO, "interest-explorer")
+    assert run() == 0
+    assert RUNS == ["shout"]
+    assert "shout: complete already, nothing to do" in caplog.messages
+    assert (stage_folder / "manifest.json").stat().st_mtime_ns == before
+
+
+def test_another_flag_runs_it_again(run) -> None:
+    run()
+    run("--seed=1")
+    run("--seed=1", "--level=1")
+    assert RUNS == ["shout"] * 3
+
+
+def test_flags_of_the_runner_do_not_run_it_again(run) -> None:
+    run()
+    run("--direct_num_workers=1", "--runner=FnApiRunner")
+    assert RUNS == ["shout"]
+
+
+def test_another_content_of_the_input_runs_it_again(run, words: Path, stage_folder: Path) -> None:
+    run()
+    words.write_text("word\nhello\nplace\n")  # as long as before
+    run()
+    assert (stage_folder / "words.txt").read_text() == "HELLO\nPLACE"
+
+
+def test_another_place_of_the_same_input_does_not_run_it_again(run, words: Path) -> None:
+    run()
+    moved = words.rename(words.with_name("moved.csv"))
+    assert run(f"--items={moved}") == 0
+    assert RUNS == ["shout"]
+
+
+@pytest.mark.parametrize("damage", ["words.txt missing", "words.txt cut", "manifest.json missing"])
+def test_a_damaged_stage_runs_again(run, stage_folder: Path, damage: str) -> None:
+    run()
+    name, kind = damage.split()
+    if kind == "missing":
+        (stage_folder / name).unlink()
+    else:
+        (stage_folder / name).write_bytes((stage_folder / name).read_bytes()[:-1])
+    assert run() == 0
+    assert RUNS == ["shout"] * 2
+    assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
+
+
+@pytest.mark.parametrize("content", ["", "{", '{"rows": {}}'])
+def test_a_manifest_that_says_nothing_is_none(run, stage_folder: Path, content: str) -> None:
+    run()
+    (stage_folder / "manifest.json").write_text(content)
+    assert run() == 0
+    assert RUNS == ["shout"] * 2
+
+
+def test_a_run_wipes_what_others_left(run, tmp_path: Path, stage_folder: Path) -> None:
+    run()
+    dead = tmp_path / "w" / "dead_letter" / "shout" / "old.jsonl"
+    for stray in (stage_folder / "old.parquet", dead):
+        stray.parent.mkdir(parents=True, exist_ok=True)
+        stray.write_text("old")
+    run("--seed=1")
+    assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
+    assert not dead.exists()
+
+
+def test_a_failing_pipeline_leaves_no_manifest(run, stage_folder: Path) -> None:
+    run()
+    with pytest.raises(RuntimeError, match="no voice"):
+        run("--fail=other")
+    assert not (stage_folder / "manifest.json").exists()
+    assert run() == 0
+    assert (stage_folder / "manifest.json").exists()
+
+
+def test_an_input_error_of_a_worker_is_one_line(
+    run, stage_folder: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # as outside pytest
+    assert run("--fail=input") == 2
+    assert capsys.readouterr().err == (
+        "error: --items: the word 'quiet' can't be shouted; leave it out\n"
+    )
+    assert not (stage_folder / "manifest.json").exists()
+
+
+def test_an_input_that_is_refused_leaves_what_was_there(
+    run, words: Path, stage_folder: Path
+) -> None:
+    run()
+    words.write_text("text\nhello\n")
+    assert run() == 2
+    assert (stage_folder / "manifest.json").exists()
+
+
+def test_an_input_that_is_refused_is_named(run, words: Path, capsys) -> None:
+    words.unlink()
+    assert run() == 2
+    assert f"error: --items={words}: no such file" in capsys.readouterr().err
+
+
+def test_an_unknown_flag_ends_with_2_and_a_suggestion(run, capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        run("--lvel=3")
+    assert end.value.code == 2
+    assert "did you mean --level?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("same_plan", [True, False])
+@pytest.mark.parametrize("resumes", [True, False])
+def test_what_was_left_is_taken_up_for_the_same_plan_alone(
+    run, tmp_path: Path, stage_folder: Path, resumes: bool, same_plan: bool
+) -> None:
+    def fail(*_: object) -> list:
+        left = tmp_path / "w" / "unfinished" / "shout" / "checkpoint"
+        left.write_text("half")
+        (stage_folder / "half.parquet").parent.mkdir(parents=True, exist_ok=True)
+        (stage_folder / "half.parquet").write_text("half")
+        raise RuntimeError
+
+    found: list[bool] = []
+
+    def look(pipeline, flags, workspace: Workspace) -> list:
+        found.append(files.exists(files.join(workspace.unfinished("shout"), "checkpoint")))
+        found.append(files.exists(files.join(workspace.folder("clusters"), "half.parquet")))
+        return build(pipeline, flags, workspace)
+
+    with pytest.raises(RuntimeError):
+        run(stage=replace(SHOUT, build=fail, resumes=resumes))
+    flags = [] if same_plan else ["--seed=1"]
+    assert run(*flags, stage=replace(SHOUT, build=look, resumes=resumes)) == 0
+    assert found == [resumes and same_plan] * 2
+    assert not (tmp_path / "w" / "unfinished" / "shout").exists()
+
+
+def test_a_stage_runs_again_when_the_one_before_it_changed(run, tmp_path: Path, words) -> None:
+    echo = [f"--workspace={tmp_path / 'w'}"]
+    run()
+    assert [ECHO.main(echo), ECHO.main(echo)] == [0, 0]
+    assert RUNS == ["shout", "echo"]
+    words.write_text("word\nbye\n")
+    run()
+    ECHO.main(echo)
+    assert RUNS == ["shout", "echo", "shout", "echo"]
+
+
+def test_a_stage_whose_predecessor_wrote_the_same_again_is_still_complete(run, tmp_path) -> None:
+    echo = [f"--workspace={tmp_path / 'w'}"]
+    run()
+    ECHO.main(echo)
+    run("--seed=1")  # of no effect on the words
+    ECHO.main(echo)
+    assert RUNS == ["shout", "echo", "shout"]
+
+
+def test_a_missing_stage_is_named_with_what_to_run(tmp_path: Path, words: Path, capsys) -> None:
+    words.write_text("user_id,item_id,timestamp\nu,a,1\n")
+    workspace = tmp_path / "empty"
+    code = mine_transitions.STAGE.main([f"--workspace={workspace}", f"--interactions={words}"])
+    assert code == 2
+    assert (
+        f"error: {workspace}/clusters is not complete; run `python -m pipelines.build_clusters "
+        f"--workspace={workspace}` first" in capsys.readouterr().err
+    )
+
+
+def test_a_template_of_a_complete_stage_is_still_a_job(run, tmp_path: Path, monkeypatch) -> None:
+    run()
+    ran: list[bool] = []
+    monkeypatch.setattr(beam.Pipeline, "run", lambda self, *_: ran.append(True) or Done())
+    assert run(f"--template_location={tmp_path / 'template'}") == 0
+    assert ran == [True]
+    assert RUNS == ["shout"]
+
+
+class Done:
+    """The result of a pipeline that was only launched."""
+
+    def wait_until_finish(self) -> None:
+        pass
