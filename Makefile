@@ -9,9 +9,11 @@ DEVICE ?= cpu
 WORKSPACE ?= build/demo
 
 # uv reads no configuration of pip's: what pip is configured with is handed on.
-pip_config = $(shell $(PYTHON) -m pip config get $(1) 2>/dev/null)
-export UV_FIND_LINKS ?= $(or $(PIP_FIND_LINKS),$(call pip_config,global.find-links))
-export UV_DEFAULT_INDEX ?= $(or $(PIP_INDEX_URL),$(call pip_config,global.index-url))
+pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/.*[.]$(1)='\(.*\)'/\1/p" | tail -n 1)
+UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$(call pip_config,index-url)}" \
+  UV_EXTRA_INDEX_URL="$${UV_EXTRA_INDEX_URL-$(call pip_config,extra-index-url)}" \
+  UV_FIND_LINKS="$${UV_FIND_LINKS-$(call pip_config,find-links)}" \
+  UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/uv/bin/uv
 
 .PHONY: help
 help:  ## list the targets
@@ -23,19 +25,18 @@ setup: $(VENV)/installed-$(DEVICE)  ## make .venv; instant when nothing changed
 $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet "uv==0.13.9"
-	$(BIN)/uv pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	rm -f $(VENV)/installed-*
-	touch $@
+	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
+	$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt
+	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	rm -f $(VENV)/installed-* && touch $@
 
-COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
+COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
 .PHONY: lock
 lock: setup  ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --output-file requirements/base.txt
 	$(COMPILE) --extra cpu --extra demo --extra dev --override requirements/overrides-cpu.txt \
 	  --output-file requirements/cpu.txt
-	UV_FIND_LINKS= $(COMPILE) --extra gpu --extra demo --extra dev \
+	$(COMPILE) --extra gpu --extra demo --extra dev --constraint <(echo "torch!=2.13.0+cpu") \
 	  --override requirements/overrides-gpu.txt --output-file requirements/gpu.txt
 
 .PHONY: demo

@@ -13,8 +13,9 @@ from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
 from transforms import clusters, files
 from transforms import schemas as col
+from transforms.errors import as_input_error
 from transforms.manifest import Tally
-from transforms.read_tables import InputError, ReadTables, find_files, has_column
+from transforms.read_tables import ReadTables, find_files, has_column
 from transforms.validate import (
     DEAD,
     TALLY,
@@ -84,10 +85,8 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """Return the files of the text encoder, if it is needed and no hub has them."""
     if has_column(find_files(flags.items, "items"), col.EMBEDDING):
         return {}
-    try:
+    with as_input_error("--text_encoder: "):
         path = local_path(flags.text_encoder)
-    except ValueError as error:
-        raise InputError(f"--text_encoder: {error}") from None
     return {"text_encoder": files.list_folder(str(path))} if path else {}
 
 

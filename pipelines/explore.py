@@ -17,7 +17,7 @@ from pipelines import flags as command_line
 from pipelines.stage import Workspace, guarded, log
 from pipelines.summary import summary
 from transforms.datasets import NAMES, write_dataset
-from transforms.read_tables import InputError
+from transforms.errors import InputError, as_input_error
 
 STAGES = [
     module.STAGE
@@ -52,7 +52,8 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         if flags.interactions or flags.items:
             raise InputError("give either --dataset or --interactions and --items, not both")
         folder = Workspace(flags.workspace).folder("input")
-        flags.interactions, flags.items = write_dataset(flags.dataset, folder)
+        with as_input_error():
+            flags.interactions, flags.items = write_dataset(flags.dataset, folder)
     elif not (flags.interactions and flags.items):
         raise InputError(
             "--interactions and --items are missing: name your files, or try --dataset=movielens"

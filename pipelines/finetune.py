@@ -11,9 +11,9 @@ from pipelines import flags as command_line
 from pipelines.stage import Stage, Workspace
 from transforms import files
 from transforms.catalogue import read_descriptions
+from transforms.errors import as_input_error
 from transforms.finetune import Finetune
 from transforms.manifest import Tally
-from transforms.read_tables import InputError
 
 PREFIX = "finetune_"
 
@@ -55,10 +55,8 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """Return the files of the base model, unless a hub has them; InputError if it is not there."""
-    try:
+    with as_input_error("--base_model: "):
         path = local_path(flags.base_model)
-    except ValueError as error:
-        raise InputError(f"--base_model: {error}") from None
     if path is None:
         return {}
     return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}

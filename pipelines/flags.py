@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from transforms.read_tables import InputError
-
 Config = TypeVar("Config")
 
 
@@ -113,10 +111,8 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
         for field in dataclasses.fields(config)  # type: ignore[arg-type]
         if hasattr(flags, prefix + field.name)
     } | {"seed": flags.seed}
-    try:
+    with as_input_error(f"--{prefix}"):
         return config(**values)
-    except ValueError as error:
-        raise InputError(f"--{prefix}{error}") from None
 
 
 def names(parser: argparse.ArgumentParser) -> set[str]:

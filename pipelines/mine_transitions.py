@@ -36,8 +36,8 @@ from transforms.write_tables import (
 )
 
 NO_ROWS = (
-    "more users are needed, each with engagements in at least two clusters; or look whether "
-    "--min_rating, --level or the shares of the splits leave enough"
+    "more users are needed, each with engagements in at least two clusters; see whether the dead "
+    "letter, --min_rating, --level or the shares of the splits leave enough"
 )
 
 

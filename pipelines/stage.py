@@ -18,12 +18,13 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from pipelines import flags as command_line
 from transforms import files
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
-from transforms.read_tables import InputError, check_columns, find_files
+from transforms.read_tables import check_columns, find_files
 
 log = logging.getLogger("interest-explorer")
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes
+DONE, BAD_INPUT = 0, 2  # exit codes; 1 is that of an uncaught exception
 
 _PACKAGES = (
     "interest-explorer",
@@ -104,7 +105,7 @@ class Stage:
     build
         (pipeline, flags, workspace) -> tallies of all that it read and wrote.
     check
-        Raises InputError or ValueError for flags that can't work together with the inputs.
+        Raises InputError for flags that can't work together with the inputs.
     model_files
         Name -> files of the models that it starts from, as far as they are local.
     resumes
@@ -159,6 +160,7 @@ class Stage:
         complete = _is_complete(folder, plan)
         if complete:
             log.info("%s: complete already, nothing to do", self.name)
+            files.delete_folder(workspace.unfinished(self.name))  # killed between the two
             if not options.view_as(GoogleCloudOptions).template_location:
                 return
         else:

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from transforms import files
 from transforms import schemas as col
-from transforms.read_tables import InputError
+from transforms.errors import InputError
 
 
 def read_descriptions(clusters: str, level: int) -> list[str]:

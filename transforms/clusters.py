@@ -15,7 +15,7 @@ from models.cluster_descriptions import describe_clusters, description
 from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
 from models.text_encoder import TextEncoder
 from transforms import schemas as col
-from transforms.read_tables import InputError
+from transforms.errors import InputError, as_input_error
 
 log = logging.getLogger("interest-explorer")
 
@@ -135,12 +135,8 @@ def fit_tree(sample: pa.Table, sizes: Sequence[int], seed: int) -> ClusterTree:
             f"--clusters={','.join(map(str, sizes))}: {max(sizes)} clusters need at least as many "
             f"items, and only {sample.num_rows} can be used; ask for fewer clusters"
         )
-    try:
+    with as_input_error(f"--clusters={','.join(map(str, sizes))}: "):
         return fit_cluster_tree(embeddings_of(sample), sample[col.TRAFFIC].to_numpy(), sizes, seed)
-    except InputError:
-        raise
-    except ValueError as error:
-        raise InputError(f"--clusters={','.join(map(str, sizes))}: {error}") from error
 
 
 def assign(items: pa.Table, tree: ClusterTree) -> pa.Table:

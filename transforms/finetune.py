@@ -10,6 +10,7 @@ import pyarrow as pa
 from models.finetuning import Example, FinetuneConfig, Progress, finetune
 from transforms import files
 from transforms import schemas as col
+from transforms.errors import as_input_error
 from transforms.folders import publish, scratch
 from transforms.manifest import Tally
 
@@ -52,16 +53,17 @@ class Finetune(beam.PTransform):
             len(train),
             len(valid),
         )
-        history = finetune(
-            self.base_model,
-            train,
-            valid,
-            self.descriptions,
-            work / "model",
-            work / "checkpoints",
-            self.config,
-            _Reporter(),
-        )
+        with as_input_error():
+            history = finetune(
+                self.base_model,
+                train,
+                valid,
+                self.descriptions,
+                work / "model",
+                work / "checkpoints",
+                self.config,
+                _Reporter(),
+            )
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
         model = publish(str(work / "model"), self.folder)
         record = files.write_parquet(self.folder, "history.parquet", table)

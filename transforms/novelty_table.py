@@ -18,9 +18,9 @@ from models.child_process import ChildProcess
 from models.vllm_engine import engine_environment
 from transforms import files
 from transforms import schemas as col
+from transforms.errors import InputError, as_input_error
 from transforms.folders import local_copy
 from transforms.manifest import Tally
-from transforms.read_tables import InputError
 
 log = logging.getLogger("interest-explorer")
 
@@ -157,9 +157,10 @@ class _Decoder:
         }
         log.info("build_novelty_table: starting the engine")
         begun = time.monotonic()
-        self._process = ChildProcess(
-            "models.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
-        )
+        with as_input_error():
+            self._process = ChildProcess(
+                "models.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
+            )
         log.info("build_novelty_table: engine ready after %.0f s", time.monotonic() - begun)
         self._size = len(policy.descriptions)
         self._lock = threading.Lock()  # the threads of a worker share the process

@@ -13,16 +13,13 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from transforms import arrow_coder, files  # noqa: F401  (registers the coder)
+from transforms.errors import InputError
 
 BATCH_ROWS = 1 << 18
 POSITION = "__position"  # of a row in its input: tells the first of two duplicates
 MALFORMED = "__malformed"  # the text of a CSV line whose number of fields is wrong
 _CSV_BLOCK = 1 << 25  # bytes; a row must fit in one
 _POSITIONS_PER_UNIT = 1 << 32
-
-
-class InputError(ValueError):
-    """The input can't be used at all; the message names the bad value and the way out."""
 
 
 def find_files(pattern: str, name: str) -> list[str]:

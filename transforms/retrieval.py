@@ -1,6 +1,7 @@
 """The sequences of users, the training of the retriever on them, and its SavedModel."""
 
 import logging
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from models.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_item_clusters
+from transforms.errors import as_input_error
 from transforms.folders import publish, scratch
 from transforms.manifest import Tally
 
@@ -111,9 +113,25 @@ class TrainRetriever(beam.PTransform):
         lengths = pc.list_value_length(sequences[col.ITEM_IDS]).to_numpy()
         by_user = np.split(items.astype(np.int32), np.cumsum(lengths)[:-1])
         log.info("train_retrieval: %d users, %d items", len(by_user), len(catalogue.item_ids))
-        model, history = train_retriever(
-            catalogue, by_user, self.config, work / "checkpoints", self._report
-        )
+        begun = time.monotonic()
+
+        def report(epoch: dict[str, Any]) -> None:
+            done, most = epoch["epoch"], self.config.epochs
+            log.info(
+                "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
+                "at most %.0f s left",
+                done,
+                most,
+                epoch["loss"],
+                epoch["HR@10"],
+                epoch["NDCG@10"],
+                (time.monotonic() - begun) / done * (most - done),
+            )
+
+        with as_input_error():
+            model, history = train_retriever(
+                catalogue, by_user, self.config, work / "checkpoints", report
+            )
         export_saved_model(model, catalogue, self._table(), work / "saved_model", self.k)
         record = files.write_parquet(
             self.folder,
@@ -143,13 +161,3 @@ class TrainRetriever(beam.PTransform):
         table = files.read_parquet(files.join(self.novelty_table, "*.parquet"), col.NOVELTY_TABLE)
         novel, probability = pack_novelty_table(table, len(self.descriptions))
         return PackedNoveltyTable(novel, probability, list(self.descriptions))
-
-    def _report(self, epoch: dict[str, Any]) -> None:
-        log.info(
-            "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f",
-            epoch["epoch"],
-            self.config.epochs,
-            epoch["loss"],
-            epoch["HR@10"],
-            epoch["NDCG@10"],
-        )

@@ -18,8 +18,9 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.read_tables import MALFORMED, POSITION, InputError
+from transforms.read_tables import MALFORMED, POSITION
 
 DEAD = "dead"
 TALLY = "tally"
@@ -39,6 +40,7 @@ BAD_ELIGIBLE = "eligible is neither true nor false"
 DUPLICATE_ITEM = "item_id occurs before; the first one is used"
 
 _TICKS = {"s": 1, "ms": 1_000}  # per second
+_NUMBER = r"^-?\d{1,30}(\.\d{1,30})?([eE]\+?\d{1,2})?$"
 _YEAR_1 = -62_135_596_800  # seconds since 1970
 
 # Usable on their own; the line is what the dead letter says of an item that is a duplicate.
@@ -163,10 +165,15 @@ def as_times(column: pa.ChunkedArray) -> pa.Array:
         return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).combine_chunks()
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         return _microseconds(column.cast(pa.float64(), safe=False).to_numpy())
-    try:
-        return _microseconds(column.cast(pa.float64()).to_numpy())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.array([_parse_time(value) for value in column.to_pylist()], pa.int64())
+    texts = pc.utf8_trim_whitespace(_cast(column, pa.string(), "timestamp", "a time"))
+    is_number = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), True)
+    seconds = pc.if_else(is_number, texts, pa.scalar(None, pa.string())).cast(pa.float64())
+    others = [_parse_time(text) for text in texts.filter(pc.invert(is_number)).to_pylist()]
+    return pc.replace_with_mask(
+        _microseconds(seconds.to_numpy()),
+        pc.invert(is_number).combine_chunks(),
+        pa.array(others, pa.int64()),
+    )
 
 
 def _microseconds(seconds: np.ndarray) -> pa.Array:
@@ -177,14 +184,9 @@ def _microseconds(seconds: np.ndarray) -> pa.Array:
     return pa.array(rounded.astype(np.int64), mask=~usable)
 
 
-def _parse_time(value: object) -> int | None:
-    text = str(value).strip()
+def _parse_time(text: str) -> int | None:
     if text.endswith(" UTC"):  # as BigQuery exports it
         text = text.removesuffix(" UTC") + "+00:00"
-    try:
-        return _microseconds(np.array([float(text)]))[0].as_py()
-    except ValueError:
-        pass
     try:
         time = datetime.datetime.fromisoformat(text)
     except ValueError:

@@ -10,8 +10,8 @@ from apache_beam.metrics import Metrics
 
 from transforms import files
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.read_tables import InputError
 from transforms.sharding import concat_sorted, split_by_hash
 
 

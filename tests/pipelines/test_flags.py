@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from pipelines import flags as command_line
-from transforms.read_tables import InputError
+from transforms.errors import InputError
 
 
 @dataclass(frozen=True)

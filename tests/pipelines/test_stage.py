@@ -15,8 +15,9 @@ from pipelines import flags as command_line
 from pipelines import mine_transitions
 from pipelines.stage import Stage, Workspace
 from transforms import files
+from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.read_tables import InputError, ReadTables, find_files
+from transforms.read_tables import ReadTables, find_files
 
 RUNS: list[str] = []  # names of the stages that were built
 
@@ -194,6 +195,17 @@ def test_a_failing_pipeline_leaves_no_manifest(run, stage_folder: Path) -> None:
     assert not (stage_folder / "manifest.json").exists()
     assert run() == 0
     assert (stage_folder / "manifest.json").exists()
+
+
+def test_a_run_killed_while_it_wipes_leaves_no_manifest(run, stage_folder, monkeypatch) -> None:
+    def die(folder: str) -> None:
+        raise KeyboardInterrupt
+
+    run()
+    monkeypatch.setattr(files, "delete_folder", die)
+    with pytest.raises(KeyboardInterrupt):
+        run("--seed=1")
+    assert not (stage_folder / "manifest.json").exists()
 
 
 def test_an_input_error_of_a_worker_is_one_line(

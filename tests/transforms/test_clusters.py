@@ -6,7 +6,7 @@ import pytest
 
 from transforms import clusters
 from transforms import schemas as col
-from transforms.read_tables import InputError
+from transforms.errors import InputError
 
 
 def items(count: int, dimension: int = 4) -> pa.Table:

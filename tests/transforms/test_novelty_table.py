@@ -10,7 +10,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 from transforms import files
 from transforms import novelty_table as nt
-from transforms.read_tables import InputError
+from transforms.errors import InputError
 
 NAMES = ["tea, green", "salt", "bread, rye"]
 

@@ -9,14 +9,8 @@ import pytest
 
 from tests.transforms.eager import run
 from transforms import read_tables
-from transforms.read_tables import (
-    MALFORMED,
-    POSITION,
-    InputError,
-    ReadTables,
-    check_columns,
-    find_files,
-)
+from transforms.errors import InputError
+from transforms.read_tables import MALFORMED, POSITION, ReadTables, check_columns, find_files
 
 HEADER = b"user_id,item_id\n"
 

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms import validate
+from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.read_tables import MALFORMED, POSITION, InputError
+from transforms.read_tables import MALFORMED, POSITION
 from transforms.validate import (
     as_ids,
     as_numbers,
@@ -111,6 +112,8 @@ def test_ids_that_are_lists_are_refused() -> None:
         chunked([NOON.timestamp()]),
         chunked([Decimal("1714996800.25")]),
         chunked(["1714996800.25"]),
+        chunked([" 1.71499680025e9"]),
+        chunked(["1714996800.25"]).dictionary_encode(),
         chunked(["2024-05-06T12:00:00.25"]),
         chunked(["2024-05-06 12:00:00.25 UTC"]),  # as BigQuery exports it
         chunked(["2024-05-06T12:00:00.25Z"]),

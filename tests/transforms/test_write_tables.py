@@ -11,8 +11,8 @@ import pytest
 from tests.transforms.eager import run
 from transforms import files
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.read_tables import InputError
 from transforms.write_tables import (
     GatherTables,
     RequireRows,
