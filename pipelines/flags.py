@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from transforms.errors import as_input_error
+
 Config = TypeVar("Config")
 
 
