@@ -44,7 +44,8 @@ def summary(workspace: Workspace) -> str:
         "pairs",
         f"retriever: HR@10 {ranks['HR@10']:.3f}, NDCG@10 {ranks['NDCG@10']:.3f}",
         f"{recommended.num_rows:,} users have a novel interest and items of it; "
-        f"{len(pc.unique(recommended[col.NOVEL_CLUSTER]))} of {size} clusters are recommended",
+        f"{len(pc.unique(recommended[col.NOVEL_CLUSTER]))} of {size} clusters are recommended "
+        "(the other users know all that the table has for them)",
         "",
         *_examples(recommended, descriptions, items),
         f"everything is in {workspace.root}",
@@ -76,7 +77,7 @@ def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -
         known = f"({c2})" if c1 == c2 else f"({c1}) then ({c2})"
         lines.append(f"user {row[col.USER_ID]} knows {known}")
         lines.append(f"  -> new: ({novel}), probability {row[col.PROBABILITY]:.2f}")
-        lines.append(textwrap.shorten(f"  -> {'; '.join(titles)}", 400, placeholder=" ..."))
+        lines.append("  -> " + textwrap.shorten("; ".join(titles), 400, placeholder=" ..."))
         lines.append("")
     return lines
 
