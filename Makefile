@@ -24,10 +24,10 @@ setup: $(VENV)/installed-$(DEVICE)  ## make .venv; instant when nothing changed
 
 $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
-	$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	rm -f $(VENV)/installed-* && touch $@
 
 COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
