@@ -18,7 +18,8 @@ TEMPLATE = "Earlier: {c1}\nLatest: {c2}\nNext:\n"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
+    # vLLM has no attention kernel for heads of fewer than 32 dimensions.
+    return save_tiny_llm(tmp_path_factory.mktemp("tiny"), width=64)
 
 
 @pytest.fixture(scope="module")

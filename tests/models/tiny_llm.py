@@ -10,7 +10,7 @@ TRAINING_TEXT = [
 ]
 
 
-def save_tiny_llm(folder: Path, seed: int = 0, vocabulary: int = 400) -> Path:
+def save_tiny_llm(folder: Path, seed: int = 0, vocabulary: int = 400, width: int = 32) -> Path:
     """Save a two-layer Llama with a byte-level BPE tokenizer (any text works) as a model folder."""
     import torch
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -31,8 +31,8 @@ def save_tiny_llm(folder: Path, seed: int = 0, vocabulary: int = 400) -> Path:
     )
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=64,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=2 * width,
         num_hidden_layers=2,
         num_attention_heads=2,
         num_key_value_heads=1,
