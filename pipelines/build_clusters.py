@@ -3,17 +3,18 @@
 import argparse
 import itertools
 import sys
-import time
 
 import apache_beam as beam
 import pyarrow as pa
 
 from models.text_encoder import local_path
 from pipelines import flags as command_line
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms import clusters, files
 from transforms import schemas as col
 from transforms.errors import as_input_error
+from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
 from transforms.read_tables import ReadTables, find_files, has_column
 from transforms.validate import (
@@ -21,7 +22,6 @@ from transforms.validate import (
     TALLY,
     VALID_ITEMS,
     DropDuplicates,
-    ValidateInteractions,
     ValidateItems,
     positive,
 )
@@ -113,11 +113,8 @@ def build(
         | "AllIds" >> GatherTables(pa.schema([col.ITEMS.field(col.ITEM_ID)]), (col.ITEM_ID,))
         | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
     )
-    interactions = (
-        pipeline
-        | "ReadInteractions" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
-        | "ValidateInteractions"
-        >> ValidateInteractions(beam.pvalue.AsSingleton(item_ids), int(time.time() * 1e6))
+    interactions = pipeline | ReadInteractions(
+        find_files(flags.interactions, "interactions"), item_ids
     )
     traffic = (
         interactions.usable

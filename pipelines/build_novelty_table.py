@@ -7,7 +7,8 @@ import sys
 import apache_beam as beam
 
 from pipelines import flags as command_line
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms.catalogue import read_descriptions
 from transforms.manifest import Tally
 from transforms.novelty_table import BuildNoveltyTable, Policy, resolve_blocked
@@ -59,14 +60,8 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     resolve_blocked(flags.blocked_clusters, _descriptions(workspace))
 
 
-def level(flags: argparse.Namespace, workspace: Workspace) -> int:
-    """Return the level of the transitions that the model was tuned on."""
-    return workspace.manifest("transitions")["level"]
-
-
 def _descriptions(workspace: Workspace) -> list[str]:
-    transitions = workspace.manifest("transitions")
-    return read_descriptions(workspace.folder("clusters"), transitions["level"])
+    return read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
 
 
 def build(
@@ -93,7 +88,7 @@ STAGE = Stage(
     add_flags=add_flags,
     external={},
     stages=("clusters", "transitions", "language_model"),
-    level=level,
+    level=lambda flags, workspace: workspace.level("transitions"),
     build=build,
     check=check,
     resumes=True,

@@ -14,8 +14,9 @@ from pipelines import (
     train_retrieval,
 )
 from pipelines import flags as command_line
-from pipelines.stage import Workspace, guarded, log
+from pipelines.stage import guarded, log
 from pipelines.summary import summary
+from pipelines.workspace import Workspace
 from transforms.datasets import NAMES, write_dataset
 from transforms.errors import InputError, as_input_error
 

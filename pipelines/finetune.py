@@ -8,7 +8,8 @@ import apache_beam as beam
 from models.finetuning import FinetuneConfig
 from models.language_model import local_path
 from pipelines import flags as command_line
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms.catalogue import read_descriptions
 from transforms.errors import as_input_error
@@ -62,11 +63,6 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}
 
 
-def level(flags: argparse.Namespace, workspace: Workspace) -> int:
-    """Return the level of the transitions."""
-    return workspace.manifest("transitions")["level"]
-
-
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
@@ -76,7 +72,7 @@ def build(
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
             descriptions=tuple(
-                read_descriptions(workspace.folder("clusters"), level(flags, workspace))
+                read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
             ),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),
@@ -93,7 +89,7 @@ STAGE = Stage(
     add_flags=add_flags,
     external={},
     stages=("clusters", "transitions"),
-    level=level,
+    level=lambda flags, workspace: workspace.level("transitions"),
     build=build,
     check=check,
     model_files=model_files,

@@ -2,20 +2,21 @@
 
 import argparse
 import sys
-import time
 
 import apache_beam as beam
 import pyarrow as pa
 
 from models.prompt import DEFAULT_TEMPLATE, PromptTemplate
 from pipelines import flags as command_line
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
 from transforms.examples import write_examples
+from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import ReadTables, find_files
+from transforms.read_tables import find_files
 from transforms.transitions import (
     ENGAGEMENTS,
     SPLITS,
@@ -26,7 +27,7 @@ from transforms.transitions import (
     sum_counts,
     user_splits,
 )
-from transforms.validate import DEAD, TALLY, ValidateInteractions, positive
+from transforms.validate import DEAD, TALLY, positive
 from transforms.write_tables import (
     RequireRows,
     ShardBy,
@@ -111,20 +112,14 @@ def build(
     )
     shares = (flags.valid_share, flags.test_share)
 
-    item_clusters = beam.pvalue.AsSingleton(
-        pipeline | "Clusters" >> ReadItemClusters(clusters, level(flags, workspace))
-    )
-    checked = (
-        pipeline
-        | "Read" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
-        | "Validate" >> ValidateInteractions(item_clusters, int(time.time() * 1e6))
-    )
+    item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, level(flags, workspace))
+    log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
     by_user = (
-        checked.usable
+        log.usable
         | "Engagements"
         >> beam.Map(
             lambda table, catalogue: engagements(positive(table, min_rating), catalogue[1]),
-            item_clusters,
+            beam.pvalue.AsSingleton(item_clusters),
         ).with_output_types(pa.Table)
         | "ByUser" >> ShardBy(col.USER_ID, shards, ENGAGEMENTS, tuple(ENGAGEMENTS.names))
     )
@@ -152,8 +147,8 @@ def build(
         for split, rows in chosen.items()
     }
     return [
-        checked[TALLY],
-        checked[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
+        log[TALLY],
+        log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
         *(

@@ -16,6 +16,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from pipelines import flags as command_line
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
@@ -42,44 +43,6 @@ _PACKAGES = (
 )
 # Where a file lies is no part of what it says; the fingerprints of the inputs are.
 _NOT_IN_PLAN = {"help", "workspace", "interactions", "items"}
-
-_FOLDERS = {
-    "clusters": "build_clusters",
-    "transitions": "mine_transitions",
-    "language_model": "finetune",
-    "novelty_table": "build_novelty_table",
-    "retrieval": "train_retrieval",
-    "recommendations": "recommend",
-}
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """The folders of a workspace."""
-
-    root: str
-
-    def folder(self, *parts: str) -> str:
-        """Return a folder or file of the workspace."""
-        return files.join(self.root, *parts)
-
-    def dead_letter(self, pipeline: str) -> str:
-        """Return the folder of what a pipeline could not use."""
-        return self.folder("dead_letter", pipeline)
-
-    def unfinished(self, pipeline: str) -> str:
-        """Return the folder of what a stage needs to take up its work; gone once complete."""
-        return self.folder("unfinished", pipeline)
-
-    def manifest(self, folder: str) -> dict[str, Any]:
-        """Return the manifest of a complete stage; InputError where it is not complete."""
-        manifest = read_manifest(self.folder(folder))
-        if manifest is None:
-            raise InputError(
-                f"{self.folder(folder)} is not complete; run `python -m pipelines."
-                f"{_FOLDERS[folder]} --workspace={self.root}` first, or pipelines.explore for all"
-            )
-        return manifest
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import textwrap
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipelines.stage import Workspace
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_descriptions

@@ -2,21 +2,23 @@
 
 import argparse
 import sys
-import time
 
 import apache_beam as beam
 import pyarrow as pa
 
 from models.retriever_config import RetrieverConfig
 from pipelines import flags as command_line
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
+from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import ReadTables, find_files
-from transforms.retrieval import SEQUENCES, TrainRetriever, user_sequences
-from transforms.validate import DEAD, TALLY, ValidateInteractions, positive
-from transforms.write_tables import GatherTables, ShardBy, WriteDeadLetter
+from transforms.read_tables import find_files
+from transforms.retrieval import TrainRetriever
+from transforms.sequences import SEQUENCES, UserSequences
+from transforms.validate import DEAD, TALLY
+from transforms.write_tables import GatherTables, WriteDeadLetter
 
 PREFIX = "retriever_"
 
@@ -56,37 +58,17 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     command_line.from_flags(RetrieverConfig, flags, PREFIX)
 
 
-def level(flags: argparse.Namespace, workspace: Workspace) -> int:
-    """Return the level of the novelty table."""
-    return workspace.manifest("novelty_table")["level"]
-
-
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
     """Wire the pipeline."""
-    clusters, at_level, min_rating = (
-        workspace.folder("clusters"),
-        level(flags, workspace),
-        flags.min_rating,
-    )
+    clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
-    checked = (
-        pipeline
-        | "Read" >> ReadTables(tuple(find_files(flags.interactions, "interactions")))
-        | "Validate"
-        >> ValidateInteractions(beam.pvalue.AsSingleton(item_clusters), int(time.time() * 1e6))
-    )
+    log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
     trained = (
-        checked.usable
-        | "Positive"
-        >> beam.Map(lambda table: positive(table, min_rating)).with_output_types(pa.Table)
-        | "ByUser"
-        >> ShardBy(
-            col.USER_ID, flags.shards, col.INTERACTIONS, (col.USER_ID, col.TIMESTAMP, col.ITEM_ID)
-        )
-        | "Sequences"
-        >> beam.MapTuple(lambda _, table: user_sequences(table)).with_output_types(pa.Table)
+        log.usable
+        | UserSequences(flags.min_rating, flags.shards)
+        | "Tables" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
         | "Gather" >> GatherTables(SEQUENCES, (col.USER_ID,))
         | TrainRetriever(
             clusters=clusters,
@@ -100,8 +82,8 @@ def build(
         )
     )
     return [
-        checked[TALLY],
-        checked[DEAD] | WriteDeadLetter(workspace.dead_letter("train_retrieval"), flags.shards),
+        log[TALLY],
+        log[DEAD] | WriteDeadLetter(workspace.dead_letter("train_retrieval"), flags.shards),
         trained,
     ]
 
@@ -113,7 +95,7 @@ STAGE = Stage(
     add_flags=add_flags,
     external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
     stages=("clusters", "novelty_table"),
-    level=level,
+    level=lambda flags, workspace: workspace.level("novelty_table"),
     build=build,
     check=check,
     resumes=True,

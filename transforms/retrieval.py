@@ -1,4 +1,4 @@
-"""The sequences of users, the training of the retriever on them, and its SavedModel."""
+"""The training of the retriever on the sequences of users, and its SavedModel."""
 
 import logging
 import time
@@ -23,36 +23,6 @@ if TYPE_CHECKING:
     from models.serving import PackedNoveltyTable
 
 log = logging.getLogger("interest-explorer")
-
-SEQUENCES = pa.schema({col.USER_ID: pa.string(), col.ITEM_IDS: pa.list_(pa.string())})
-
-
-def user_sequences(interactions: pa.Table) -> pa.Table:
-    """Return the items of each user in order of (timestamp, item_id), oldest first.
-
-    Parameters
-    ----------
-    interactions
-        INTERACTIONS or a part of its columns, in any order, all rows of each user.
-
-    Returns
-    -------
-    SEQUENCES, sorted by user.
-    """
-    table = interactions.sort_by(
-        [(name, "ascending") for name in (col.USER_ID, col.TIMESTAMP, col.ITEM_ID)]
-    ).combine_chunks()
-    users = table[col.USER_ID].combine_chunks()
-    begins = np.ones(len(users), bool)
-    if len(users) > 1:
-        begins[1:] = pc.not_equal(users[1:], users[:-1]).to_numpy(zero_copy_only=False)
-    starts = np.flatnonzero(begins)
-    offsets = np.append(starts, len(users)).astype(np.int32)
-    items = table[col.ITEM_ID].combine_chunks()
-    return pa.table(
-        [users.take(pa.array(starts)), pa.ListArray.from_arrays(pa.array(offsets), items)],
-        schema=SEQUENCES,
-    )
 
 
 def pack_novelty_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:

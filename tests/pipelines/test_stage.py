@@ -13,7 +13,8 @@ import pytest
 
 from pipelines import flags as command_line
 from pipelines import mine_transitions
-from pipelines.stage import Stage, Workspace
+from pipelines.stage import Stage
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms.errors import InputError
 from transforms.manifest import Tally

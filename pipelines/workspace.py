@@ -1,0 +1,50 @@
+"""The folders of a workspace, and the stages that are complete there."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from transforms import files
+from transforms.errors import InputError
+from transforms.manifest import read_manifest
+
+_FOLDERS = {
+    "clusters": "build_clusters",
+    "transitions": "mine_transitions",
+    "language_model": "finetune",
+    "novelty_table": "build_novelty_table",
+    "retrieval": "train_retrieval",
+    "recommendations": "recommend",
+}
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of a workspace."""
+
+    root: str
+
+    def folder(self, *parts: str) -> str:
+        """Return a folder or file of the workspace."""
+        return files.join(self.root, *parts)
+
+    def dead_letter(self, pipeline: str) -> str:
+        """Return the folder of what a pipeline could not use."""
+        return self.folder("dead_letter", pipeline)
+
+    def unfinished(self, pipeline: str) -> str:
+        """Return the folder of what a stage needs to take up its work; gone once complete."""
+        return self.folder("unfinished", pipeline)
+
+    def level(self, folder: str) -> int:
+        """Return the level of the tree of clusters that a complete stage is about."""
+        return self.manifest(folder)["level"]
+
+    def manifest(self, folder: str) -> dict[str, Any]:
+        """Return the manifest of a complete stage; InputError where it is not complete."""
+        manifest = read_manifest(self.folder(folder))
+        if manifest is None:
+            raise InputError(
+                f"{self.folder(folder)} is not complete; run `python -m pipelines."
+                f"{_FOLDERS[folder]} --workspace={self.root}` first, or pipelines.explore for all"
+            )
+        return manifest
