@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from models.language_model import quiet_transformers
+
 _MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer reads all it is given
 _PACKAGE = "package:"
 
@@ -42,8 +44,9 @@ class TextEncoder:
     def __init__(self, name: str) -> None:
         from sentence_transformers import SentenceTransformer
 
-        self._model = SentenceTransformer(str(local_path(name) or name))
-        self.dimension: int = self._model.get_sentence_embedding_dimension() or 0
+        with quiet_transformers():
+            self._model = SentenceTransformer(str(local_path(name) or name))
+        self.dimension: int = self._model.get_embedding_dimension() or 0
 
     def encode(self, texts: list[str]) -> np.ndarray:
         """Embed texts.

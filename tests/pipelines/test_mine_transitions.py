@@ -1,0 +1,67 @@
+"""What the flags of mine_transitions decide."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.contract import read
+from tests.pipelines import small
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A workspace with clusters of two levels, and the log."""
+    folder = tmp_path_factory.mktemp("shop")
+    log = small.write(folder / "log.parquet", small.interactions())
+    assert small.build(folder / "w", small.write(folder / "items.parquet", small.items()), log) == 0
+    return folder / "w", log
+
+
+def test_finest_level_is_the_default(built: tuple[Path, Path]) -> None:
+    assert small.mine(*built) == 0
+    assert small.manifest(built[0], "transitions")["level"] == 1
+
+
+def test_level_picks_the_clusters(built: tuple[Path, Path]) -> None:
+    assert small.mine(*built, "--level=0") == 0
+    assert small.manifest(built[0], "transitions")["level"] == 0
+    counts = read(built[0] / "transitions" / "counts")
+    assert {row["novel"] for row in counts} <= {0, 1, 2}
+
+
+def test_level_that_is_not_there_is_named(
+    built: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.mine(*built, "--level=2") == 2
+    assert "--level=2: the tree has the levels 0 (coarsest) to 1" in capsys.readouterr().err
+
+
+def test_per_label_caps_the_training_examples(built: tuple[Path, Path]) -> None:
+    assert small.mine(*built, "--per_label=2") == 0
+    train = read(built[0] / "transitions" / "examples" / "train")
+    assert set(Counter(row["novel"] for row in train).values()) == {2}
+
+
+def test_prompt_template_is_used(built: tuple[Path, Path], tmp_path: Path) -> None:
+    file = tmp_path / "template.txt"
+    file.write_text("First {c1}, then {c2}:\n")
+    assert small.mine(*built, f"--prompt_template={file}") == 0
+    prompts = [row["prompt"] for row in read(built[0] / "transitions" / "examples" / "train")]
+    assert all(prompt.startswith("First ") and prompt.endswith(":\n") for prompt in prompts)
+
+
+@pytest.mark.parametrize("template", ["no such file", "{c1} alone", "{c2} before {c1}"])
+def test_bad_prompt_template_is_refused_before_work(
+    built: tuple[Path, Path], template: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        small.mine(*built, f"--prompt_template={template}")
+    assert template in capsys.readouterr().err
+
+
+def test_users_without_a_positive_rating_are_in_no_split(built: tuple[Path, Path]) -> None:
+    workspace, log = built
+    assert small.mine(workspace, log, "--min_rating=5", "--valid_share=0.3") == 0
+    fans = {row["user_id"] for row in read(log) if row["rating"] == 5}
+    assert {row["user_id"] for row in read(workspace / "transitions" / "splits")} == fans
