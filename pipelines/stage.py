@@ -197,9 +197,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _input_error(error: Exception) -> str | None:
-    """Return the message of an InputError, also of one that a worker raised."""
+    """Return what the user can mend, in one line, also where a worker raised it."""
     message = str(error)
     if not isinstance(error, InputError):
+        if missing := re.findall(r"ModuleNotFoundError: No module named '([^'.]*)", message):
+            return f"{missing[-1]} is not installed; `make setup` installs all that a stage needs"
         found = re.findall(r"InputError: (.*)", message)
         if not found:
             return None
