@@ -9,10 +9,11 @@ DEVICE ?= cpu
 WORKSPACE ?= build/demo
 
 # uv reads no configuration of pip's: what pip is configured with is handed on.
-pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null | sed -n "s/.*[.]$(1)='\(.*\)'/\1/p" | tail -n 1)
-UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$(call pip_config,index-url)}" \
-  UV_EXTRA_INDEX_URL="$${UV_EXTRA_INDEX_URL-$(call pip_config,extra-index-url)}" \
-  UV_FIND_LINKS="$${UV_FIND_LINKS-$(call pip_config,find-links)}" \
+pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null \
+  | sed -n "s/^[a-z]*[.]$(1)='\(.*\)'/\1/p" | tail -n 1 | sed 's/\\n/ /g')
+UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$${PIP_INDEX_URL-$(call pip_config,index-url)}}" \
+  UV_EXTRA_INDEX_URL="$${UV_EXTRA_INDEX_URL-$${PIP_EXTRA_INDEX_URL-$(call pip_config,extra-index-url)}}" \
+  UV_FIND_LINKS="$${UV_FIND_LINKS-$${PIP_FIND_LINKS-$(call pip_config,find-links)}}" \
   UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/uv/bin/uv
 
 .PHONY: help

@@ -102,7 +102,9 @@ def _serve(connection: Connection) -> None:
                 result = getattr(hosted, name)(*arguments)
         except Exception as error:
             traceback.print_exc()
-            plain = ValueError if isinstance(error, ValueError) else RuntimeError
+            # What a factory does not take, the caller can mend.
+            mendable = ValueError if hosted is not None else (ValueError, TypeError)
+            plain = ValueError if isinstance(error, mendable) else RuntimeError
             connection.send((plain(f"{type(error).__name__}: {error}"), None))
         else:
             connection.send((None, result))

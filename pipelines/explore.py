@@ -59,6 +59,9 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         raise InputError(
             "--interactions and --items are missing: name your files, or try --dataset=movielens"
         )
+    for stage in STAGES:  # what is wrong with the last one should not cost the work of the first
+        stage.check_flags(flags)
+        stage.model_files(flags)
     begun = time.monotonic()
     for number, stage in enumerate(STAGES, 1):
         log.info("[%d/%d] %s", number, len(STAGES), stage.name)

@@ -49,7 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
     command_line.from_flags(FinetuneConfig, flags, PREFIX)
 
@@ -91,7 +91,7 @@ STAGE = Stage(
     stages=("clusters", "transitions"),
     level=lambda flags, workspace: workspace.level("transitions"),
     build=build,
-    check=check,
+    check_flags=check_flags,
     model_files=model_files,
     resumes=True,
 )

@@ -113,7 +113,7 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
         for field in dataclasses.fields(config)  # type: ignore[arg-type]
         if hasattr(flags, prefix + field.name)
     } | {"seed": flags.seed}
-    with as_input_error(f"--{prefix}"):
+    with as_input_error(f"--{prefix}...: "):
         return config(**values)
 
 

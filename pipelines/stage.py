@@ -1,10 +1,10 @@
 """How a pipeline runs as a stage of a workspace: once, completely, and from where it stopped."""
 
 import argparse
-import hashlib
 import importlib.metadata
 import json
 import logging
+import os
 import re
 import sys
 import time
@@ -16,7 +16,7 @@ import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from pipelines import flags as command_line
-from pipelines.workspace import Workspace
+from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
@@ -67,8 +67,10 @@ class Stage:
         The level its output is about, known before it runs.
     build
         (pipeline, flags, workspace) -> tallies of all that it read and wrote.
+    check_flags
+        Raises InputError for flags that can't work.
     check
-        Raises InputError for flags that can't work together with the inputs.
+        Raises InputError for flags that can't work on the workspace.
     model_files
         Name -> files of the models that it starts from, as far as they are local.
     resumes
@@ -83,6 +85,7 @@ class Stage:
     stages: tuple[str, ...]
     level: Callable[[argparse.Namespace, Workspace], int | None]
     build: Callable[[beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection[Tally]]]
+    check_flags: Callable[[argparse.Namespace], None] = lambda flags: None
     check: Callable[[argparse.Namespace, Workspace], None] = lambda flags, workspace: None
     model_files: Callable[[argparse.Namespace], dict[str, list[str]]] = lambda flags: {}
     resumes: bool = False
@@ -109,6 +112,7 @@ class Stage:
         """Run the stage, unless it is complete for the same inputs and flags."""
         started = time.time()
         workspace = Workspace(flags.workspace)
+        self.check_flags(flags)
         inputs = self._inputs(flags, workspace)
         self.check(flags, workspace)
         own = command_line.names(self.parser()) - _NOT_IN_PLAN
@@ -144,13 +148,11 @@ class Stage:
             paths = find_files(getattr(flags, name), name)
             by_rating = name == "interactions" and flags.min_rating is not None
             check_columns(paths, name, [*columns, col.RATING] if by_rating else columns)
-            fingerprints[name] = _digest([files.fingerprint(path) for path in paths])
+            fingerprints[name] = digest([files.fingerprint(path) for path in paths])
         for name, paths in self.model_files(flags).items():
-            fingerprints[name] = _digest([files.fingerprint(path) for path in paths])
+            fingerprints[name] = digest([files.fingerprint(path) for path in paths])
         for stage in self.stages:
-            manifest = workspace.manifest(stage)
-            # What a stage decided counts as well as what it wrote.
-            fingerprints[stage] = _digest([manifest["files"], manifest["level"]])
+            fingerprints[stage] = workspace.fingerprint(stage)
         return fingerprints
 
     def _prepare(self, workspace: Workspace, plan: StagePlan) -> None:
@@ -162,6 +164,7 @@ class Stage:
         same = files.exists(note) and files.read_bytes(note) == content
         if same and self.resumes:
             log.info("%s: takes up where it stopped", self.name)
+            files.delete_unfinished(folder)
         else:
             files.delete_folder(folder)
             files.delete_folder(unfinished)
@@ -180,6 +183,7 @@ def guarded(work: Callable[[], None]) -> int:
         handlers=[handler],
     )
     log.setLevel(logging.INFO)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it complains of GPUs that are not there
     try:
         work()
     except Exception as error:
@@ -223,10 +227,6 @@ def _with_default_runner(beam_flags: list[str]) -> list[str]:
     # Beam's default runner downloads Prism when it is online; this one is always the same.
     named = any(flag.split("=")[0] == "--runner" for flag in beam_flags)
     return beam_flags if named else [*beam_flags, "--runner=FnApiRunner"]
-
-
-def _digest(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _packages() -> dict[str, str]:

@@ -29,7 +29,7 @@ def summary(workspace: Workspace) -> str:
     recommended = _read(workspace, "recommendations/*.parquet", col.RECOMMENDATIONS)
     items = _read(workspace, "clusters/catalogue/*.parquet", col.CATALOGUE)
     size = len(descriptions)
-    before, best = history.to_pylist()[0], _best(history, "valid_loss", pc.min)
+    before, best = history.to_pylist()[0], _best(history.slice(1), "valid_loss", pc.min)
     ranks = _best(retrieval, "NDCG@10", pc.max)
     lines = [
         "",
@@ -58,9 +58,11 @@ def _read(workspace: Workspace, pattern: str, schema: pa.Schema) -> pa.Table:
 
 
 def _best(history: pa.Table, column: str, extreme: "pc.Function") -> dict[str, float]:
-    """Return the row whose weights were kept: the best one by a column."""
-    index = pc.index(history[column], extreme(history[column])).as_py()
-    return history.slice(max(index, 0), 1).to_pylist()[0]
+    """Return the row whose weights were kept: the best by a column, or the last without any."""
+    finite = history.filter(pc.is_finite(history[column]))
+    if not finite.num_rows:
+        return history.to_pylist()[-1]
+    return finite.slice(pc.index(finite[column], extreme(finite[column])).as_py(), 1).to_pylist()[0]
 
 
 def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -> list[str]:

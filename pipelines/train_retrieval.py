@@ -53,7 +53,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
     command_line.from_flags(RetrieverConfig, flags, PREFIX)
 
@@ -97,7 +97,7 @@ STAGE = Stage(
     stages=("clusters", "novelty_table"),
     level=lambda flags, workspace: workspace.level("novelty_table"),
     build=build,
-    check=check,
+    check_flags=check_flags,
     resumes=True,
 )
 

@@ -1,5 +1,7 @@
 """The folders of a workspace, and the stages that are complete there."""
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +17,11 @@ _FOLDERS = {
     "retrieval": "train_retrieval",
     "recommendations": "recommend",
 }
+
+
+def digest(value: object) -> str:
+    """Return the sha256 of what JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,25 @@ class Workspace:
     def unfinished(self, pipeline: str) -> str:
         """Return the folder of what a stage needs to take up its work; gone once complete."""
         return self.folder("unfinished", pipeline)
+
+    def fingerprint(self, folder: str) -> str:
+        """Return what changes when a complete stage decides or writes something else.
+
+        Raises
+        ------
+        InputError
+            If it was built from another version of a stage than the one that is there now.
+        """
+        manifest = self.manifest(folder)
+        for name, seen in manifest["inputs"].items():
+            if name not in _FOLDERS or read_manifest(self.folder(name)) is None:
+                continue
+            if self.fingerprint(name) != seen:
+                raise InputError(
+                    f"{self.folder(folder)} was built from other {name} than there are now; run "
+                    f"`python -m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                )
+        return digest([manifest["files"], manifest["level"]])
 
     def level(self, folder: str) -> int:
         """Return the level of the tree of clusters that a complete stage is about."""

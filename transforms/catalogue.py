@@ -27,6 +27,9 @@ def resolve_level(clusters: str, level: int | None) -> int:
         return finest
     if not 0 <= level <= finest:
         raise InputError(f"--level={level}: the tree has the levels 0 (coarsest) to {finest}")
+    size = pc.sum(pc.equal(table[col.LEVEL], level)).as_py()
+    if size < 3:
+        raise InputError(f"--level={level} has {size} clusters: take a finer one, with at least 3")
     return level
 
 

@@ -86,13 +86,18 @@ class EmbedItems(beam.PTransform):
         from transforms.inference import BatchHandler, RunInference
 
         name = self.encoder
-        handler = BatchHandler(lambda: TextEncoder(name), _embed)
+        handler = BatchHandler(lambda: _load(name), _embed)
         return (
             items
             # Before the encoder, so that a retried bundle gets the same batches.
             | "Spread" >> beam.Reshuffle()
             | "Encode" >> RunInference(handler).with_output_types(tuple[int, pa.Table])
         )
+
+
+def _load(encoder: str) -> TextEncoder:
+    with as_input_error("--text_encoder: "):
+        return TextEncoder(encoder)
 
 
 def _embed(encoder: TextEncoder, sharded: tuple[int, pa.Table]) -> tuple[int, pa.Table]:

@@ -16,4 +16,4 @@ def as_input_error(prefix: str = "") -> Iterator[None]:
     except InputError:
         raise
     except ValueError as error:
-        raise InputError(f"{prefix}{error}") from error
+        raise InputError(f"{prefix}{'; '.join(str(error).splitlines())}") from error

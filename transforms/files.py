@@ -3,6 +3,7 @@
 import hashlib
 import io
 import os
+import shutil
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 _CHUNK = 1 << 22
+_UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True, order=True)
@@ -62,7 +64,7 @@ def write_bytes(path: str, content: bytes) -> None:
     if is_local(path):
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # Two attempts at the same file, on one machine or two, don't write into each other's.
-    unfinished = f"{path}.unfinished-{uuid.uuid4().hex}"
+    unfinished = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
     with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
         file.write(content)
     FileSystems.rename([unfinished], [path])
@@ -97,6 +99,8 @@ def read_parquet(pattern: str, schema: pa.Schema) -> pa.Table:
 
 def list_files(pattern: str) -> list[str]:
     """List the files that match a pattern, sorted."""
+    if is_local(pattern) and os.path.isfile(pattern):
+        return [pattern]
     found = (match.path for match in FileSystems.match([pattern])[0].metadata_list)
     return sorted(path for path in found if not (is_local(path) and os.path.isdir(path)))
 
@@ -108,6 +112,13 @@ def list_folder(folder: str) -> list[str]:
     return list_files(join(folder, "**"))
 
 
+def delete_unfinished(folder: str) -> None:
+    """Delete what writers that were killed left below a folder."""
+    for path in list_folder(folder):
+        if _UNFINISHED in path.removeprefix(folder):
+            delete_file(path)
+
+
 def delete_file(path: str) -> None:
     """Delete a file, if it is there."""
     if exists(path):
@@ -117,8 +128,7 @@ def delete_file(path: str) -> None:
 def delete_folder(folder: str) -> None:
     """Delete a folder and all below it, if it is there."""
     if is_local(folder):
-        if os.path.isdir(folder):
-            FileSystems.delete([folder])
+        shutil.rmtree(folder, ignore_errors=True)
     elif found := list_folder(folder):
         FileSystems.delete(found)
 
@@ -139,6 +149,8 @@ def fingerprint(path: str) -> str:
 
 def size(path: str) -> int:
     """Return a file's size in bytes; -1 where there is none."""
+    if is_local(path):  # whose name may hold what a pattern means something by
+        return os.path.getsize(path) if os.path.exists(path) else -1
     found = FileSystems.match([path])[0].metadata_list
     return found[0].size_in_bytes if found else -1
 

@@ -15,7 +15,8 @@ from transforms.folders import local_copy
 
 log = logging.getLogger("interest-explorer")
 
-_BATCH = 256  # users a call of the model
+# A call of the model takes this many users at most, and histories padded to this many items.
+_BATCH_USERS, _BATCH_ITEMS = 256, 1 << 18
 
 
 class Explore(beam.PTransform):
@@ -62,10 +63,10 @@ def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:
     by_length = sequences.append_column(
         "length", pc.list_value_length(sequences[col.ITEM_IDS])
     ).sort_by([("length", "ascending"), (col.USER_ID, "ascending")])
-    for start in range(0, by_length.num_rows, _BATCH):
-        users = by_length.slice(start, _BATCH)
+    for start, stop in batches(by_length["length"].to_numpy()):
+        users = by_length.slice(start, stop - start)
         histories = users[col.ITEM_IDS].to_pylist()
-        longest = max(map(len, histories))
+        longest = len(histories[-1])
         padded = [history + [""] * (longest - len(history)) for history in histories]
         answer = explore(history=tf.constant(padded, tf.string, [len(padded), longest]))
         found = recommendations(
@@ -76,6 +77,31 @@ def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:
         Metrics.counter("recommend", "users_without_novel").inc(users.num_rows - found.num_rows)
         yield found
     log.info("recommend: %s users done", f"{sequences.num_rows:,}")
+
+
+def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
+    """Cut users into batches, so that one with a million events fills no memory with padding.
+
+    Parameters
+    ----------
+    lengths
+        [users] of the histories, ascending.
+
+    Yields
+    ------
+    (start, stop) of each batch.
+    """
+    start = 0
+    while start < len(lengths):
+        stop = start + 1
+        while (
+            stop < len(lengths)
+            and stop - start < _BATCH_USERS
+            and (stop - start + 1) * lengths[stop] <= _BATCH_ITEMS
+        ):
+            stop += 1
+        yield start, stop
+        start = stop
 
 
 def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Table:

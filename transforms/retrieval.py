@@ -102,7 +102,7 @@ class TrainRetriever(beam.PTransform):
             model, history = train_retriever(
                 catalogue, by_user, self.config, work / "checkpoints", report
             )
-        export_saved_model(model, catalogue, self._table(), work / "saved_model", self.k)
+            export_saved_model(model, catalogue, self._table(), work / "saved_model", self.k)
         record = files.write_parquet(
             self.folder,
             "history.parquet",
@@ -123,7 +123,7 @@ class TrainRetriever(beam.PTransform):
             files.join(self.clusters, "catalogue", "*.parquet"), col.CATALOGUE
         ).sort_by(col.ITEM_ID)
         eligible = listed[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False)
-        return Catalogue(np.array(item_ids.to_pylist()), clusters, eligible.astype(bool))
+        return Catalogue(np.array(item_ids.to_pylist(), object), clusters, eligible.astype(bool))
 
     def _table(self) -> "PackedNoveltyTable":
         from models.serving import PackedNoveltyTable

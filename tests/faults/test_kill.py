@@ -8,9 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
-from tests.pipelines.real import explore_flags, hashes, slice_of_movielens
+from tests import contract
+from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, hashes, slice_of_movielens
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
@@ -50,8 +52,13 @@ def kill_when(process: subprocess.Popen[bytes], moment: Callable[[], bool]) -> N
 
 
 @pytest.fixture(scope="module")
-def flags(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return explore_flags(*slice_of_movielens(tmp_path_factory.mktemp("input")))
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return slice_of_movielens(tmp_path_factory.mktemp("input"))
+
+
+@pytest.fixture(scope="module")
+def flags(inputs: tuple[Path, Path]) -> list[str]:
+    return explore_flags(*inputs)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +69,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> d
 
 
 def test_killed_again_and_again_it_ends_with_the_same_bytes(
-    tmp_path: Path, flags: list[str], undisturbed: dict[str, str]
+    tmp_path: Path, inputs: tuple[Path, Path], flags: list[str], undisturbed: dict[str, str]
 ) -> None:
     moments: list[Callable[[], bool]] = [
         lambda: (tmp_path / "unfinished" / "build_clusters").exists(),
@@ -76,3 +83,4 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
         kill_when(start(tmp_path, flags), moment)
     assert start(tmp_path, flags).wait() == 0
     assert hashes(tmp_path) == undisturbed
+    contract.check_workspace(tmp_path, pq.read_table(inputs[0]), PER_LABEL, TOP_N)

@@ -72,6 +72,11 @@ def test_error_of_the_factory_is_raised() -> None:
         host(start=-1)
 
 
+def test_argument_that_the_factory_does_not_take_is_a_value_error() -> None:
+    with pytest.raises(ValueError, match="unexpected keyword argument 'begin'"):
+        ChildProcess(f"{HERE}:Hosted", {"begin": 1}, {})
+
+
 def test_error_of_a_call_is_raised_and_the_object_stays() -> None:
     child = host(start=1)
     with pytest.raises(RuntimeError, match=r"KeyError.*no such thing"):

@@ -120,6 +120,13 @@ def test_a_person_recognises_the_topics(topics, telling):
         assert telling[topic] <= set(keywords), (topic, keywords)
 
 
+def test_text_behind_much_white_space_is_read():
+    found = describe_clusters(
+        np.zeros(3, int), 1, [[]] * 3, [" " * 5_000 + "espresso"] * 3, np.ones(3)
+    )
+    assert found == [["espresso"]]
+
+
 def test_texts_alone_name_a_topic():
     cluster_ids, _, texts, traffic = item_set(SHOP)
     found = describe_clusters(cluster_ids, len(SHOP), [[]] * len(texts), texts, traffic)

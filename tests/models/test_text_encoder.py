@@ -27,6 +27,12 @@ def test_missing_package_is_named(name: str) -> None:
         local_path(name)
 
 
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere"])
+def test_missing_folder_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"no folder '{name}'"):
+        local_path(name)
+
+
 @pytest.mark.slow
 def test_real_encoder_places_texts_by_what_they_are_about() -> None:
     encoder = TextEncoder(DEFAULT)

@@ -37,6 +37,15 @@ def test_level_that_is_not_there_is_named(
     assert "--level=2: the tree has the levels 0 (coarsest) to 1" in capsys.readouterr().err
 
 
+def test_level_with_fewer_than_three_clusters_is_refused(
+    built: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    items, log = small.write(tmp_path / "items.parquet", small.items()), built[1]
+    assert small.build(tmp_path / "w", items, log, "--clusters=2,6") == 0
+    assert small.mine(tmp_path / "w", log, "--level=0") == 2
+    assert "--level=0 has 2 clusters" in capsys.readouterr().err
+
+
 def test_per_label_caps_the_training_examples(built: tuple[Path, Path]) -> None:
     assert small.mine(*built, "--per_label=2") == 0
     train = read(built[0] / "transitions" / "examples" / "train")

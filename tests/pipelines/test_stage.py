@@ -314,3 +314,32 @@ class Done:
 
     def wait_until_finish(self) -> None:
         pass
+
+
+def test_a_stage_built_from_what_is_gone_is_not_built_on(
+    run, tmp_path: Path, words: Path, capsys
+) -> None:
+    workspace = f"--workspace={tmp_path / 'w'}"
+    third = replace(
+        ECHO, name="third", folder="language_model", stages=("transitions",), resumes=False
+    )
+    run()
+    assert [ECHO.main([workspace]), third.main([workspace])] == [0, 0]
+    words.write_text("word\nbye\n")
+    run()
+    assert third.main([workspace]) == 2
+    assert "transitions was built from other clusters than there are now" in capsys.readouterr().err
+
+
+def test_what_a_killed_writer_left_goes_before_work_is_taken_up(
+    run, tmp_path: Path, stage_folder: Path
+) -> None:
+    def fail(*_: object) -> list:
+        stage_folder.mkdir(parents=True)
+        (stage_folder / "words.txt.unfinished-1").write_text("ha")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        run(stage=replace(SHOUT, build=fail, resumes=True))
+    assert run(stage=replace(SHOUT, resumes=True)) == 0
+    assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]

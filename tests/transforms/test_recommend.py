@@ -2,8 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
 
-from transforms.recommend import recommendations
+from transforms.recommend import batches, recommendations
 
 
 def test_padding_goes_and_users_without_a_novel_cluster_have_no_row() -> None:
@@ -26,3 +28,17 @@ def test_padding_goes_and_users_without_a_novel_cluster_have_no_row() -> None:
             "scores": [1.5],
         }
     ]
+
+
+@given(st.lists(st.integers(1, 1_000_000), max_size=600))
+def test_batches_cover_all_users_within_bounds(lengths: list[int]) -> None:
+    lengths = sorted(lengths)
+    cuts = list(batches(np.array(lengths, np.int64)))
+    assert [row for start, stop in cuts for row in range(start, stop)] == list(range(len(lengths)))
+    for start, stop in cuts:
+        assert stop - start <= 256
+        assert stop - start == 1 or (stop - start) * lengths[stop - 1] <= 1 << 18
+
+
+def test_a_heavy_user_is_alone() -> None:
+    assert list(batches(np.array([1, 2, 1_000_000]))) == [(0, 2), (2, 3)]
