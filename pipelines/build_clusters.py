@@ -19,8 +19,10 @@ from transforms.manifest import Tally
 from transforms.read_tables import ReadTables, find_files, has_column
 from transforms.validate import (
     DEAD,
+    DUPLICATES,
     TALLY,
     VALID_ITEMS,
+    DeadDuplicates,
     DropDuplicates,
     ValidateItems,
     positive,
@@ -98,13 +100,15 @@ def build(
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
 
     item_files = find_files(flags.items, "items")
-    raw_items = (
-        pipeline | "ReadItems" >> ReadTables(tuple(item_files)) | "ValidateItems" >> ValidateItems()
-    )
+    raw_items = pipeline | "ReadItems" >> ReadTables(tuple(item_files))
+    valid_items = raw_items | "ValidateItems" >> ValidateItems()
     items = (
-        raw_items.usable
+        valid_items.usable
         | "ItemShards" >> ShardBy(col.ITEM_ID, shards, VALID_ITEMS, (col.ITEM_ID,))
         | "FirstOfEach" >> DropDuplicates()
+    )
+    duplicates = raw_items | "DeadDuplicates" >> DeadDuplicates(
+        beam.pvalue.AsList(items[DUPLICATES])
     )
     item_ids = (
         items.usable
@@ -160,9 +164,9 @@ def build(
         ).with_output_types(pa.Table)
         | "Balance" >> beam.Map(clusters.log_traffic_balance).with_output_types(pa.Table)
     )
-    dead = (raw_items[DEAD], items[DEAD], interactions[DEAD]) | "Dead" >> beam.Flatten()
+    dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
-        raw_items[TALLY],
+        valid_items[TALLY],
         items[TALLY],
         interactions[TALLY],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),

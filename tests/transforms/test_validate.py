@@ -3,7 +3,6 @@
 import datetime
 import json
 import math
-from decimal import Decimal
 
 import apache_beam as beam
 import numpy as np
@@ -13,15 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.eager import run
+from transforms import dead_rows, validate
 from transforms import schemas as col
-from transforms import validate
 from transforms.errors import InputError
 from transforms.manifest import Tally
 from transforms.read_tables import MALFORMED, POSITION
 from transforms.validate import (
-    as_ids,
-    as_numbers,
-    as_times,
+    dead_duplicates,
     drop_duplicates,
     positive,
     validate_interactions,
@@ -32,10 +29,6 @@ NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
 MICROSECONDS = round(NOON.timestamp() * 1e6)
 LATEST = MICROSECONDS + 1
 KNOWN = pa.array(["a", "b"])
-
-
-def chunked(values: list, kind: pa.DataType | None = None) -> pa.ChunkedArray:
-    return pa.chunked_array([pa.array(values, kind)])
 
 
 def raw(**columns: list | pa.Array) -> pa.Table:
@@ -58,99 +51,6 @@ def reasons(table: pa.Table) -> list[str]:
     return dead["reason"].to_pylist()
 
 
-# Ids.
-
-
-@pytest.mark.parametrize(
-    "column",
-    [
-        chunked([7, None], pa.int64()),
-        chunked([7, None], pa.uint8()),
-        chunked([7.0, math.nan], pa.float64()),
-        chunked([7.0, None], pa.float32()),
-        chunked(["7", None], pa.large_string()),
-        chunked([b"7", None], pa.binary()),
-        chunked(["7", None]).dictionary_encode(),
-        chunked(["7", ""]),
-        chunked(["7", " \t\u2003"]),
-    ],
-)
-def test_ids_of_any_type_are_strings_and_missing_ones_null(column: pa.ChunkedArray) -> None:
-    assert as_ids(column).to_pylist() == ["7", None]
-
-
-def test_ids_keep_spaces_and_leading_zeros() -> None:
-    assert as_ids(chunked([" 007 "])).to_pylist() == [" 007 "]
-
-
-@given(st.lists(st.integers(-(2**63), 2**63 - 1)))
-def test_integer_ids_are_decimal(values: list[int]) -> None:
-    assert as_ids(chunked(values, pa.int64())).to_pylist() == [str(value) for value in values]
-
-
-@given(st.lists(st.floats()))
-def test_no_float_breaks_ids(values: list[float]) -> None:
-    ids = as_ids(chunked(values, pa.float64())).to_pylist()
-    for value, name in zip(values, ids, strict=True):
-        assert name is None if not math.isfinite(value) else float(name) == value
-
-
-def test_ids_that_are_lists_are_refused() -> None:
-    with pytest.raises(InputError, match=r"ids must be strings or integers.*list"):
-        as_ids(chunked([["a"]]))
-
-
-# Times.
-
-
-@pytest.mark.parametrize(
-    "column",
-    [
-        chunked([NOON], pa.timestamp("us", "UTC")),
-        chunked([NOON], pa.timestamp("ms", "America/New_York")),
-        chunked([NOON.replace(tzinfo=None)], pa.timestamp("ns")),
-        chunked([NOON.timestamp()]),
-        chunked([Decimal("1714996800.25")]),
-        chunked(["1714996800.25"]),
-        chunked([" 1.71499680025e9"]),
-        chunked(["1714996800.25"]).dictionary_encode(),
-        chunked(["2024-05-06T12:00:00.25"]),
-        chunked(["2024-05-06 12:00:00.25 UTC"]),  # as BigQuery exports it
-        chunked(["2024-05-06T12:00:00.25Z"]),
-        chunked([" 2024-05-06T14:00:00.250000+02:00 "]),
-        chunked(["20240506T120000.25"]),
-    ],
-)
-def test_one_moment_is_the_same_in_every_form(column: pa.ChunkedArray) -> None:
-    assert as_times(column).to_pylist() == [MICROSECONDS]
-
-
-@pytest.mark.parametrize(
-    "kind", [pa.int32(), pa.int64(), pa.timestamp("s"), pa.timestamp("s", "UTC")]
-)
-def test_whole_seconds_are_seconds_since_1970(kind: pa.DataType) -> None:
-    assert as_times(chunked([1_714_996_800], kind)).to_pylist() == [1_714_996_800_000_000]
-
-
-@pytest.mark.parametrize("kind", [pa.date32(), pa.date64(), pa.string()])
-def test_a_day_is_its_first_moment(kind: pa.DataType) -> None:
-    days = chunked([datetime.date(2024, 5, 6)], pa.date32()).cast(kind)
-    assert as_times(days).to_pylist() == [1_714_953_600_000_000]
-
-
-@given(st.datetimes(datetime.datetime(1, 1, 2), datetime.datetime(9999, 12, 30)))
-def test_a_timestamp_and_its_text_are_the_same_moment(time: datetime.datetime) -> None:
-    as_timestamp = as_times(chunked([time], pa.timestamp("us")))
-    assert as_times(chunked([time.isoformat()])).equals(as_timestamp)
-
-
-@pytest.mark.parametrize(
-    "text", ["yesterday", "2024-13-01", "12:30", "nan", "inf", "-1e300", "", "05/06/2024"]
-)
-def test_what_is_no_time_is_null(text: str) -> None:
-    assert as_times(chunked([text, "12"])).to_pylist() == [None, 12_000_000]
-
-
 @pytest.mark.parametrize("scale", [10**3, 10**6, 10**9])
 @pytest.mark.parametrize(
     "kind", [pa.int64(), pa.float64(), pa.string(), pa.timestamp("s"), pa.timestamp("s", "UTC")]
@@ -160,32 +60,7 @@ def test_seconds_that_are_milliseconds_or_less_lie_in_the_future(
 ) -> None:
     number = pa.array([1_714_996_800 * scale], pa.int64())
     times = number.cast(kind, safe=False)
-    assert reasons(raw(user_id=["u"], item_id=["a"], timestamp=times)) == [validate.FUTURE]
-
-
-# Numbers.
-
-
-@pytest.mark.parametrize(
-    ("column", "expected"),
-    [
-        (chunked([1, None]), [1.0, None]),
-        (chunked(["4.5", None]), [4.5, None]),
-        (chunked(["good", "4.5"]), [math.nan, 4.5]),
-        (chunked([math.inf, -math.inf, 1e300]), [math.nan] * 3),
-        (chunked([True, False]), [1.0, 0.0]),
-        (chunked([Decimal("2.5")]), [2.5]),
-        (chunked([None], pa.null()), [None]),
-        (chunked(["4.5"]).dictionary_encode(), [4.5]),
-    ],
-)
-def test_numbers_are_finite_missing_or_nan(column: pa.ChunkedArray, expected: list) -> None:
-    found = as_numbers(column)
-    assert found.type == pa.float32()
-    np.testing.assert_array_equal(
-        found.to_numpy(zero_copy_only=False), pa.array(expected, pa.float32()).to_numpy(False)
-    )
-    assert found.null_count == expected.count(None)
+    assert reasons(raw(user_id=["u"], item_id=["a"], timestamp=times)) == [dead_rows.FUTURE]
 
 
 # Interactions.
@@ -194,18 +69,18 @@ def test_numbers_are_finite_missing_or_nan(column: pa.ChunkedArray, expected: li
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"user_id": None}, validate.NO_USER),
-        ({"user_id": ""}, validate.NO_USER),
-        ({"user_id": "  "}, validate.NO_USER),
-        ({"item_id": None}, validate.NO_ITEM),
-        ({"item_id": ""}, validate.NO_ITEM),
-        ({"timestamp": None}, validate.NO_TIME),
-        ({"timestamp": "soon"}, validate.BAD_TIME),
-        ({"timestamp": NOON + datetime.timedelta(seconds=1)}, validate.FUTURE),
-        ({"rating": math.nan}, validate.BAD_RATING),
-        ({"rating": math.inf}, validate.BAD_RATING),
-        ({"rating": "great"}, validate.BAD_RATING),
-        ({"item_id": "unknown"}, validate.NO_METADATA),
+        ({"user_id": None}, dead_rows.NO_USER),
+        ({"user_id": ""}, dead_rows.NO_USER),
+        ({"user_id": "  "}, dead_rows.NO_USER),
+        ({"item_id": None}, dead_rows.NO_ITEM),
+        ({"item_id": ""}, dead_rows.NO_ITEM),
+        ({"timestamp": None}, dead_rows.NO_TIME),
+        ({"timestamp": "soon"}, dead_rows.BAD_TIME),
+        ({"timestamp": NOON + datetime.timedelta(seconds=1)}, dead_rows.FUTURE),
+        ({"rating": math.nan}, dead_rows.BAD_RATING),
+        ({"rating": math.inf}, dead_rows.BAD_RATING),
+        ({"rating": "great"}, dead_rows.BAD_RATING),
+        ({"item_id": "unknown"}, dead_rows.NO_METADATA),
     ],
 )
 def test_an_unusable_interaction_has_its_reason(changes: dict, reason: str) -> None:
@@ -227,58 +102,42 @@ def test_a_rating_may_be_missing(rating: list | None) -> None:
 
 
 def test_a_row_has_one_reason_the_first() -> None:
-    assert reasons(one(user_id=None, item_id="", timestamp="soon")) == [validate.NO_USER]
+    assert reasons(one(user_id=None, item_id="", timestamp="soon")) == [dead_rows.NO_USER]
 
 
-def test_a_dead_row_is_kept_verbatim() -> None:
-    table = one(user_id="", timestamp="soon", rating="x", extra=[1, None], reason="mine")
-    _, dead = validate_interactions(table, KNOWN, LATEST)
-    assert json.loads(dead["line"][0].as_py()) == {
-        "user_id": "",
-        "item_id": "a",
-        "timestamp": "soon",
-        "rating": "x",
-        "extra": [1, None],
-        "row.reason": "mine",
-        "input": "interactions",
-        "reason": validate.NO_USER,
-    }
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view()])
+@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "rating"])
+def test_bytes_that_are_not_utf8_are_dead(column: str, kind: pa.DataType) -> None:
+    table = raw(
+        **{"user_id": ["u"] * 2, "item_id": ["a"] * 2, "timestamp": ["12"] * 2, "rating": ["4"] * 2}
+        | {column: pa.array([{"item_id": b"a"}.get(column, b"4"), b"\xff"], kind)}
+    )
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable.num_rows == 1
+    assert dead["reason"].to_pylist() == [dead_rows.NOT_UTF8]
+    assert json.loads(dead["line"][0].as_py())[column] == "ff"
 
 
-@pytest.mark.parametrize(
-    ("value", "kept"),
-    [
-        (pa.array([math.nan]), "nan"),
-        (pa.array([[math.inf, 1.0]]), ["inf", 1.0]),
-        (pa.array([{"deep": math.nan}]), {"deep": "nan"}),
-        (pa.array([b"\x00\xff"]), "00ff"),
-        (pa.array([Decimal("1.50")]), "1.50"),
-        (pa.array([datetime.date(2024, 5, 6)]), "2024-05-06"),
-        (pa.array([datetime.time(12, 30)]), "12:30:00"),
-        (
-            pa.array([1_714_996_800_123_456_789], pa.timestamp("ns")),
-            "2024-05-06 12:00:00.123456789",
-        ),
-        (pa.array([NOON], pa.timestamp("ms", "Asia/Tokyo")), "2024-05-06 12:00:00.250Z"),
-        (pa.array([10**12], pa.timestamp("s")), "<value out of range: 1000000000000>"),
-        (pa.array(["two\nlines\u2028\x85{}"]), "two\nlines\u2028\x85{}"),
-        (pa.array(["😀 שלום <|im_end|>"]), "😀 שלום <|im_end|>"),
-    ],
-)
-def test_values_of_any_type_fit_one_json_line(value: pa.Array, kept: object) -> None:
-    table = raw(user_id=[None], item_id=["a"], timestamp=[NOON], extra=value)
-    line = validate_interactions(table, KNOWN, LATEST)[1]["line"][0].as_py()
-    assert len(line.splitlines()) == 1
-    assert json.loads(line, parse_constant=pytest.fail)["extra"] == kept
+def test_string_views_are_strings() -> None:
+    view = pa.string_view()
+    table = raw(
+        user_id=pa.array(["u", None], view),
+        item_id=pa.array(["a", "b"], view),
+        timestamp=pa.array(["12", "13"], view),
+        rating=pa.array(["4", "5"], view),
+    )
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable["user_id"].to_pylist() == ["u"]
+    assert json.loads(dead["line"][0].as_py())["item_id"] == "b"
 
 
-def test_a_malformed_line_is_kept_verbatim() -> None:
+def test_a_malformed_line_is_dead() -> None:
     text = 'a,"b'
     for check in (lambda table: validate_interactions(table, KNOWN, LATEST), validate_items):
         usable, dead = check(raw(**{MALFORMED: [text]}))
         assert usable.num_rows == 0
         line = json.loads(dead["line"][0].as_py())
-        assert (line["line"], line["reason"]) == (text, validate.MALFORMED_LINE)
+        assert (line["line"], line["reason"]) == (text, dead_rows.MALFORMED_LINE)
 
 
 anything = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["a", "1", "2024-01-01"]))
@@ -325,16 +184,16 @@ def item_reasons(**columns: list | pa.Array) -> list[str]:
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"item_id": pa.array([None], pa.string())}, validate.NO_ITEM),
-        ({"item_id": [" "]}, validate.NO_ITEM),
-        ({"title": pa.array([None], pa.string())}, validate.NO_TEXT),
-        ({"title": [" "], "text": ["\n"], "keywords": [" , ,"]}, validate.NO_TEXT),
-        ({"embedding": pa.array([None], pa.list_(pa.float32()))}, validate.NO_EMBEDDING),
-        ({"embedding": pa.array([[]], pa.list_(pa.float32()))}, validate.NO_EMBEDDING),
-        ({"embedding": [[1.0, math.nan]]}, validate.BAD_EMBEDDING),
-        ({"embedding": [[1.0, None]]}, validate.BAD_EMBEDDING),
-        ({"embedding": [[1e300, 1.0]]}, validate.BAD_EMBEDDING),
-        ({"eligible": ["perhaps"]}, validate.BAD_ELIGIBLE),
+        ({"item_id": pa.array([None], pa.string())}, dead_rows.NO_ITEM),
+        ({"item_id": [" "]}, dead_rows.NO_ITEM),
+        ({"title": pa.array([None], pa.string())}, dead_rows.NO_TEXT),
+        ({"title": [" "], "text": ["\n"], "keywords": [" , ,"]}, dead_rows.NO_TEXT),
+        ({"embedding": pa.array([None], pa.list_(pa.float32()))}, dead_rows.NO_EMBEDDING),
+        ({"embedding": pa.array([[]], pa.list_(pa.float32()))}, dead_rows.NO_EMBEDDING),
+        ({"embedding": [[1.0, math.nan]]}, dead_rows.BAD_EMBEDDING),
+        ({"embedding": [[1.0, None]]}, dead_rows.BAD_EMBEDDING),
+        ({"embedding": [[1e300, 1.0]]}, dead_rows.BAD_EMBEDDING),
+        ({"eligible": ["perhaps"]}, dead_rows.BAD_ELIGIBLE),
     ],
 )
 def test_an_unusable_item_has_its_reason(columns: dict, reason: str) -> None:
@@ -362,28 +221,31 @@ def test_a_bad_embedding_does_not_blame_its_neighbours() -> None:
     assert validate_items(table)[0]["item_id"].to_pylist() == ["a", "c", "e"]
 
 
+def test_a_missing_embedding_of_fixed_size_does_not_blame_its_neighbours() -> None:
+    embeddings = pa.array([[1, 2], None, [3, math.nan], [4, 5]], pa.list_(pa.float32(), 2))
+    usable, dead = validate_items(
+        raw(item_id=list("abcd"), title=list("abcd"), embedding=embeddings)
+    )
+    assert usable["embedding"].to_pylist() == [[1, 2], [4, 5]]
+    assert dead["reason"].to_pylist() == [dead_rows.NO_EMBEDDING, dead_rows.BAD_EMBEDDING]
+
+
+@pytest.mark.parametrize("column", ["item_id", "title", "text", "keywords", "eligible"])
+def test_an_item_of_bytes_that_are_not_utf8_is_dead(column: str) -> None:
+    columns = {"title": ["A", "B"], column: pa.array([b"1", b"\xff"])}
+    assert item_reasons(**({"item_id": ["a", "b"]} | columns)) == [dead_rows.NOT_UTF8]
+
+
+def test_items_of_string_views_are_usable_or_dead() -> None:
+    names = pa.array(["a", None], pa.string_view())
+    columns = dict.fromkeys(("item_id", "title", "text", "keywords"), names)
+    assert item_reasons(**columns) == [dead_rows.NO_ITEM]
+
+
 @pytest.mark.parametrize("embedding", [["[1.0, 2.0]"], [1.5]])
 def test_embeddings_of_another_type_are_refused(embedding: list) -> None:
     with pytest.raises(InputError, match="embeddings of items must be lists of numbers"):
         validate_items(raw(item_id=["a"], title=["A"], embedding=embedding))
-
-
-@pytest.mark.parametrize(
-    ("keywords", "expected"),
-    [
-        (["red, blue ,, green"], ["red", "blue", "green"]),
-        ([["red", " blue ", "", None]], ["red", "blue"]),
-        (pa.array([None], pa.string()), []),
-        (pa.array([b"red,blue"], pa.binary()), ["red", "blue"]),
-        (pa.array(["red"]).dictionary_encode(), ["red"]),
-        (pa.array([["a, b"]]), ["a, b"]),  # of a list, a keyword is what it is
-    ],
-)
-def test_keywords_are_a_list_or_separated_by_commas(
-    keywords: list | pa.Array, expected: list[str]
-) -> None:
-    usable, _ = validate_items(raw(item_id=["a"], title=["A"], keywords=keywords))
-    assert usable["keywords"].to_pylist() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -412,15 +274,34 @@ def test_of_duplicates_the_first_of_the_input_stays(rows: list[tuple[str, int]],
     usable, _ = validate_items(table)
     order = list(range(len(rows)))
     random.shuffle(order)
-    first, dead = drop_duplicates(usable.take(pa.array(order, pa.int64())))
+    first, positions = drop_duplicates(usable.take(pa.array(order, pa.int64())))
     expected: dict[str, str] = {}
     for name, number in rows:
         expected.setdefault(name, str(number))
     found = zip(first["item_id"].to_pylist(), first["title"].to_pylist(), strict=True)
     assert list(found) == sorted(expected.items())
     assert first.schema == col.ITEMS
-    assert dead.num_rows == len(rows) - len(expected)
-    assert set(dead["reason"].to_pylist()) <= {validate.DUPLICATE_ITEM}
+    names = [name for name, _ in rows]
+    again = [at for at, name in enumerate(names) if name in names[:at]]
+    assert positions.dtype == np.int64
+    assert sorted(positions.tolist()) == again
+
+
+def test_duplicates_are_dead_verbatim() -> None:
+    table = raw(item_id=[7, 7, 8, 7], embedding=[[1.0], [2.0], [3.0], [4.0]], extra=list("wxyz"))
+    dead = dead_duplicates(table.slice(1), [np.array([3]), np.array([1])])
+    assert dead["reason"].to_pylist() == [dead_rows.DUPLICATE_ITEM] * 2
+    own = {"input": "items", "reason": dead_rows.DUPLICATE_ITEM}
+    assert [json.loads(line) for line in dead["line"].to_pylist()] == [
+        {"item_id": 7, "embedding": [2.0], "extra": "x"} | own,
+        {"item_id": 7, "embedding": [4.0], "extra": "z"} | own,
+    ]
+
+
+@pytest.mark.parametrize("positions", [[], [np.array([99])]])
+def test_without_duplicates_none_is_dead(positions: list[np.ndarray]) -> None:
+    dead = dead_duplicates(raw(item_id=["a", "b"]), positions)
+    assert dead.equals(col.DEAD_ROWS.empty_table())
 
 
 # The transforms.
@@ -450,14 +331,24 @@ def test_the_transform_of_interactions_counts_and_separates() -> None:
 
 
 def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
-    table = raw(item_id=["a", "a", None, "b"], title=list("ABCD"))
+    table = raw(item_id=["a", "a", None, "b", "a"], title=list("ABCDE"))
+    parts = [table.slice(0, 1), table.slice(1), raw(**{MALFORMED: ["x"]})[:0]]
 
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
-        checked = pipeline | beam.Create([table]) | validate.ValidateItems()
-        first = checked.usable | beam.Map(lambda t: (0, t)) | validate.DropDuplicates()
+        tables = pipeline | beam.Create(parts)
+        checked = tables | validate.ValidateItems()
+        first = (
+            checked.usable
+            | "Key" >> beam.Map(lambda table: (0, table))
+            | beam.GroupByKey()
+            | "Concat" >> beam.MapTuple(lambda _, tables: (0, pa.concat_tables(tables)))
+            | validate.DropDuplicates()
+        )
+        positions = beam.pvalue.AsList(first[validate.DUPLICATES])
         return {
             "items": first.usable,
-            "dead": (checked[validate.DEAD], first[validate.DEAD]) | "Dead" >> beam.Flatten(),
+            "dead": checked[validate.DEAD],
+            "duplicates": tables | validate.DeadDuplicates(positions),
             "tally": (checked[validate.TALLY], first[validate.TALLY]) | "All" >> beam.Flatten(),
         }
 
@@ -465,6 +356,9 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
     assert [(shard, part["title"].to_pylist()) for shard, part in found["items"]] == [
         (0, ["A", "D"])
     ]
-    assert sum(part.num_rows for part in found["dead"]) == 2
+    assert [part["reason"].to_pylist() for part in found["dead"]] == [[dead_rows.NO_ITEM]]
+    [duplicates] = found["duplicates"]
+    titles = [json.loads(line)["title"] for line in duplicates["line"].to_pylist()]
+    assert titles == ["B", "E"]
     counted = total(found["tally"])
-    assert (counted.read, counted.used) == (4, 2)
+    assert (counted.read, counted.used) == (5, 2)
