@@ -16,6 +16,13 @@ from typing import IO, Any
 
 _QUOTED = 2_000  # characters of the child's output that an error shows
 _GRACE_SECONDS = 10.0
+_LIVE: "weakref.WeakSet[ChildProcess]" = weakref.WeakSet()
+
+
+def end_children() -> None:
+    """End the children of this process that are still there, whoever still refers to them."""
+    for child in list(_LIVE):
+        child.close()
 
 
 class ChildProcess:
@@ -52,6 +59,7 @@ class ChildProcess:
         theirs.close()
         self._connection, self._child, self._output = ours, child, output
         self.close = weakref.finalize(self, _end, ours, child, output)
+        _LIVE.add(self)
         self._exchange((factory, arguments))
 
     def call(self, method: str, *arguments: Any) -> Any:

@@ -15,6 +15,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
+from models.child_process import end_children
 from pipelines import flags as command_line
 from pipelines.workspace import Workspace, digest
 from transforms import files
@@ -132,12 +133,15 @@ class Stage:
                 return
         else:
             self._prepare(workspace, plan)
-        with beam.Pipeline(options=options) as pipeline:
-            if complete:  # launched as a template it still has to be a job
-                pipeline | beam.Create([Tally()])
-                return
-            tallies = self.build(pipeline, flags, workspace)
-            tallies | beam.Flatten() | WriteManifest(folder, plan, _packages(), started)
+        try:
+            with beam.Pipeline(options=options) as pipeline:
+                if complete:  # launched as a template it still has to be a job
+                    pipeline | beam.Create([Tally()])
+                    return
+                tallies = self.build(pipeline, flags, workspace)
+                tallies | beam.Flatten() | WriteManifest(folder, plan, _packages(), started)
+        finally:
+            end_children()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
             files.delete_folder(workspace.unfinished(self.name))
             _report(self.name, manifest)

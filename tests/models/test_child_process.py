@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.child_process import ChildProcess
+from models.child_process import ChildProcess, end_children
 
 HERE = "tests.models.test_child_process"
 
@@ -101,6 +101,13 @@ def test_close_ends_the_child() -> None:
     pid = child.call("pid")
     child.close()
     assert wait_until_gone(pid)
+
+
+def test_children_end_together() -> None:
+    children = [host(), host()]
+    pids = [child.call("pid") for child in children]
+    end_children()
+    assert all(wait_until_gone(pid) for pid in pids)
 
 
 def test_child_ends_when_its_parent_is_killed() -> None:
