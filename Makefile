@@ -27,7 +27,8 @@ $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt || \
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt \
+	  $(addprefix --constraint ,$(wildcard requirements/constraints-$(DEVICE).txt)) || \
 	  { echo "if it is torch that is missing: README.md says where its CPU build comes from"; exit 1; }
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	rm -f $(VENV)/installed-* && touch $@
@@ -38,7 +39,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --output-file requirements/base.txt
 	$(COMPILE) --extra cpu --extra demo --extra dev --override requirements/overrides-cpu.txt \
 	  --output-file requirements/cpu.txt
-	$(COMPILE) --extra gpu --extra demo --extra dev --constraint <(echo "torch!=2.13.0+cpu") \
+	$(COMPILE) --extra gpu --extra demo --extra dev --constraint requirements/constraints-gpu.txt \
 	  --override requirements/overrides-gpu.txt --output-file requirements/gpu.txt
 
 .PHONY: demo

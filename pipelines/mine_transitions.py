@@ -102,7 +102,8 @@ def build(
 ) -> list[beam.PCollection[Tally]]:
     """Wire the pipeline."""
     clusters, folder = workspace.folder("clusters"), workspace.folder("transitions")
-    descriptions = read_descriptions(clusters, level(flags, workspace))
+    at_level = level(flags, workspace)
+    descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
     shards, seed, per_label, min_rating = (
         flags.shards,
@@ -112,7 +113,7 @@ def build(
     )
     shares = (flags.valid_share, flags.test_share)
 
-    item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, level(flags, workspace))
+    item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
     by_user = (
         log.usable
@@ -121,7 +122,7 @@ def build(
             lambda table, catalogue: engagements(positive(table, min_rating), catalogue[1]),
             beam.pvalue.AsSingleton(item_clusters),
         ).with_output_types(pa.Table)
-        | "ByUser" >> ShardBy(col.USER_ID, shards, ENGAGEMENTS, tuple(ENGAGEMENTS.names))
+        | "ByUser" >> ShardBy(col.USER_ID, shards, ENGAGEMENTS)
     )
     splits = by_user | "Split" >> map_shards(lambda table: user_splits(table, *shares, seed))
     mined = by_user | "Mine" >> beam.FlatMapTuple(
@@ -130,7 +131,7 @@ def build(
     counts = (
         mined.train
         | "Count" >> beam.Map(count_transitions).with_output_types(pa.Table)
-        | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, (col.NOVEL,))
+        | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS)
         | "Sum" >> map_shards(sum_counts)
     )
     sorted_by = (col.NOVEL, col.C1, col.C2, col.USER_ID)

@@ -5,6 +5,7 @@ import difflib
 import io
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -103,8 +104,16 @@ def _parquet_head(path: str) -> tuple[list[str], int]:
 
 
 def _csv_head(path: str) -> tuple[list[str], int]:
+    """Return the columns and the rows of the first block that has any: one block is read."""
+    with _csv_errors(path):
+        rows = (batch.num_rows for batch in _csv_batches(path))
+        return _csv_columns(path), next(filter(None, rows), 0)
+
+
+@contextmanager
+def _csv_errors(path: str) -> Iterator[None]:
     try:
-        return _csv_columns(path), sum(batch.num_rows for batch in _csv_batches(path))
+        yield
     except (pa.ArrowInvalid, OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is not a CSV file in UTF-8 ({error})") from None
 
@@ -152,10 +161,11 @@ def _units(numbered: tuple[int, str]) -> list[tuple[int, str, int]]:
 def _read(number: int, path: str, group: int) -> Iterator[pa.Table]:
     # Files hold fewer than 2^16 row groups, and a row group fewer than 2^32 rows.
     position = ((number << 16) + group) * _POSITIONS_PER_UNIT
-    for table in _csv_batches(path) if _is_csv(path) else _parquet_batches(path, group):
-        positions = pa.array(range(position, position + table.num_rows), pa.int64())
-        yield table.append_column(POSITION, positions)
-        position += table.num_rows
+    with _csv_errors(path) if _is_csv(path) else nullcontext():
+        for table in _csv_batches(path) if _is_csv(path) else _parquet_batches(path, group):
+            positions = pa.array(range(position, position + table.num_rows), pa.int64())
+            yield table.append_column(POSITION, positions)
+            position += table.num_rows
 
 
 def _parquet_batches(path: str, group: int) -> Iterator[pa.Table]:

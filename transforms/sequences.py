@@ -56,6 +56,6 @@ class UserSequences(beam.PTransform):
             interactions
             | "Positive"
             >> beam.Map(lambda table: positive(table, min_rating)).with_output_types(pa.Table)
-            | "ByUser" >> ShardBy(col.USER_ID, self.shards, col.INTERACTIONS, _ORDER)
+            | "ByUser" >> ShardBy(col.USER_ID, self.shards, col.INTERACTIONS)
             | "Order" >> map_shards(user_sequences)
         )

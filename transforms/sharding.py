@@ -54,8 +54,10 @@ def split_by_hash(table: pa.Table, column: str, shards: int) -> Iterator[tuple[i
 
 
 def concat_sorted(tables: list[pa.Table], columns: list[str]) -> pa.Table:
-    """Concatenate the tables of a shard and sort them, so that their order of arrival is lost."""
+    """Concatenate the tables of a shard and sort them by columns, if any are given."""
     table = pa.concat_tables(tables)
+    if not columns:
+        return table.combine_chunks()
     order = pc.sort_indices(table, sort_keys=[(column, "ascending") for column in columns])
     return table.take(order).combine_chunks()
 

@@ -17,7 +17,9 @@ from transforms.sharding import concat_sorted, split_by_hash
 
 @dataclass(eq=False)
 class ShardBy(beam.PTransform):
-    """Tables -> (shard, table), one for each shard: all rows with equal keys, sorted.
+    """Tables -> (shard, table), one for each shard: all rows with equal keys.
+
+    Rows are sorted by `sort_by`; without it they come in any order, for those who sort themselves.
 
     Every shard comes out, those without rows too, so that a stage always writes the same files.
     """
@@ -25,7 +27,7 @@ class ShardBy(beam.PTransform):
     column: str
     shards: int
     schema: pa.Schema
-    sort_by: tuple[str, ...]
+    sort_by: tuple[str, ...] = ()
 
     def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[tuple[int, pa.Table]]:
         keyed = tables | "Split" >> beam.FlatMap(

@@ -386,3 +386,14 @@ def test_clusters_need_no_usable_log(clean: Path, tmp_path: Path) -> None:
     assert small.build(tmp_path / "w", clean / "items.parquet", log) == 0
     dead = reconciled(tmp_path / "w", "clusters", "build_clusters")
     assert [row["reason"] for row in dead] == [dead_rows.NO_METADATA] * 640
+
+
+def test_csv_that_stops_being_utf8_far_from_its_head_is_named(
+    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.setattr("transforms.read_tables._CSV_BLOCK", 256)
+    log = tmp_path / "log.csv"
+    good = b"customer 1,sku-0-0,1700000000\n" * 100
+    log.write_bytes(b"user_id,item_id,timestamp\n" + good + b"caf\xe9,sku-0-0,1700000000\n")
+    assert small.mine(workspace, log) == 2
+    assert "log.csv is not a CSV file in UTF-8" in error(capsys)
