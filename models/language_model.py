@@ -58,18 +58,19 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
         If the package, file or model is not there, or the tokenizer has no end token.
     """
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
+    from transformers import AutoModelForCausalLM, GenerationConfig
 
     if dtype not in DTYPES:
         raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     torch_dtype = getattr(torch, dtype)
     path = local_path(name_or_path)
+    tokenizer = load_tokenizer(name_or_path)
     with quiet_transformers():
         if path is not None and path.is_file():
-            place = {"pretrained_model_name_or_path": str(path.parent), "gguf_file": path.name}
             with redirect_stderr(StringIO()):  # a progress bar that knows no off switch
-                read = AutoModelForCausalLM.from_pretrained(**place, dtype=torch_dtype)
-            tokenizer = AutoTokenizer.from_pretrained(**place)
+                read = AutoModelForCausalLM.from_pretrained(
+                    str(path.parent), gguf_file=path.name, dtype=torch_dtype
+                )
             # The weights are dequantized by now, but a model read from GGUF will not be saved.
             config = read.config
             if hasattr(config, "quantization_config"):
@@ -77,24 +78,10 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
             model = type(read)(config).to(torch_dtype)
             model.load_state_dict(read.state_dict())
         else:
-            try:
+            with _loading(name_or_path):
                 model = AutoModelForCausalLM.from_pretrained(
                     path or name_or_path, dtype=torch_dtype
                 )
-                tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
-            except OSError as error:
-                reason = str(error).splitlines()[0].rstrip(".")
-                raise ValueError(
-                    f"cannot load the language model {name_or_path!r}: {reason}. Give a model "
-                    "folder, a .gguf file, package:<module>, or a hub id that can be downloaded"
-                ) from error
-    if tokenizer.eos_token_id is None:
-        raise ValueError(
-            f"the tokenizer of {name_or_path!r} has no end-of-text token; set eos_token in its "
-            "tokenizer_config.json"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -105,6 +92,45 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
     # A chat model's own sampling settings would become the defaults of every server.
     model.generation_config = GenerationConfig(**special)
     return model.eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str) -> Any:
+    """Load the tokenizer of a language model; see `load_language_model`.
+
+    Raises
+    ------
+    ValueError
+        If the package, file or model is not there, or the tokenizer has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    path = local_path(name_or_path)
+    with quiet_transformers(), _loading(name_or_path):
+        if path is not None and path.is_file():
+            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {name_or_path!r} has no end-of-text token; set eos_token in its "
+            "tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@contextmanager
+def _loading(name_or_path: str) -> Iterator[None]:
+    """Say of a model that can't be loaded what can."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"cannot load the language model {name_or_path!r}: {reason}. Give a model "
+            "folder, a .gguf file, package:<module>, or a hub id that can be downloaded"
+        ) from error
 
 
 def local_path(name_or_path: str) -> Path | None:

