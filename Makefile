@@ -55,6 +55,10 @@ test: setup  ## all tests but those of test-faults
 test-faults: setup  ## kill real processes and look what is left
 	$(BIN)/python -m pytest -m faults
 
+.PHONY: bench-novelty-table
+bench-novelty-table: setup  ## pairs/s of the novelty table beside other ways to build it
+	$(BIN)/python -m benchmarks.novelty_table $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

@@ -1,9 +1,10 @@
 """Names interest clusters in language: a few keywords, unique within a level.
 
 Terms are the items' own keywords, pairs of these ("horror & comedy"), and the words and word pairs
-of their texts. They are scored by class-based TF-IDF. Each cluster leads with a keyword of its own:
-the leads are a maximum-weight matching of clusters to terms, so descriptions are unique by
-construction.
+of their texts. They are scored by class-based TF-IDF. Each cluster leads with a keyword of its own,
+so descriptions are unique by construction, and as far as terms reach with a first token of its own:
+then one look at the language model's first token gives the probabilities of all clusters. The leads
+are a maximum-weight matching of clusters to first tokens.
 """
 
 import functools
@@ -12,7 +13,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -39,6 +40,8 @@ _CANDIDATES = 100  # leads considered per cluster
 # outside, is proper to the cluster: it may lead a description that goes on with broader terms.
 _PROPER_ITEMS, _PROPER_LIFT = 3, 4
 _PAIR_LEAD = 0.01  # worth of a pair as a lead: it begins like others do
+# Of its worth, what a lead counts: one that says nothing is not made up for by a very good one.
+_LEAD_POWER = 0.5
 _LANGUAGE_SAMPLE = 2_000  # texts
 _LANGUAGE_HITS = 2  # stop words that make a text vote for a language
 _OCCURS, _COMMON = 0.01, 0.2  # shares of the votes
@@ -147,6 +150,7 @@ def describe_clusters(
     keywords: Sequence[Sequence[str]],
     texts: Sequence[str],
     traffic: np.ndarray,
+    first_tokens: Callable[[Sequence[str]], Sequence[Hashable]],
     keyword_count: int = 4,
 ) -> list[list[str]]:
     """Return the keywords of each cluster of a level, most telling first.
@@ -163,13 +167,16 @@ def describe_clusters(
         Of each item, the title first, may be empty.
     traffic
         [n] interactions: popular items count more (logarithmically).
+    first_tokens
+        Of each of some keywords, the first token of a description that begins with it.
     keyword_count
         At most this many keywords per cluster.
 
     Returns
     -------
     list of list of str
-        Per cluster 1 to keyword_count normalised keywords; no two clusters have the same first one.
+        Per cluster 1 to keyword_count normalised keywords; no two clusters have the same first one,
+        and as few as possible the same first token.
     """
     lengths = {len(cluster_ids), len(keywords), len(texts), len(traffic)}
     if len(lengths) > 1 or cluster_count < 1 or keyword_count < 1:
@@ -188,7 +195,7 @@ def describe_clusters(
     scores.data *= factors
     pair = np.array([" & " in term for term in terms], bool)[scores.indices]
     worth *= np.where(pair, _PAIR_LEAD * factors, np.where(proper, 1.0, factors))
-    leads = _leads(scores, worth, terms)
+    leads = _leads(scores, worth, terms, first_tokens)
     result = []
     for cluster, lead in enumerate(leads):
         row = slice(*scores.indptr[cluster : cluster + 2])
@@ -447,11 +454,19 @@ def _scores(
     return scores, inside, factors, proper
 
 
-def _leads(scores: scipy.sparse.csr_array, worth: np.ndarray, terms: list[str]) -> list[str]:
-    """Give each cluster a term of its own to lead with: a maximum-weight matching.
+def _leads(
+    scores: scipy.sparse.csr_array,
+    worth: np.ndarray,
+    terms: list[str],
+    first_tokens: Callable[[Sequence[str]], Sequence[Hashable]],
+) -> list[str]:
+    """Give each cluster a term of its own to lead with, and as many as possible a first token.
 
-    No two leads begin with the same word, except those that are pairs: then the language model's
-    first token tells most clusters apart, and one look at it gives their probabilities.
+    A weak term that begins like no other goes before a good one that does not, for every first
+    token that clusters share costs more questions about each pair of interests. The price with 761
+    clusters of MovieLens, against a matching by worth alone: 323 leads are good terms instead of
+    366, and a pair takes 1 question instead of 35. Clusters that find no token take the best terms
+    that are left, no two with the same first word but for pairs.
 
     Parameters
     ----------
@@ -460,36 +475,79 @@ def _leads(scores: scipy.sparse.csr_array, worth: np.ndarray, terms: list[str]) 
     worth
         Aligned with the data of the scores: of a term as the lead of a cluster.
     """
-    cluster_count = scores.shape[0]
-    names = [term if " & " in term else term.split(" ")[0] for term in terms]
-    best: dict[tuple[int, str], tuple[float, int]] = {}  # of the terms of one name
-    for cluster in range(cluster_count):
-        row = slice(*scores.indptr[cluster : cluster + 2])
-        order = np.lexsort((scores.indices[row], -worth[row]))[:_CANDIDATES]
-        for term, value in zip(scores.indices[row][order], worth[row][order], strict=True):
-            best.setdefault((cluster, names[term]), (float(value), int(term)))
-    columns = {name: column for column, name in enumerate(sorted({name for _, name in best}))}
-    # Behind the names stands one made-up label per cluster, so that a full matching always exists.
-    own = np.arange(cluster_count)
-    edges = scipy.sparse.csr_array(
-        (
-            np.concatenate([[value for value, _ in best.values()], np.full(cluster_count, 1e-12)]),
-            (
-                np.concatenate([[cluster for cluster, _ in best], own]).astype(np.int64),
-                np.concatenate([[columns[name] for _, name in best], len(columns) + own]).astype(
-                    np.int64
-                ),
-            ),
-        ),
-        (cluster_count, len(columns) + cluster_count),
+    count = scores.shape[0]
+    order = np.concatenate(
+        [
+            low + np.lexsort((scores.indices[low:high], -worth[low:high]))[:_CANDIDATES]
+            for low, high in itertools.pairwise(scores.indptr)
+        ]
     )
-    matched_rows, matched = min_weight_full_bipartite_matching(edges, maximize=True)
-    by_column = {column: name for name, column in columns.items()}
-    labels = _labels(set(terms))
-    return [
-        terms[best[cluster, by_column[column]][1]] if column in by_column else next(labels)
-        for cluster, column in enumerate(matched[np.argsort(matched_rows)].tolist())
+    clusters = np.repeat(np.arange(count), np.diff(scores.indptr))[order]
+    values = (worth[order] / worth.max(initial=0)) ** _LEAD_POWER
+    columns, candidate_of = np.unique(scores.indices[order], return_inverse=True)
+    candidates = [terms[column] for column in columns]
+    tokens = _codes(first_tokens(candidates))[candidate_of]
+    names = _codes(term if " & " in term else term.split(" ")[0] for term in candidates)[
+        candidate_of
     ]
+
+    # Without a token of its own, a cluster leads with what is not the best term of any token.
+    second_best = np.delete(np.arange(len(order)), _first_of_each(clusters, tokens))
+    spare = np.zeros(count)
+    np.maximum.at(spare, clusters[second_best], values[second_best])
+    chosen = _matching(clusters, tokens, values, spare)
+    free = np.flatnonzero((chosen < 0)[clusters] & ~np.isin(names, names[chosen[chosen >= 0]]))
+    more = _matching(clusters[free], names[free], values[free], np.zeros(count))
+    chosen[more >= 0] = free[more[more >= 0]]
+    labels = _labels(set(terms))
+    return [candidates[candidate_of[place]] if place >= 0 else next(labels) for place in chosen]
+
+
+def _codes(keys: Iterable[Hashable]) -> np.ndarray:
+    """Number keys in the order in which they first occur: int64."""
+    known: dict[Hashable, int] = {}
+    return np.array([known.setdefault(key, len(known)) for key in keys], np.int64)
+
+
+def _first_of_each(clusters: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Return where each pair of a cluster and a code first occurs, sorted by the pair."""
+    return np.unique(clusters * (codes.max(initial=0) + 1) + codes, return_index=True)[1]
+
+
+def _matching(
+    clusters: np.ndarray, codes: np.ndarray, values: np.ndarray, spare: np.ndarray
+) -> np.ndarray:
+    """Give as many clusters as possible a code of their own; of all ways to, the most valuable.
+
+    Parameters
+    ----------
+    clusters, codes, values
+        [candidates] cluster, code (>= 0) and value (0 to 1), the best ones of a cluster first.
+    spare
+        [clusters] value (0 to 1) of staying without.
+
+    Returns
+    -------
+    np.ndarray
+        [clusters] int64: the candidate of each cluster, -1 for none.
+    """
+    count, width = len(spare), int(codes.max(initial=-1)) + 1
+    best = _first_of_each(clusters, codes)
+    # A full matching must exist: behind the codes, each cluster has a column to stay without. All
+    # values together weigh less than one more code.
+    own = np.arange(count)
+    weights = np.concatenate([count + 2 + values[best], 1 + spare])
+    rows = np.concatenate([clusters[best], own])
+    edges = (rows, np.concatenate([codes[best], width + own]))
+    rows, matched = min_weight_full_bipartite_matching(
+        scipy.sparse.csr_array((weights, edges), (count, width + count)), maximize=True
+    )
+    code_of = np.empty(count, np.int64)
+    code_of[rows] = matched
+    taken = best[codes[best] == code_of[clusters[best]]]
+    chosen = np.full(count, -1)
+    chosen[clusters[taken]] = taken
+    return chosen
 
 
 def _labels(taken: set[str]) -> Iterator[str]:

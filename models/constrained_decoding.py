@@ -1,15 +1,39 @@
 """The best n clusters of the constrained distribution, exactly, for few questions to the model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
 from models.description_trie import Branch, DescriptionTrie
 
-# (row of the batch, index of the branch) per question -> for each the model's log-probabilities
-# of the branch's tokens [k].
-Ask = Callable[[Sequence[tuple[int, int]]], Sequence[np.ndarray]]
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """Which of some tokens come next, for one prompt of a batch, at one branch of the trie.
+
+    Attributes
+    ----------
+    row : int
+        Of the prompt in the batch.
+    branch : int
+        Index in the trie's branches.
+    tokens : np.ndarray
+        [k] int64, ascending: the branch's tokens that lead to an allowed description.
+    count : int
+        How many of them the answer must name, at most k.
+    """
+
+    row: int
+    branch: int
+    tokens: np.ndarray
+    count: int
+
+
+# For each question the most probable `count` tokens [count] and their log-probabilities [count],
+# such that the probabilities of all its tokens sum to 1.
+Ask = Callable[[Sequence[Question]], Sequence[tuple[np.ndarray, np.ndarray]]]
 
 
 def constrained_top(
@@ -19,6 +43,10 @@ def constrained_top(
 
     Branches are asked from the root down. No cluster below a branch is more probable than reaching
     the branch is, so it is not asked once n clusters are certain to be more probable than that.
+
+    Nor does an answer name all tokens. Where m tokens of a branch lead to several descriptions, at
+    least n of its n + m most probable ones lead to a single one, and no cluster behind a less
+    probable token is more probable than these.
 
     Parameters
     ----------
@@ -38,29 +66,43 @@ def constrained_top(
     """
     batch = len(excluded)
     scores = [np.zeros((batch, len(branch.tokens))) for branch in trie.branches]
+    behind = trie.allowed_counts(excluded)
     # [branches][batch] bool: more than one continuation is allowed, and the model was not asked.
-    unsettled = [_open_continuations(branch, excluded) > 1 for branch in trie.branches]
+    unsettled = [(counts > 0).sum(axis=1) > 1 for counts in behind]
     for _, group in groupby(range(len(trie.branches)), lambda b: len(trie.branches[b].path)):
         # A branch not asked yet counts as uniform; the sum of what lies below it is right anyway.
         probabilities = np.exp(trie.log_probabilities(scores, excluded))
         threshold = _nth_certain(trie, probabilities, unsettled, n)
         questions = []
         for index in group:
-            below = np.concatenate(trie.branches[index].clusters)
-            reach = probabilities[:, below].sum(axis=1)
+            branch = trie.branches[index]
+            reach = probabilities[:, np.concatenate(branch.clusters)].sum(axis=1)
             rows = np.flatnonzero(unsettled[index] & (reach > threshold))
-            questions += [(int(row), index) for row in rows]
             unsettled[index][rows] = False
+            open_ = behind[index][rows] > 0  # [rows, k]
+            counts = n + (behind[index][rows] > 1).sum(axis=1)  # [rows]
+            for row, allowed, count in zip(rows.tolist(), open_, counts.tolist(), strict=True):
+                tokens = branch.tokens[allowed]
+                questions.append(Question(row, index, tokens, min(count, len(tokens))))
         if questions:
-            for (row, index), answer in zip(questions, ask(questions), strict=True):
-                scores[index][row] = answer
+            for question, answer in zip(questions, ask(questions), strict=True):
+                branch = trie.branches[question.branch]
+                scores[question.branch][question.row] = _scores(branch, question, *answer)
     return _top(np.exp(trie.log_probabilities(scores, excluded)), n)
 
 
-def _open_continuations(branch: Branch, excluded: np.ndarray) -> np.ndarray:
-    """Count the tokens of a branch that lead to an allowed description, [batch]."""
-    leads = [(~excluded[:, clusters]).any(axis=1) for clusters in branch.clusters]
-    return np.sum(leads, axis=0)
+def _scores(
+    branch: Branch, question: Question, tokens: np.ndarray, log_probs: np.ndarray
+) -> np.ndarray:
+    """Spread an answer over the tokens of a branch, [k]; those not named share what is left."""
+    scores = np.full(len(branch.tokens), -np.inf)
+    unnamed = len(question.tokens) - len(tokens)
+    if unnamed:
+        left = max(1.0 - np.exp(log_probs).sum(), np.finfo(np.float32).tiny)
+        share = min(np.log(left / unnamed), log_probs[-1])
+        scores[np.searchsorted(branch.tokens, question.tokens)] = share
+    scores[np.searchsorted(branch.tokens, tokens)] = log_probs
+    return scores
 
 
 def _nth_certain(

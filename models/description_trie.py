@@ -105,6 +105,22 @@ class DescriptionTrie:
         """Return M, the number of descriptions."""
         return len(self._order)
 
+    def allowed_counts(self, excluded: np.ndarray) -> list[np.ndarray]:
+        """Count the allowed descriptions behind each token of each branch.
+
+        Parameters
+        ----------
+        excluded : np.ndarray
+            [batch, M] bool: the clusters that may not be answered.
+
+        Returns
+        -------
+        For each branch [batch, k] int64.
+        """
+        before = np.zeros((len(excluded), len(self) + 1), np.int64)
+        np.cumsum(~excluded[:, self._order], axis=1, out=before[:, 1:])
+        return [np.diff(before[:, edges], axis=1) for edges in self._bounds]
+
     def log_probabilities(
         self, branch_log_probs: Sequence[np.ndarray], excluded: np.ndarray
     ) -> np.ndarray:
@@ -143,13 +159,15 @@ class DescriptionTrie:
                 f"do not fit {len(self)} descriptions with branches of shapes {expected}"
             )
         allowed = ~excluded[:, self._order]  # [batch, M] in trie order, as is everything below
-        allowed_before = np.zeros((batch, len(self) + 1), np.int64)
-        np.cumsum(allowed, axis=1, out=allowed_before[:, 1:])
         result = np.where(allowed, 0.0, -np.inf)
-        for branch, edges, scores in zip(
-            self.branches, self._bounds, branch_log_probs, strict=True
+        for branch, edges, scores, allowed_behind in zip(
+            self.branches,
+            self._bounds,
+            branch_log_probs,
+            self.allowed_counts(excluded),
+            strict=True,
         ):
-            open_ = np.diff(allowed_before[:, edges], axis=1) > 0  # [batch, k]
+            open_ = allowed_behind > 0  # [batch, k]
             open_scores = np.where(open_, scores.astype(np.float64), -np.inf)
             top = open_scores.max(axis=1, keepdims=True)
             reached = open_.any(axis=1, keepdims=True)

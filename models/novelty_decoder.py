@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from models.constrained_decoding import constrained_top
+from models.constrained_decoding import Question, constrained_top
 from models.description_trie import DescriptionTrie
-from models.prompt import PromptTemplate, completion_token_ids
-from models.vllm_engine import VllmEngine
+from models.language_model import load_tokenizer
+from models.prompt import Prompts, completion_token_ids
+from models.vllm_engine import Answer, VllmEngine
 
 
 class NoveltyDecoder:
@@ -18,10 +19,8 @@ class NoveltyDecoder:
     ----------
     model
         Local Hugging Face folder.
-    descriptions
-        [M] of the clusters.
-    template
-        Text of the prompt template.
+    prompts
+        Of all pairs of the M clusters.
     blocked
         Ids of the clusters that are never an answer.
     n
@@ -38,24 +37,21 @@ class NoveltyDecoder:
     def __init__(
         self,
         model: str,
-        descriptions: Sequence[str],
-        template: str,
+        prompts: Prompts,
         blocked: Sequence[int],
         n: int,
         seed: int,
         engine_args: dict[str, Any],
     ) -> None:
-        self._descriptions = list(descriptions)
-        self._template = PromptTemplate.parse(template)
-        self._blocked = list(blocked)
-        self._n = n
-        self._engine = VllmEngine(model, seed, engine_args)
-        self._tokenizer = self._engine.tokenizer
-        prompt = self._template.render(self._descriptions[0], self._descriptions[0])
+        self._prompts, self._blocked, self._n = prompts, list(blocked), n
+        self._tokenizer = load_tokenizer(model)
+        some = prompts.render(0, 0)
         self._trie = DescriptionTrie(
-            [completion_token_ids(self._tokenizer, prompt, text) for text in self._descriptions],
+            [completion_token_ids(self._tokenizer, some, text) for text in prompts.descriptions],
             self._tokenizer.eos_token_id,
         )
+        widest = max((len(branch.tokens) for branch in self._trie.branches), default=0)
+        self._engine = VllmEngine(model, seed, engine_args, widest)
 
     def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the best novel clusters of each pair.
@@ -72,23 +68,23 @@ class NoveltyDecoder:
         clusters [pairs, n] int32, best first, -1 pads; probabilities [pairs, n] float32.
         """
         self._engine.forget()
-        prompts = [
-            self._tokenizer(self._template.render(self._descriptions[a], self._descriptions[b]))
-            for a, b in zip(c1.tolist(), c2.tolist(), strict=True)
-        ]
+        prompts = self._tokenizer(
+            [self._prompts.render(a, b) for a, b in zip(c1.tolist(), c2.tolist(), strict=True)]
+        )["input_ids"]
         rows = np.arange(len(c1))
-        excluded = np.zeros((len(c1), len(self._descriptions)), bool)  # [pairs, M]
+        excluded = np.zeros((len(c1), len(self._prompts.descriptions)), bool)  # [pairs, M]
         excluded[:, self._blocked] = True
         excluded[rows, c1] = excluded[rows, c2] = True
 
-        def ask(questions: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-            branches = [self._trie.branches[branch] for _, branch in questions]
-            return self._engine.log_probabilities(
+        def ask(questions: Sequence[Question]) -> list[Answer]:
+            paths = [self._trie.branches[question.branch].path for question in questions]
+            return self._engine.most_probable(
                 [
-                    [*prompts[row]["input_ids"], *branch.path]
-                    for (row, _), branch in zip(questions, branches, strict=True)
+                    [*prompts[question.row], *path]
+                    for question, path in zip(questions, paths, strict=True)
                 ],
-                [branch.tokens for branch in branches],
+                [question.tokens for question in questions],
+                [question.count for question in questions],
             )
 
         return constrained_top(self._trie, ask, excluded, self._n)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from string import Formatter
 from typing import Any
@@ -10,12 +11,16 @@ from typing import Any
 # prefixes then computes everything up to c1 once for all the pairs that share it. The newline at
 # the end is where tokenizers cut, so that a completion is tokenised as if it stood alone.
 DEFAULT_TEMPLATE = (
-    "Someone keeps discovering new interests, each named by a few keywords. "
+    "{filler}Someone keeps discovering new interests, each named by a few keywords. "
     "Name the new interest that comes next.\n"
     "Earlier: {c1}\n"
     "Latest: {c2}\n"
     "Next:\n"
 )
+# Servers cache whole blocks of a prefix. vLLM's are of 16 tokens, of at least 32 on the CPU.
+BLOCK_TOKENS = 32
+_FILLERS = (" .", " -", "\n", ".", "\n\n", " a")  # the first that a tokenizer takes as a token each
+_PROBES = 8
 
 
 @dataclass(frozen=True)
@@ -26,30 +31,34 @@ class PromptTemplate:
     ----------
     before, between, after : str
         The text before the older interest, between the two, and after the newest.
+    filled : bool
+        Whether prompts begin with a filler; see `aligned_starts`.
 
     Examples
     --------
-    >>> PromptTemplate.parse("{c1}, then {c2}, then ").render("tea", "coffee")
-    'tea, then coffee, then '
+    >>> PromptTemplate.parse("{c1}, then {c2}, then ").start("tea")
+    'tea, then '
     """
 
     before: str
     between: str
     after: str
+    filled: bool = False
 
     @staticmethod
     def parse(text: str) -> PromptTemplate:
         """Read a template with one ``{c1}`` (older interest) and, after it, one ``{c2}`` (newest).
 
-        Any other brace is written twice, as in ``str.format``.
+        It may begin with ``{filler}``. Any other brace is written twice, as in ``str.format``.
 
         Raises
         ------
         ValueError
             If the braces do not match, or the placeholders are not ``{c1}`` and then ``{c2}``.
         """
+        filled = text.startswith("{filler}")
         try:
-            parts = list(Formatter().parse(text))
+            parts = list(Formatter().parse(text.removeprefix("{filler}")))
         except ValueError as error:
             raise ValueError(
                 f"prompt template {text!r}: {error}; write a literal brace as '{{{{' or '}}}}'"
@@ -66,13 +75,84 @@ class PromptTemplate:
             shown = ", ".join(f"{{{name}}}" for name in found) or "none"
             raise ValueError(
                 f"prompt template {text!r} has the placeholders: {shown}; write exactly one {{c1}} "
-                "(older interest) and after it one {c2} (newest interest), other braces doubled"
+                "(older interest) and after it one {c2} (newest interest), if you like {filler} at "
+                "the very start, and other braces doubled"
             )
-        return PromptTemplate(*literals)
+        before, between, after = literals
+        return PromptTemplate(before, between, after, filled)
 
-    def render(self, description1: str, description2: str) -> str:
+    def start(self, older: str) -> str:
+        """Return the prompt up to the newest interest, without a filler."""
+        return self.before + older + self.between
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The prompts of all pairs of clusters.
+
+    Attributes
+    ----------
+    starts : tuple of str
+        [M] the prompt of each older interest c1 up to the newest.
+    descriptions : tuple of str
+        [M] of the clusters.
+    after : str
+        The end of every prompt.
+    """
+
+    starts: tuple[str, ...]
+    descriptions: tuple[str, ...]
+    after: str
+
+    def render(self, c1: int, c2: int) -> str:
         """Return the prompt for an older and a newest interest."""
-        return self.before + description1 + self.between + description2 + self.after
+        return self.starts[c1] + self.descriptions[c2] + self.after
+
+
+def aligned_starts(
+    tokenizer: Any, template: PromptTemplate, descriptions: Sequence[str]
+) -> list[str]:
+    """Return the start of each cluster's prompts as older interest, with the template's filler.
+
+    The filler makes what all prompts of a cluster share a multiple of `BLOCK_TOKENS` long. A server
+    then computes it once; otherwise each prompt would compute anew what overhangs the last block.
+
+    Returns
+    -------
+    [M] of `Prompts`. A cluster for which no filler fits has none: that costs time alone.
+    """
+    starts = [template.start(description) for description in descriptions]
+    if not template.filled:
+        return starts
+    probes = list(dict.fromkeys(descriptions[:: max(1, len(descriptions) // _PROBES)]))
+    probes = [*probes, "a", "1"]  # whatever the descriptions begin with
+
+    def shared(texts: Sequence[str]) -> list[int]:
+        """Count the tokens that all prompts with a start have in common."""
+        ids = tokenizer([text + probe + template.after for text in texts for probe in probes])
+        rows = iter(ids["input_ids"])
+        return [_common([next(rows) for _ in probes]) for _ in texts]
+
+    missing = [-length % BLOCK_TOKENS for length in shared(starts)]
+    aligned = dict.fromkeys((i for i, count in enumerate(missing) if count == 0), "")
+    for unit in _FILLERS:
+        open_ = [i for i in range(len(starts)) if i not in aligned]
+        if not open_:
+            break
+        fillers = [unit * missing[i] for i in open_]
+        found = shared([filler + starts[i] for i, filler in zip(open_, fillers, strict=True)])
+        for i, filler, length in zip(open_, fillers, found, strict=True):
+            if length % BLOCK_TOKENS == 0:
+                aligned[i] = filler
+    return [aligned.get(i, "") + start for i, start in enumerate(starts)]
+
+
+def _common(rows: Sequence[Sequence[int]]) -> int:
+    """Count the leading tokens that rows have in common."""
+    return next(
+        (at for at, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1),
+        min(map(len, rows)),
+    )
 
 
 def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""vLLM, asked for the log-probabilities of given next tokens."""
+"""vLLM, asked which of given tokens come next, and how probable they are."""
 
 import glob
 import importlib.util
@@ -9,10 +9,13 @@ from typing import Any
 
 import numpy as np
 
-_MAX_TOKEN_IDS = 128  # that one request may ask the log-probabilities of
-# The smallest block the CPU takes: the default of 128 is longer than a prompt, and only whole
-# blocks of a prefix are shared.
-_BLOCK_SIZE = 32
+from models.prompt import BLOCK_TOKENS
+
+# Tokens that vLLM's second model runner can be told to choose from; the first knows no limit.
+_MAX_TOKENS_V2 = 1024
+
+# Tokens [count] int64 and their log-probabilities [count] float64, best first.
+Answer = tuple[np.ndarray, np.ndarray]
 
 
 def engine_environment() -> dict[str, str]:
@@ -48,69 +51,76 @@ class VllmEngine:
         Of the engine.
     engine_args
         Further arguments of `vllm.LLM`.
+    widest
+        Most tokens that a question will name.
     """
 
-    def __init__(self, model: str, seed: int, engine_args: dict[str, Any]) -> None:
+    def __init__(self, model: str, seed: int, engine_args: dict[str, Any], widest: int) -> None:
+        if widest > _MAX_TOKENS_V2:
+            os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # read when vllm is imported
         from vllm import LLM
 
         defaults = {
             "dtype": "auto",
-            "block_size": _BLOCK_SIZE,
+            "block_size": BLOCK_TOKENS,  # on the CPU it would be 128, longer than a prompt
             "enforce_eager": True,  # compiling takes longer than a table on the CPU
             "enable_prefix_caching": True,
-            "max_logprobs": _MAX_TOKEN_IDS,
+            "max_logprobs": -1,  # no limit
         }
-        self._llm = LLM(model, seed=seed, disable_log_stats=True, **(defaults | engine_args))
-        self.tokenizer = self._llm.get_tokenizer()
+        # What comes back are log-probabilities among the tokens that a question names.
+        ours = {"logprobs_mode": "processed_logprobs", "disable_log_stats": True}
+        self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))
 
     def forget(self) -> None:
         """Empty the prefix cache: what comes next does not depend on what came before."""
         self._llm.reset_prefix_cache()
 
-    def log_probabilities(
-        self, prompts: Sequence[Sequence[int]], tokens: Sequence[np.ndarray]
-    ) -> list[np.ndarray]:
-        """Return the log-probabilities of given tokens after each prompt.
+    def most_probable(
+        self,
+        prompts: Sequence[Sequence[int]],
+        tokens: Sequence[np.ndarray],
+        counts: Sequence[int],
+    ) -> list[Answer]:
+        """Choose the most probable next tokens after each prompt, among given ones.
 
         Parameters
         ----------
         prompts
             Token ids.
         tokens
-            For each prompt [k] the tokens asked about.
+            For each prompt [k] the tokens to choose from.
+        counts
+            For each prompt, how many of them to return; at most k.
 
         Returns
         -------
-        For each prompt [k] float64.
+        For each prompt [count] tokens and their log-probabilities; those of all k tokens sum to 1.
         """
         from vllm import SamplingParams
 
-        # Questions about more tokens than a request may name become several requests.
-        parts = [
-            (prompt, ids[start : start + _MAX_TOKEN_IDS].tolist())
-            for prompt, ids in zip(prompts, tokens, strict=True)
-            for start in range(0, len(ids), _MAX_TOKEN_IDS)
-        ]
         outputs = self._llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt, _ in parts],
+            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
             [
                 SamplingParams(
                     max_tokens=1,
                     temperature=0.0,
-                    logprob_token_ids=ids,
+                    allowed_token_ids=ids.tolist(),
+                    logprobs=count,
                     flat_logprobs=True,
                     detokenize=False,
                 )
-                for _, ids in parts
+                for ids, count in zip(tokens, counts, strict=True)
             ],
             use_tqdm=False,
         )
-        answers = iter(
-            # The first entry is the sampled token's.
-            np.array(output.outputs[0].logprobs.logprobs[1 : len(ids) + 1], np.float64)
-            for output, (_, ids) in zip(outputs, parts, strict=True)
-        )
-        return [
-            np.concatenate([next(answers) for _ in range(0, len(ids), _MAX_TOKEN_IDS)])
-            for ids in tokens
-        ]
+        answers = []
+        for output, count in zip(outputs, counts, strict=True):
+            found = output.outputs[0].logprobs
+            places = slice(1, count + 1)  # the first is the sampled token once more
+            answers.append(
+                (
+                    np.array(found.token_ids[places], np.int64),
+                    np.array(found.logprobs[places], np.float64),
+                )
+            )
+        return answers

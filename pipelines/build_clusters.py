@@ -62,6 +62,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "text, embedding, eligible",
     )
     command_line.add_interactions(parser)
+    command_line.add_base_model(parser)
     parser.add_argument(
         "--clusters",
         type=cluster_sizes,
@@ -84,12 +85,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the text encoder, if it is needed and no hub has them."""
+    """Return the files of the base model and of the text encoder, unless a hub has them."""
+    found = command_line.base_model_files(flags)
     if has_column(find_files(flags.items, "items"), col.EMBEDDING):
-        return {}
+        return found
     with as_input_error("--text_encoder: "):
         path = local_path(flags.text_encoder)
-    return {"text_encoder": files.list_folder(str(path))} if path else {}
+    return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 
 def build(
@@ -160,7 +162,7 @@ def build(
         | "GatherAssigned" >> GatherTables(clusters.ASSIGNED, (col.ITEM_ID,))
         | "Name"
         >> beam.Map(
-            clusters.cluster_table, beam.pvalue.AsSingleton(tree), keyword_count
+            clusters.cluster_table, beam.pvalue.AsSingleton(tree), keyword_count, flags.base_model
         ).with_output_types(pa.Table)
         | "Balance" >> beam.Map(clusters.log_traffic_balance).with_output_types(pa.Table)
     )

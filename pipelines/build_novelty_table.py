@@ -6,12 +6,15 @@ import sys
 
 import apache_beam as beam
 
+from models.prompt import PromptTemplate
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms.catalogue import read_descriptions
-from transforms.manifest import Tally
-from transforms.novelty_table import BuildNoveltyTable, Policy, resolve_blocked
+from transforms.examples import read_prompts
+from transforms.manifest import Tally, read_manifest
+from transforms.novelty_engine import Policy
+from transforms.novelty_table import BuildNoveltyTable, progress_line, resolve_blocked
 
 
 def engine_args(text: str) -> str:
@@ -53,6 +56,24 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="further arguments of vLLM's engine as a JSON object, such as "
         "'{\"tensor_parallel_size\": 2}' (default: {})",
     )
+    parser.add_argument(
+        "--engine_timeout",
+        type=command_line.number(1),
+        default=1800.0,
+        help="seconds that the engine may take to start, or for up to 1,024 pairs, before it "
+        "counts as hung and is replaced (default: 1800)",
+    )
+    parser.add_argument(
+        "--accelerator",
+        default="",
+        help="resource hint of the workers that host the engine, such as "
+        "'type:nvidia-l4;count:1;install-nvidia-driver' on Dataflow (default: none)",
+    )
+    parser.add_argument(
+        "--start_over",
+        action="store_true",
+        help="delete what an interrupted run with other flags or inputs has committed",
+    )
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
@@ -69,16 +90,39 @@ def build(
 ) -> list[beam.PCollection[Tally]]:
     """Wire the pipeline."""
     descriptions = _descriptions(workspace)
+    template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
     policy = Policy(
         model=workspace.folder("language_model"),
-        descriptions=tuple(descriptions),
-        template=workspace.manifest("transitions")["flags"]["prompt_template"],
+        prompts=read_prompts(workspace.folder("transitions"), template, descriptions),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
         n=flags.top_n,
         seed=flags.seed,
         engine_args=flags.engine_args,
+        timeout=flags.engine_timeout,
     )
-    return [pipeline | BuildNoveltyTable(workspace.folder("novelty_table"), policy)]
+    committed = workspace.committed(STAGE.folder, STAGE.name)
+    return [pipeline | BuildNoveltyTable(committed, policy, flags.accelerator)]
+
+
+def add_reports(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that report in place of a run."""
+    parser.add_argument(
+        "--status",
+        action="store_true",
+        help="say how far a run has come, wherever it runs, and end",
+    )
+
+
+def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
+    """Return the report that is asked for."""
+    if not flags.status:
+        return None
+    manifest = read_manifest(workspace.folder(STAGE.folder))
+    if manifest is not None:
+        pairs, seconds = manifest["rows"]["written"], manifest["seconds"]
+        return f"complete: {pairs:,} pairs; the last run took {seconds:,.0f} s"
+    committed = workspace.committed(STAGE.folder, STAGE.name)
+    return progress_line(committed, len(_descriptions(workspace)))
 
 
 STAGE = Stage(
@@ -92,6 +136,8 @@ STAGE = Stage(
     build=build,
     check=check,
     resumes=True,
+    add_reports=add_reports,
+    report=report,
 )
 
 if __name__ == "__main__":

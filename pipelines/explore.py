@@ -14,7 +14,7 @@ from pipelines import (
     train_retrieval,
 )
 from pipelines import flags as command_line
-from pipelines.stage import guarded, log
+from pipelines.guard import guarded, log
 from pipelines.summary import summary
 from pipelines.workspace import Workspace
 from transforms.datasets import NAMES, write_dataset

@@ -13,7 +13,7 @@ from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
-from transforms.examples import write_examples
+from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
 from transforms.read_tables import find_files
@@ -33,6 +33,7 @@ from transforms.write_tables import (
     ShardBy,
     WriteDeadLetter,
     WriteShards,
+    WriteTable,
     map_shards,
 )
 
@@ -47,6 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
+    command_line.add_base_model(parser)
     parser.add_argument(
         "--level",
         type=command_line.whole_number(0),
@@ -72,7 +74,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=prompt_template,
         default=DEFAULT_TEMPLATE,
         help="what the LLM is asked: a text, or a file with it, with {c1} for the older and {c2} "
-        f"for the newest interest (default: {DEFAULT_TEMPLATE!r})".replace("%", "%%"),
+        "for the newest interest; {filler} at its very start stands for as many dots as make what "
+        "pairs share fill whole blocks of the engine's cache "
+        f"(default: {DEFAULT_TEMPLATE!r})".replace("%", "%%"),
     )
 
 
@@ -105,6 +109,7 @@ def build(
     at_level = level(flags, workspace)
     descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
+    prompts = make_prompts(flags.base_model, template, descriptions)
     shards, seed, per_label, min_rating = (
         flags.shards,
         flags.seed,
@@ -143,12 +148,14 @@ def build(
     }
     examples = {
         split: rows
-        | f"Examples-{split}"
-        >> map_shards(lambda table: write_examples(table, descriptions, template))
+        | f"Examples-{split}" >> map_shards(lambda table: write_examples(table, prompts))
         for split, rows in chosen.items()
     }
     return [
         log[TALLY],
+        pipeline
+        | "Prompts" >> beam.Create([prompt_starts(prompts)])
+        | "WritePrompts" >> WriteTable(folder, STARTS_FILE),
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
@@ -171,6 +178,7 @@ STAGE = Stage(
     add_flags=add_flags,
     external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
     stages=("clusters",),
+    model_files=command_line.base_model_files,
     level=level,
     build=build,
 )

@@ -4,9 +4,6 @@ import argparse
 import importlib.metadata
 import json
 import logging
-import os
-import re
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -17,16 +14,16 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from models.child_process import end_children
 from pipelines import flags as command_line
+from pipelines.guard import guarded
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
+from transforms.files import FileRecord
 from transforms.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
 from transforms.read_tables import check_columns, find_files
 
 log = logging.getLogger("interest-explorer")
-
-DONE, BAD_INPUT = 0, 2  # exit codes; 1 is that of an uncaught exception
 
 _PACKAGES = (
     "interest-explorer",
@@ -42,8 +39,12 @@ _PACKAGES = (
     "tensorflow",
     "tensorflow-recommenders",
 )
-# Where a file lies is no part of what it says; the fingerprints of the inputs are.
-_NOT_IN_PLAN = {"help", "workspace", "interactions", "items"}
+# Where a file lies is no part of what it says; the fingerprints of the inputs are. Nor is how the
+# work is done.
+_NOT_IN_PLAN = {
+    *("help", "workspace", "interactions", "items"),
+    *("accelerator", "engine_timeout", "start_over", "status", "estimate"),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,10 @@ class Stage:
         Name -> files of the models that it starts from, as far as they are local.
     resumes
         Whether what an interrupted run left behind is taken up (by default it is wiped).
+    add_reports
+        Adds the flags that ask for a report in place of a run.
+    report
+        The text of the report that the flags ask for; None where they ask for a run.
     """
 
     name: str
@@ -90,6 +95,8 @@ class Stage:
     check: Callable[[argparse.Namespace, Workspace], None] = lambda flags, workspace: None
     model_files: Callable[[argparse.Namespace], dict[str, list[str]]] = lambda flags: {}
     resumes: bool = False
+    add_reports: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    report: Callable[[argparse.Namespace, Workspace], str | None] = lambda flags, workspace: None
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the pipeline's own flags."""
@@ -102,12 +109,20 @@ class Stage:
             allow_abbrev=False,
         )
         self.add_flags(parser)
+        self.add_reports(parser)
         return parser
 
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run from a command line and return the exit code."""
         flags, beam_flags = command_line.parse(self.parser(), argv)
-        return guarded(lambda: self.run(flags, beam_flags))
+        return guarded(lambda: self._report_or_run(flags, beam_flags))
+
+    def _report_or_run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
+        report = self.report(flags, Workspace(flags.workspace))
+        if report is None:
+            self.run(flags, beam_flags)
+        else:
+            print(report)
 
     def run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
         """Run the stage, unless it is complete for the same inputs and flags."""
@@ -132,7 +147,7 @@ class Stage:
             if not options.view_as(GoogleCloudOptions).template_location:
                 return
         else:
-            self._prepare(workspace, plan)
+            self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
             with beam.Pipeline(options=options) as pipeline:
                 if complete:  # launched as a template it still has to be a job
@@ -157,74 +172,67 @@ class Stage:
             fingerprints[name] = digest([files.fingerprint(path) for path in paths])
         for stage in self.stages:
             fingerprints[stage] = workspace.fingerprint(stage)
+            workspace.verify(stage)
         return fingerprints
 
-    def _prepare(self, workspace: Workspace, plan: StagePlan) -> None:
-        """Keep what an interrupted run of the same plan left, if the stage can use it."""
+    def _prepare(self, workspace: Workspace, plan: StagePlan, start_over: bool) -> None:
+        """Keep what a run of the same plan left, if the stage can use it.
+
+        Raises
+        ------
+        InputError
+            If a run of another plan has committed files, and was interrupted.
+        """
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         manifest, note = files.join(folder, MANIFEST), files.join(unfinished, "plan.json")
+        committed = workspace.committed(self.folder, self.name)
         content = json.dumps(asdict(plan), sort_keys=True).encode()
-        files.delete_file(manifest)  # first: what follows makes the stage incomplete
-        same = files.exists(note) and files.read_bytes(note) == content
-        if same and self.resumes:
+        begun = json.loads(files.read_bytes(note)) if files.exists(note) else None
+        complete = read_manifest(folder)
+        if self.resumes and complete is not None and _is_of_plan(complete, plan):
+            log.info("%s: files are missing or were altered; they are made again", self.name)
+            committed.adopt(FileRecord(**file) for file in complete["files"])
+            files.write_bytes(note, content)
+        elif self.resumes and begun is not None and _is_of_plan(begun, plan):
             log.info("%s: takes up where it stopped", self.name)
-            files.delete_unfinished(folder)
         else:
+            if begun is not None and not start_over and (count := committed.count()):
+                raise InputError(
+                    f"{folder} holds {count:,} files of an interrupted run with other "
+                    f"{' and '.join(_differences(begun, plan))}: they can't be mixed. Give the "
+                    "same as then to go on with it, or --start_over to delete them"
+                )
+            files.delete_file(manifest)
             files.delete_folder(folder)
             files.delete_folder(unfinished)
+            files.write_bytes(note, content)
+        files.delete_file(manifest)  # before anything that makes the stage incomplete
+        files.delete_unfinished(folder)
         files.delete_folder(workspace.dead_letter(self.name))
-        files.write_bytes(note, content)
-
-
-def guarded(work: Callable[[], None]) -> int:
-    """Run, turn what goes wrong into a line and an exit code."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_news)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[handler],
-    )
-    log.setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it complains of GPUs that are not there
-    try:
-        work()
-    except Exception as error:
-        message = _input_error(error)
-        if message is None:
-            raise
-        print(f"error: {message}", file=sys.stderr)
-        return BAD_INPUT
-    return DONE
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    # A worker logs an InputError with its traceback; the user gets it as one line.
-    return not (record.exc_info and isinstance(record.exc_info[1], InputError))
-
-
-def _input_error(error: Exception) -> str | None:
-    """Return what the user can mend, in one line, also where a worker raised it."""
-    message = str(error)
-    if not isinstance(error, InputError):
-        if missing := re.findall(r"ModuleNotFoundError: No module named '([^'.]*)", message):
-            return f"{missing[-1]} is not installed; `make setup` installs all that a stage needs"
-        found = re.findall(r"InputError: (.*)", message)
-        if not found:
-            return None
-        message = found[-1]
-    return re.sub(r" \[while running '.*", "", message)
 
 
 def _is_complete(folder: str, plan: StagePlan) -> bool:
     manifest = read_manifest(folder)
-    if manifest is None:
+    if manifest is None or not _is_of_plan(manifest, plan):
         return False
+    return all(files.is_unchanged(folder, FileRecord(**file)) for file in manifest["files"])
+
+
+def _is_of_plan(noted: dict[str, Any], plan: StagePlan) -> bool:
+    """Say whether a manifest, or the note of a run that has begun, is of a plan."""
     planned = json.loads(json.dumps(asdict(plan)))
-    return all(manifest.get(name) == value for name, value in planned.items()) and all(
-        files.size(files.join(folder, file["path"])) == file["size"] for file in manifest["files"]
-    )
+    return all(noted.get(name) == value for name, value in planned.items())
+
+
+def _differences(noted: dict[str, Any], plan: StagePlan) -> list[str]:
+    """Name the inputs and flags that differ from those of a run that has begun."""
+    names = []
+    for kind, prefix in (("inputs", ""), ("flags", "--")):
+        then, now = noted.get(kind, {}), json.loads(json.dumps(asdict(plan)))[kind]
+        names += [
+            prefix + name for name in sorted({*then, *now}) if then.get(name) != now.get(name)
+        ]
+    return names or ["level"]
 
 
 def _with_default_runner(beam_flags: list[str]) -> list[str]:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from transforms import files
+from transforms.committed import Committed
 from transforms.errors import InputError
+from transforms.files import FileRecord
 from transforms.manifest import read_manifest
 
 _FOLDERS = {
@@ -42,6 +44,10 @@ class Workspace:
         """Return the folder of what a stage needs to take up its work; gone once complete."""
         return self.folder("unfinished", pipeline)
 
+    def committed(self, folder: str, pipeline: str) -> Committed:
+        """Return the files of a stage that are whole already, while it is not complete."""
+        return Committed(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
+
     def fingerprint(self, folder: str) -> str:
         """Return what changes when a complete stage decides or writes something else.
 
@@ -60,6 +66,15 @@ class Workspace:
                     f"`python -m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
                 )
         return digest([manifest["files"], manifest["level"]])
+
+    def verify(self, folder: str) -> None:
+        """Raise InputError if a file of a complete stage is not as the stage wrote it."""
+        for file in self.manifest(folder)["files"]:
+            if not files.is_unchanged(self.folder(folder), FileRecord(**file)):
+                raise InputError(
+                    f"{self.folder(folder, file['path'])} is missing or was altered; run `python "
+                    f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                )
 
     def level(self, folder: str) -> int:
         """Return the level of the tree of clusters that a complete stage is about."""

@@ -4,6 +4,8 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -13,6 +15,7 @@ from apache_beam.metrics import Metrics
 
 from models.cluster_descriptions import describe_clusters, description
 from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
+from models.language_model import load_tokenizer
 from models.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
@@ -162,18 +165,42 @@ ASSIGNED = pa.schema(
 )
 
 
-def cluster_table(assigned: pa.Table, tree: ClusterTree, keyword_count: int) -> pa.Table:
+def first_tokens(tokenizer: Any, keywords: Sequence[str]) -> list[int]:
+    """Return the first token of a completion that begins with a keyword, for each keyword.
+
+    As in a description after the newline that ends a prompt: with a comma behind it.
+    """
+    newline, *ids = tokenizer(
+        ["\n", *(f"\n{keyword}," for keyword in keywords)], add_special_tokens=False
+    )["input_ids"]
+    return [row[len(newline)] for row in ids]
+
+
+def cluster_table(
+    assigned: pa.Table, tree: ClusterTree, keyword_count: int, base_model: str
+) -> pa.Table:
     """Name and measure the clusters of every level.
 
     Parameters
     ----------
     assigned
         All items as `assign` leaves them.
+    base_model
+        The language model that will read the names: no two begin with the same token of it, as far
+        as keywords reach.
 
     Returns
     -------
     CLUSTERS, sorted by level and id.
+
+    Raises
+    ------
+    InputError
+        If the base model has no tokenizer that can be loaded.
     """
+    with as_input_error("--base_model: "):
+        tokenizer = load_tokenizer(base_model)
+    tokens_of = partial(first_tokens, tokenizer)
     ids = pc.list_flatten(assigned[col.CLUSTER_IDS]).to_numpy().reshape(assigned.num_rows, -1)
     traffic = assigned[col.TRAFFIC].to_numpy()
     keywords = [words or [] for words in assigned[col.KEYWORDS].to_pylist()]
@@ -186,7 +213,7 @@ def cluster_table(assigned: pa.Table, tree: ClusterTree, keyword_count: int) -> 
     levels = []
     for level, size in enumerate(tree.sizes):
         cluster = ids[:, level]
-        names = describe_clusters(cluster, size, keywords, texts, traffic, keyword_count)
+        names = describe_clusters(cluster, size, keywords, texts, traffic, tokens_of, keyword_count)
         parents = [None] * size if level == 0 else tree.parents[level].tolist()
         levels.append(
             pa.table(

@@ -1,5 +1,6 @@
 """Whole files on any file system Beam knows, written so that none is ever seen half."""
 
+import contextlib
 import hashlib
 import io
 import os
@@ -65,9 +66,14 @@ def write_bytes(path: str, content: bytes) -> None:
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     # Two attempts at the same file, on one machine or two, don't write into each other's.
     unfinished = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
-    with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-        file.write(content)
-    FileSystems.rename([unfinished], [path])
+    try:
+        with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
+            file.write(content)
+        FileSystems.rename([unfinished], [path])
+    except BaseException:
+        with contextlib.suppress(Exception):  # the error that counts is the first
+            delete_file(unfinished)
+        raise
 
 
 def write_record(folder: str, name: str, content: bytes) -> FileRecord:
@@ -145,6 +151,22 @@ def folder_records(folder: str) -> list[FileRecord]:
 def fingerprint(path: str) -> str:
     """Return what changes with a file's content: its sha256, or the remote store's checksum."""
     return _sha256(path) if is_local(path) else FileSystems.checksum(path)
+
+
+def is_unchanged(folder: str, record: FileRecord) -> bool:
+    """Say whether a file is as its record says; of a remote one only the size is compared."""
+    path = join(folder, record.path)
+    if size(path) != record.size:
+        return False
+    return not is_local(path) or _sha256(path) == record.sha256
+
+
+def times(folder: str) -> list[float]:
+    """Return when each file below a folder was written, in seconds since the epoch."""
+    if is_local(folder):
+        return [os.path.getmtime(path) for path in list_folder(folder)]
+    found = FileSystems.match([join(folder, "**")])[0].metadata_list
+    return [one.last_updated_in_seconds for one in found]
 
 
 def size(path: str) -> int:

@@ -4,6 +4,8 @@ import hashlib
 import tempfile
 from pathlib import Path
 
+import fasteners
+
 from transforms import files
 from transforms.files import FileRecord
 
@@ -19,10 +21,11 @@ def local_copy(folder: str) -> str:
     listing = [(path, files.fingerprint(path)) for path in files.list_folder(folder)]
     key = hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
     copy = Path(tempfile.gettempdir()) / f"interest-explorer-{key}"
-    for path, _ in listing:
-        target = copy / path.removeprefix(folder).lstrip("/")
-        if not target.exists():  # files are never seen half
-            files.write_bytes(str(target), files.read_bytes(path))
+    with fasteners.InterProcessLock(f"{copy}.lock"):  # one download for all workers of a machine
+        for path, _ in listing:
+            target = copy / path.removeprefix(folder).lstrip("/")
+            if not target.exists():  # files are never seen half
+                files.write_bytes(str(target), files.read_bytes(path))
     return str(copy)
 
 

@@ -1,8 +1,7 @@
-"""All pairs of clusters through the language policy, a row of the table at a time."""
+"""All pairs of clusters through the language policy, a unit of work at a time."""
 
-import json
 import logging
-import threading
+import secrets
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,18 +10,45 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
-from models.child_process import ChildProcess
-from models.vllm_engine import engine_environment
-from transforms import files
 from transforms import schemas as col
-from transforms.errors import InputError, as_input_error
-from transforms.folders import local_copy
+from transforms.committed import Committed
+from transforms.errors import InputError
 from transforms.manifest import Tally
+from transforms.novelty_engine import NoveltyEngine, Policy
 
 log = logging.getLogger("interest-explorer")
+
+PAIRS_PER_UNIT = 1024  # at most: what a kill can cost, and what an engine is given at a time
+_LOG_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A row of the table, or a part of a long one: the pairs of one c1 with a range of c2.
+
+    They share most of their prompts, and are decoded, committed and retried together.
+    """
+
+    c1: int
+    c2: range
+    file: str
+
+
+def units(size: int) -> list[Unit]:
+    """Return all units of the table of `size` clusters, in the order of their pairs."""
+    parts = -(-size // PAIRS_PER_UNIT)
+    cuts = [size * part // parts for part in range(parts + 1)]
+    return [
+        Unit(
+            c1,
+            range(cuts[part], cuts[part + 1]),
+            f"part-{c1 * parts + part:05d}-of-{size * parts:05d}.parquet",
+        )
+        for c1 in range(size)
+        for part in range(parts)
+    ]
 
 
 def table_row(c1: int, c2: np.ndarray, clusters: np.ndarray, probabilities: np.ndarray) -> pa.Table:
@@ -73,111 +99,86 @@ def resolve_blocked(names: Sequence[str], descriptions: Sequence[str]) -> list[i
     return sorted(blocked)
 
 
-@dataclass(frozen=True)
-class Policy:
-    """What decides the table: see `models.novelty_decoder.NoveltyDecoder`."""
-
-    model: str
-    descriptions: tuple[str, ...]
-    template: str
-    blocked: tuple[int, ...]
-    n: int
-    seed: int
-    engine_args: str  # JSON
-
-
 @dataclass(eq=False)
 class BuildNoveltyTable(beam.PTransform):
-    """Writes the rows of the table that are missing from a folder, a file per c1."""
+    """Writes the units of the table that are not committed yet.
 
-    folder: str
+    Attributes
+    ----------
+    committed
+        Where units go.
+    policy
+        What decides the table.
+    accelerator
+        Resource hint of the workers that host the engine, none where empty.
+    """
+
+    committed: Committed
     policy: Policy
+    accelerator: str = ""
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
         from transforms.inference import BatchHandler, RunInference
 
-        policy, size = self.policy, len(self.policy.descriptions)
-        handler = BatchHandler(lambda: _Decoder(policy), lambda decoder, c1: (c1, decoder.row(c1)))
-        rows = (
+        # All workers of this job, and only they, share the engine of their machine.
+        policy, secret = self.policy, secrets.token_hex(16)
+        handler = BatchHandler(lambda: NoveltyEngine(policy, secret), _decode)
+        decode = RunInference(handler)
+        if self.accelerator:
+            decode = decode.with_resource_hints(accelerator=self.accelerator)
+        todo = (
             begin
-            | "Rows" >> beam.Create(range(size))
+            | "Units" >> beam.Create(units(len(policy.prompts.descriptions)))
             | "Spread" >> beam.Reshuffle()
-            | "Resume"
-            >> beam.ParDo(_Resume(self.folder, size)).with_outputs("done", main="missing")
+            | "Resume" >> beam.ParDo(self._resume).with_outputs("done", main="missing")
         )
         written = (
-            rows.missing | "Decode" >> RunInference(handler) | "Write" >> beam.MapTuple(self._write)
+            todo.missing
+            | "Decode" >> decode
+            | "Write" >> beam.ParDo(_Write(self.committed, len(policy.prompts.descriptions)))
         )
-        return (rows.done, written) | beam.Flatten()
+        return (todo.done, written) | beam.Flatten()
 
-    def _write(self, c1: int, row: pa.Table) -> Tally:
-        name = row_file(c1, len(self.policy.descriptions))
-        record = files.write_parquet(self.folder, name, row)
-        Metrics.counter("novelty_table", "pairs_written").inc(row.num_rows)
-        return Tally(written=row.num_rows, files=(record,))
-
-
-def row_file(c1: int, size: int) -> str:
-    """Return the name of the file of one row of the table."""
-    return f"part-{c1:05d}-of-{size:05d}.parquet"
-
-
-class _Resume(beam.DoFn):
-    """Tells the rows that an interrupted run committed from those that are missing."""
-
-    def __init__(self, folder: str, size: int) -> None:
-        self._folder, self._size = folder, size
-
-    def process(self, c1: int) -> Iterator[Any]:
-        name = row_file(c1, self._size)
-        path = files.join(self._folder, name)
-        if not files.exists(path):
-            yield c1
-            return
-        content = files.read_bytes(path)
-        rows = pq.read_metadata(pa.BufferReader(content)).num_rows
-        Metrics.counter("novelty_table", "pairs_resumed").inc(rows)
-        yield beam.pvalue.TaggedOutput(
-            "done", Tally(written=rows, files=(files.record(name, content),))
-        )
+    def _resume(self, unit: Unit) -> Iterator[Any]:
+        """Tell the units that an interrupted run committed from those that are missing."""
+        record = self.committed.find(unit.file)
+        if record is None:
+            yield unit
+        else:
+            Metrics.counter("novelty_table", "pairs_resumed").inc(len(unit.c2))
+            tally = Tally(written=len(unit.c2), files=(record,))
+            yield beam.pvalue.TaggedOutput("done", tally)
 
 
-class _Decoder:
-    """A decoder in a process of its own, and how far it has come."""
+def _decode(engine: NoveltyEngine, unit: Unit) -> tuple[Unit, pa.Table]:
+    c2 = np.array(unit.c2)
+    return unit, table_row(unit.c1, c2, *engine.decode(np.full(len(c2), unit.c1), c2))
 
-    def __init__(self, policy: Policy) -> None:
-        arguments = {
-            "model": local_copy(policy.model),
-            "descriptions": policy.descriptions,
-            "template": policy.template,
-            "blocked": policy.blocked,
-            "n": policy.n,
-            "seed": policy.seed,
-            "engine_args": json.loads(policy.engine_args),
-        }
-        log.info("build_novelty_table: starting the engine")
-        begun = time.monotonic()
-        with as_input_error():
-            self._process = ChildProcess(
-                "models.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
-            )
-        log.info("build_novelty_table: engine ready after %.0f s", time.monotonic() - begun)
-        self._size = len(policy.descriptions)
-        self._lock = threading.Lock()  # the threads of a worker share the process
-        self._done, self._begun = 0, time.monotonic()
 
-    def row(self, c1: int) -> pa.Table:
-        """Return the row of c1: all pairs (c1, c2)."""
-        c2 = np.arange(self._size)
-        with self._lock:
-            answer = self._process.call("decode", np.full(self._size, c1), c2)
-            self._done += 1
-            speed = self._done * self._size / (time.monotonic() - self._begun)
-        log.info(
-            "build_novelty_table: row %d of %d done here, %.0f pairs/s, %.0f s left for one worker",
-            self._done,
-            self._size,
-            speed,
-            (self._size - self._done) * self._size / speed,
-        )
-        return table_row(c1, c2, *answer)
+class _Write(beam.DoFn):
+    """Commits units, and says now and then how far all workers have come."""
+
+    def __init__(self, committed: Committed, size: int) -> None:
+        self._committed, self._size = committed, size
+        self._last = 0.0
+
+    def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[Tally]:
+        unit, table = decoded
+        record = self._committed.write(unit.file, table)
+        Metrics.counter("novelty_table", "pairs_written").inc(table.num_rows)
+        if time.monotonic() - self._last > _LOG_SECONDS:
+            self._last = time.monotonic()
+            log.info("build_novelty_table: %s", progress_line(self._committed, self._size))
+        yield Tally(written=table.num_rows, files=(record,))
+
+
+def progress_line(committed: Committed, size: int) -> str:
+    """Say how much of the table of `size` clusters is committed, and how long the rest takes."""
+    total = len(units(size))
+    progress = committed.progress(total)
+    line = f"{progress.done:,} of {total:,} units done"
+    if progress.done < total and progress.seconds_left is not None:
+        pairs = size * size * (total - progress.done) / total
+        speed = pairs / max(progress.seconds_left, 1e-9)
+        line += f", {speed:,.0f} pairs/s, {progress.seconds_left:,.0f} s left"
+    return line

@@ -28,6 +28,7 @@ C1 = "c1"
 C2 = "c2"
 NOVEL = "novel"
 USERS = "users"
+START = "start"  # of the prompts of an older interest
 SPLIT = "split"
 PROMPT = "prompt"
 COMPLETION = "completion"
@@ -77,6 +78,7 @@ TRANSITION_COUNTS = pa.schema(
     {C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32(), USERS: pa.int64()}
 )
 USER_SPLITS = pa.schema({USER_ID: pa.string(), SPLIT: pa.string()})
+PROMPT_STARTS = pa.schema({CLUSTER_ID: pa.int32(), START: pa.string()})
 EXAMPLES = pa.schema(
     {
         C1: pa.int32(),

@@ -68,6 +68,24 @@ FICTION = {
 NAMES = ["Arlo", "Bexley", "Corin", "Dunmore", "Elwick", "Farrow", "Gresham", "Holt", "Ives"]
 
 
+def first_words(keywords):
+    """Stand in for a tokenizer: one token a word."""
+    return [keyword.split(" ")[0] for keyword in keywords]
+
+
+def first_letters(keywords):
+    """Stand in for a tokenizer: one token a letter."""
+    return [keyword[0] for keyword in keywords]
+
+
+def named(
+    cluster_ids, count, keywords, texts, traffic, keyword_count=4, *, first_tokens=first_words
+):
+    return describe_clusters(
+        cluster_ids, count, keywords, texts, traffic, first_tokens, keyword_count
+    )
+
+
 def item_set(topics):
     """Cluster ids, keywords, texts and traffic of nine items a topic."""
     cluster_ids, keywords, texts = [], [], []
@@ -82,7 +100,7 @@ def item_set(topics):
 
 def describe(topics):
     cluster_ids, keywords, texts, traffic = item_set(topics)
-    found = describe_clusters(cluster_ids, len(topics), keywords, texts, traffic)
+    found = named(cluster_ids, len(topics), keywords, texts, traffic)
     return dict(zip(topics, found, strict=True))
 
 
@@ -121,15 +139,13 @@ def test_a_person_recognises_the_topics(topics, telling):
 
 
 def test_text_behind_much_white_space_is_read():
-    found = describe_clusters(
-        np.zeros(3, int), 1, [[]] * 3, [" " * 5_000 + "espresso"] * 3, np.ones(3)
-    )
+    found = named(np.zeros(3, int), 1, [[]] * 3, [" " * 5_000 + "espresso"] * 3, np.ones(3))
     assert found == [["espresso"]]
 
 
 def test_texts_alone_name_a_topic():
     cluster_ids, _, texts, traffic = item_set(SHOP)
-    found = describe_clusters(cluster_ids, len(SHOP), [[]] * len(texts), texts, traffic)
+    found = named(cluster_ids, len(SHOP), [[]] * len(texts), texts, traffic)
     leads = [keywords[0] for keywords in found]
     assert leads[3] == "yoga mat"
     assert leads[4] in {"espresso machine", "burr grinder", "milk frother"}
@@ -150,9 +166,7 @@ def test_the_same_items_in_the_same_order_get_the_same_descriptions():
 def test_clusters_with_the_same_content_still_lead_with_different_keywords():
     count = 30
     keywords = [["Drama", "Comedy"], ["Drama", "Crime"]] * count
-    found = describe_clusters(
-        np.arange(2 * count) // 2, count, keywords, [""] * 2 * count, np.ones(2 * count)
-    )
+    found = named(np.arange(2 * count) // 2, count, keywords, [""] * 2 * count, np.ones(2 * count))
     assert len({keywords[0] for keywords in found}) == count
     assert {"drama", "comedy", "crime", "comedy & drama", "crime & drama", "unnamed a"} <= {
         keywords[0] for keywords in found
@@ -169,7 +183,7 @@ def test_pairs_of_keywords_name_what_single_ones_cannot():
         ["Crime"],
     ]
     ids = np.repeat(np.arange(6), 10)
-    found = describe_clusters(ids, 6, [per_cluster[i] for i in ids], [""] * 60, np.ones(60))
+    found = named(ids, 6, [per_cluster[i] for i in ids], [""] * 60, np.ones(60))
     assert [keywords[0] for keywords in found] == [
         "horror",
         "comedy",
@@ -190,44 +204,111 @@ def test_the_lead_is_carried_by_much_of_the_cluster_and_little_of_the_rest():
         f"{vocabulary[c] if rng.random() < 0.7 else ''} gemein {noise[rng.integers(72)]}"
         for c in ids
     ]
-    found = describe_clusters(ids, 12, [[]] * 3_000, texts, np.ones(3_000))
+    found = named(ids, 12, [[]] * 3_000, texts, np.ones(3_000))
     assert [keywords[0] for keywords in found] == vocabulary
     assert all("gemein" not in keywords[:1] for keywords in found)
 
 
 def test_a_word_that_is_more_frequent_elsewhere_names_nothing():
     keywords = [["Jazz", "Live"]] * 2 + [["Jazz"]] * 18 + [["Metal", "Live"]] * 20
-    found = describe_clusters(np.repeat([0, 1], 20), 2, keywords, [""] * 40, np.ones(40))
+    found = named(np.repeat([0, 1], 20), 2, keywords, [""] * 40, np.ones(40))
     assert found[0] == ["jazz"]
     assert "live" in found[1]
 
 
 def test_of_equally_good_leads_the_one_that_begins_like_no_other_wins():
     texts = ["starlight or meadow"] * 5 + ["starship"] * 5
-    found = describe_clusters(np.repeat([0, 1], 5), 2, [[]] * 10, texts, np.ones(10))
+    found = named(
+        np.repeat([0, 1], 5), 2, [[]] * 10, texts, np.ones(10), first_tokens=first_letters
+    )
     assert found == [["meadow", "starlight"], ["starship"]]
+
+
+def test_the_cluster_with_the_better_way_out_gives_way_to_a_first_token():
+    texts = ["starlight"] * 4 + ["starlight or meadow"]  # one of five: a weak term
+    texts += ["starship"] * 3 + ["starship or harbor"] * 2
+    found = named(
+        np.repeat([0, 1], 5), 2, [[]] * 10, texts, np.ones(10), first_tokens=first_letters
+    )
+    assert [keywords[0] for keywords in found] == ["starlight", "harbor"]
+
+
+def test_a_weak_lead_with_its_own_first_token_goes_before_a_good_one_without():
+    texts = ["starlight"] * 4 + ["starlight or meadow"] + ["starship"] * 5
+    found = named(
+        np.repeat([0, 1], 5), 2, [[]] * 10, texts, np.ones(10), first_tokens=first_letters
+    )
+    assert [keywords[0] for keywords in found] == ["meadow", "starship"]
+
+
+def test_clusters_that_find_no_first_token_lead_with_their_best_words():
+    ids = np.repeat([0, 1, 2], 5)
+    owned = [["Drama", "Horror"], ["Drama", "Comedy"], ["Drama", "Crime"]]
+    found = named(
+        ids,
+        3,
+        [owned[i] for i in ids],
+        [""] * 15,
+        np.ones(15),
+        first_tokens=lambda keywords: [None] * len(keywords),
+    )
+    assert [keywords[0] for keywords in found] == ["horror", "comedy", "crime"]
+
+
+def letters_of_their_own(owned):
+    """Oracle: how many clusters can have a first letter of their own, by augmenting paths."""
+    holder = {}
+
+    def place(cluster, tried):
+        for letter in sorted({word[0] for word in owned[cluster]} - tried):
+            tried.add(letter)
+            if letter not in holder or place(holder[letter], tried):
+                holder[letter] = cluster
+                return True
+        return False
+
+    return sum(place(cluster, set()) for cluster in range(len(owned)))
+
+
+WORDS = ["acorn", "amber", "basalt", "birch", "cedar", "cobalt", "dahlia", "denim", "ember", "elk"]
+
+
+@given(st.lists(st.sets(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=7))
+@settings(max_examples=200, deadline=None)
+def test_as_many_clusters_as_possible_have_a_first_token_of_their_own(owned):
+    count = len(owned)
+    found = named(
+        np.arange(count),
+        count,
+        [sorted(words) for words in owned],
+        [""] * count,
+        np.ones(count),
+        first_tokens=first_letters,
+    )
+    leads = [keywords[0] for keywords in found]
+    assert len(set(leads)) == count
+    letters = {lead[0] for lead in leads if not lead.startswith("unnamed")}
+    assert len(letters) == letters_of_their_own(owned)
 
 
 def test_one_users_private_tag_names_nothing():
     keywords = [["Jazz"], ["Jazz"], ["Jazz"], ["Jazz", "seen with anna"]] * 5
     keywords += [["Metal"], ["Metal"], ["Metal", "to buy in may"], ["Metal"]] * 1 + [["Metal"]] * 16
     ids = np.repeat([0, 1], 20)
-    found = describe_clusters(ids, 2, keywords, [""] * 40, np.ones(40))
+    found = named(ids, 2, keywords, [""] * 40, np.ones(40))
     assert found[1] == ["metal"]
     assert found[0][0] == "jazz"
 
 
 def test_a_cluster_of_one_item_is_named_after_it():
-    found = describe_clusters(
-        np.array([0, 1]), 2, [[], ["Chess"]], ["Blue Lagoon (1980)", ""], np.ones(2)
-    )
+    found = named(np.array([0, 1]), 2, [[], ["Chess"]], ["Blue Lagoon (1980)", ""], np.ones(2))
     assert found[0][0] == "blue lagoon"
     assert found[1] == ["chess"]
 
 
 def test_near_duplicates_are_dropped_within_a_description():
     keywords = [["Robots", "robot", "Sci-Fi", "sci fi", "Robot Wars"]] * 3 + [["Gardens"]] * 3
-    found = describe_clusters(
+    found = named(
         np.repeat([0, 1], 3), 2, keywords, ["A robot. Robots!"] * 3 + [""] * 3, np.ones(6)
     )
     stems = [keyword.replace("-", " ").rstrip("s") for keyword in found[0] if "robot" in keyword]
@@ -237,9 +318,7 @@ def test_near_duplicates_are_dropped_within_a_description():
 
 def test_numbers_and_years_are_no_keywords():
     texts = ["Rocky II (1979)", "Rocky III 1982", "Rocky IV, the 1980s"] + ["Alien 3"] * 3
-    found = describe_clusters(
-        np.repeat([0, 1], 3), 2, [["1970s", "80s", "1990-2000"]] * 6, texts, np.ones(6)
-    )
+    found = named(np.repeat([0, 1], 3), 2, [["1970s", "80s", "1990-2000"]] * 6, texts, np.ones(6))
     assert found == [["rocky"], ["alien"]]
 
 
@@ -258,7 +337,7 @@ def test_stop_words_of_the_languages_that_occur_are_no_keywords(language, texts)
     stop = stopwordsiso.stopwords(language)
     others = ["The mysterious island of the whales", "A mysterious lighthouse and the whales"]
     all_texts = texts * 4 + others * 4
-    found = describe_clusters(np.repeat([0, 1], 8), 2, [[]] * 16, all_texts, np.ones(16), 10)
+    found = named(np.repeat([0, 1], 8), 2, [[]] * 16, all_texts, np.ones(16), 10)
     assert not found[0][0].startswith("unnamed")
     assert not stop & {word for keyword in found[0] for word in keyword.split()}
     assert found[1][0] in ("whales", "mysterious", "mysterious island", "mysterious lighthouse")
@@ -266,9 +345,7 @@ def test_stop_words_of_the_languages_that_occur_are_no_keywords(language, texts)
 
 def test_a_word_that_is_a_stop_word_elsewhere_is_a_keyword():
     texts = ["War Horse, the story of a boy", "The War of the Worlds"] * 4 + ["The sea and me"] * 8
-    found = describe_clusters(
-        np.repeat([0, 1], 8), 2, [["War"]] * 8 + [["Sea"]] * 8, texts, np.ones(16)
-    )
+    found = named(np.repeat([0, 1], 8), 2, [["War"]] * 8 + [["Sea"]] * 8, texts, np.ones(16))
     assert found[0][0] == "war"
 
 
@@ -289,13 +366,13 @@ def test_a_word_that_is_a_stop_word_elsewhere_is_a_keyword():
     ],
 )
 def test_other_scripts_name_topics_too(texts, leads):
-    found = describe_clusters(np.array([0, 0, 1, 1]), 2, [[]] * 4, texts, np.ones(4))
+    found = named(np.array([0, 0, 1, 1]), 2, [[]] * 4, texts, np.ones(4))
     assert [keywords[0] for keywords in found] == leads
 
 
 def test_clusters_without_any_term_get_distinct_labels_without_numbers():
     texts = ["", "the 1999", "1984", "🎸", "Unnamed A"]
-    found = describe_clusters(np.arange(5), 6, [[]] * 5, texts, np.ones(5))
+    found = named(np.arange(5), 6, [[]] * 5, texts, np.ones(5))
     assert found[4] == ["unnamed"]
     assert [keywords[0] for keywords in found[:4]] == [f"unnamed {letter}" for letter in "abcd"]
     assert found[5] == ["unnamed e"]
@@ -303,7 +380,7 @@ def test_clusters_without_any_term_get_distinct_labels_without_numbers():
 
 def test_arguments_of_different_lengths_are_refused():
     with pytest.raises(ValueError, match="1 texts"):
-        describe_clusters(np.zeros(2, int), 1, [[], []], ["one"], np.ones(2))
+        named(np.zeros(2, int), 1, [[], []], ["one"], np.ones(2))
 
 
 def test_class_tf_idf_equals_its_formula_term_by_term():
@@ -386,8 +463,14 @@ def test_a_normalised_keyword_is_clean_and_stays(text):
 @settings(max_examples=200, deadline=None)
 def test_descriptions_are_unique_and_clean_whatever_the_texts(items, keyword_count):
     ids, keywords, texts, traffic = zip(*items, strict=True) if items else ((), (), (), ())
-    found = describe_clusters(
-        np.array(ids, np.int32), 6, keywords, texts, np.array(traffic), keyword_count
+    found = named(
+        np.array(ids, np.int32),
+        6,
+        keywords,
+        texts,
+        np.array(traffic),
+        keyword_count,
+        first_tokens=first_letters,
     )
     english = stopwordsiso.stopwords("en")
     assert len({description(keywords) for keywords in found}) == len(found) == 6
@@ -405,6 +488,6 @@ def test_two_thousand_clusters_and_very_long_texts_are_quick_enough():
     vocabulary = np.array([a + b + c for a in "bdfgklm" for b in "aeiou" for c in ("lor", "nis")])
     texts = [" ".join(rng.choice(vocabulary, 8)) for _ in range(4_000)]
     texts[0] = "whale " * 20_000
-    found = describe_clusters(np.arange(4_000) % 2_000, 2_000, [[]] * 4_000, texts, np.ones(4_000))
+    found = named(np.arange(4_000) % 2_000, 2_000, [[]] * 4_000, texts, np.ones(4_000))
     assert len({keywords[0] for keywords in found}) == 2_000
     assert found[0][0] == "whale"

@@ -4,19 +4,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.prompt import DEFAULT_TEMPLATE, PromptTemplate, completion_token_ids
+from models.prompt import (
+    BLOCK_TOKENS,
+    DEFAULT_TEMPLATE,
+    Prompts,
+    PromptTemplate,
+    aligned_starts,
+    completion_token_ids,
+)
 from tests.models.tiny_llm import save_tiny_llm
 
 
-@given(before=st.text(), between=st.text(), after=st.text(), first=st.text(), second=st.text())
-def test_any_text_survives_around_the_descriptions(before, between, after, first, second):
+@given(before=st.text(), between=st.text(), after=st.text(), filled=st.booleans())
+def test_any_text_survives_around_the_descriptions(before, between, after, filled):
     def escaped(text):
         return text.replace("{", "{{").replace("}", "}}")
 
     text = f"{escaped(before)}{{c1}}{escaped(between)}{{c2}}{escaped(after)}"
-    template = PromptTemplate.parse(text)
-    assert template == PromptTemplate(before, between, after)
-    assert template.render(first, second) == before + first + between + second + after
+    parsed = PromptTemplate.parse("{filler}" * filled + text)
+    assert parsed == PromptTemplate(before, between, after, filled)
+
+
+def test_prompt_names_the_older_interest_before_the_newest():
+    prompts = Prompts(("tea, then ", "salt, then "), ("tea", "salt"), "!")
+    assert prompts.render(1, 0) == "salt, then tea!"
 
 
 @pytest.mark.parametrize(
@@ -34,6 +45,7 @@ def test_any_text_survives_around_the_descriptions(before, between, after, first
         "{c1.upper} {c2}",
         "{c1} {c2} {",
         "{c1} {c2} }",
+        "{c1} {filler} {c2}",
     ],
 )
 def test_a_bad_template_is_refused_and_shown(text):
@@ -47,6 +59,11 @@ def test_the_default_template_names_the_older_interest_long_before_the_end():
     assert len(template.before) > 3 * len(template.between + template.after)
 
 
+def render(text: str, older: str, newest: str) -> str:
+    template = PromptTemplate.parse(text)
+    return template.start(older) + newest + template.after
+
+
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory):
     from transformers import AutoTokenizer
@@ -56,17 +73,37 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory):
 
 
 def test_prompt_and_completion_tokens_are_those_of_the_whole_text(tokenizer):
-    prompt = PromptTemplate.parse(DEFAULT_TEMPLATE).render("heist, thriller", "space, opera")
+    prompt = render(DEFAULT_TEMPLATE, "heist, thriller", "space, opera")
     ids = completion_token_ids(tokenizer, prompt, "green tea, coffee")
     assert tokenizer.decode(ids) == "green tea, coffee"
     assert tokenizer(prompt).input_ids + ids == tokenizer(prompt + "green tea, coffee").input_ids
 
 
 def test_a_completion_tokenises_alike_after_every_prompt_of_the_default_template(tokenizer):
-    template = PromptTemplate.parse(DEFAULT_TEMPLATE)
-    assert completion_token_ids(tokenizer, template.render("a", "b"), "chess") == (
-        completion_token_ids(tokenizer, template.render("running", "{shoes}"), "chess")
+    one, other = ("a", "b"), ("running", "{shoes}")
+    assert completion_token_ids(tokenizer, render(DEFAULT_TEMPLATE, *one), "chess") == (
+        completion_token_ids(tokenizer, render(DEFAULT_TEMPLATE, *other), "chess")
     )
+
+
+names = st.lists(st.text(min_size=1, max_size=30), min_size=1, max_size=6, unique=True)
+
+
+@given(names)
+def test_what_prompts_of_a_cluster_share_fills_whole_blocks(tokenizer, descriptions):
+    template = PromptTemplate.parse("{filler}Earlier: {c1}\nLatest:\n{c2}\nNext:\n")
+    for start in aligned_starts(tokenizer, template, descriptions):
+        ids = [tokenizer(start + text)["input_ids"] for text in [*descriptions, "a", "1"]]
+        shared = next(
+            (at for at, column in enumerate(zip(*ids, strict=False)) if len(set(column)) > 1),
+            min(map(len, ids)),
+        )
+        assert shared % BLOCK_TOKENS == 0
+
+
+def test_without_a_place_for_it_there_is_no_filler():
+    template = PromptTemplate.parse("{c1} then {c2}")
+    assert aligned_starts(None, template, ["tea", "salt"]) == ["tea then ", "salt then "]
 
 
 def test_a_prompt_that_merges_with_the_completion_is_refused(tokenizer):

@@ -2,18 +2,29 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models.child_process import ChildProcess
+from models.description_trie import DescriptionTrie
+from models.language_model import branch_log_probabilities, load_language_model, load_tokenizer
+from models.prompt import (
+    BLOCK_TOKENS,
+    Prompts,
+    PromptTemplate,
+    aligned_starts,
+    completion_token_ids,
+)
 from models.vllm_engine import engine_environment
 from tests.models.tiny_llm import save_tiny_llm
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 NAMES = ["green tea", "green tea, hot", "salt", "rye bread", "salted butter", "茶", "قهوة"]
-TEMPLATE = "Earlier: {c1}\nLatest: {c2}\nNext:\n"
+TEMPLATE = PromptTemplate.parse("{filler}Earlier: {c1}\nLatest: {c2}\nNext:\n")
+BLOCKED, N = [4], 3
 
 
 @pytest.fixture(scope="module")
@@ -26,73 +37,119 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(folder: Path) -> Iterator[ChildProcess]:
     process = ChildProcess(
         "models.vllm_engine:VllmEngine",
-        {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}},
+        {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}, "widest": 300},
         engine_environment(),
     )
     yield process
     process.close()
 
 
-def test_log_probabilities_of_many_tokens_are_those_of_the_model(
-    engine: ChildProcess, folder: Path
-) -> None:
+@pytest.fixture(scope="module")
+def prompts(folder: Path) -> Prompts:
+    starts = aligned_starts(load_tokenizer(str(folder)), TEMPLATE, NAMES)
+    return Prompts(tuple(starts), tuple(NAMES), TEMPLATE.after)
+
+
+@pytest.fixture(scope="module")
+def decoder(folder: Path, prompts: Prompts) -> Iterator[ChildProcess]:
+    arguments = {
+        "model": str(folder),
+        "prompts": prompts,
+        "blocked": BLOCKED,
+        "n": N,
+        "seed": 0,
+        "engine_args": {"dtype": "float32"},
+    }
+    process = ChildProcess("models.novelty_decoder:NoveltyDecoder", arguments, engine_environment())
+    yield process
+    process.close()
+
+
+def log_softmax(model: Any, prompt: list[int], tokens: np.ndarray) -> np.ndarray:
+    """Return the log-probabilities of the next token among some, by transformers."""
     import torch
 
-    from models.language_model import load_language_model
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt])).logits[0, -1]
+    return torch.log_softmax(logits.float()[torch.from_numpy(tokens)], -1).numpy()
 
+
+def test_most_probable_of_many_tokens_are_those_of_the_model(
+    engine: ChildProcess, folder: Path
+) -> None:
     model, _ = load_language_model(str(folder), "float32")
     prompts = [list(range(5, 25)), list(range(7, 90))]
-    vocabulary = model.config.vocab_size
-    tokens = [np.arange(min(vocabulary, 300)), np.array([3, 1])]
-    found = engine.call("log_probabilities", prompts, tokens)
-    for prompt, ids, mine in zip(prompts, tokens, found, strict=True):
-        with torch.inference_mode():
-            logits = model(torch.tensor([prompt])).logits[0, -1]
-        expected = torch.log_softmax(logits.float(), -1).numpy()[ids]
-        np.testing.assert_allclose(mine, expected, atol=1e-4)
+    tokens = [np.arange(min(model.config.vocab_size, 300)), np.array([1, 3])]
+    found = engine.call("most_probable", prompts, tokens, [200, 2])
+    for prompt, ids, count, (named, mine) in zip(prompts, tokens, [200, 2], found, strict=True):
+        expected = log_softmax(model, prompt, ids)
+        assert len(named) == count
+        np.testing.assert_allclose(mine, np.sort(expected)[::-1][:count], atol=1e-4)
+        np.testing.assert_allclose(mine, expected[np.searchsorted(ids, named)], atol=1e-4)
 
 
 def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ChildProcess) -> None:
-    prompt, tokens = [list(range(5, 105))], [np.arange(50)]
+    question = [list(range(5, 105))], [np.arange(50)], [50]
     engine.call("forget")
-    first = engine.call("log_probabilities", prompt, tokens)[0]
-    engine.call("log_probabilities", [list(range(5, 70))], [np.arange(3)])
+    first = engine.call("most_probable", *question)[0]
+    engine.call("most_probable", [list(range(5, 70))], [np.arange(3)], [3])
     engine.call("forget")
-    np.testing.assert_array_equal(engine.call("log_probabilities", prompt, tokens)[0], first)
+    np.testing.assert_array_equal(engine.call("most_probable", *question)[0], first)
 
 
-def test_decoder_finds_the_constrained_distribution(folder: Path) -> None:
-    from models.description_trie import DescriptionTrie
-    from models.language_model import branch_log_probabilities, load_language_model
-    from models.prompt import PromptTemplate, completion_token_ids
+def pairs() -> tuple[np.ndarray, np.ndarray]:
+    c1, c2 = np.meshgrid(np.arange(7), np.arange(7), indexing="ij")
+    return c1.ravel(), c2.ravel()
 
-    blocked, n = [4], 3
-    decoder = ChildProcess(
-        "models.novelty_decoder:NoveltyDecoder",
-        {
-            "model": str(folder),
-            "descriptions": NAMES,
-            "template": TEMPLATE,
-            "blocked": blocked,
-            "n": n,
-            "seed": 0,
-            "engine_args": {"dtype": "float32"},
-        },
-        engine_environment(),
-    )
-    c1, c2 = (pair.ravel() for pair in np.meshgrid(np.arange(7), np.arange(7), indexing="ij"))
+
+def test_decoder_finds_the_constrained_distribution(
+    decoder: ChildProcess, folder: Path, prompts: Prompts
+) -> None:
+    c1, c2 = pairs()
     clusters, probabilities = decoder.call("decode", c1, c2)
-    decoder.close()
+    whole = constrained_distribution(folder, prompts, c1, c2)
+    np.testing.assert_array_equal(clusters, np.argsort(-whole, axis=1, kind="stable")[:, :N])
+    np.testing.assert_allclose(probabilities, np.sort(whole, axis=1)[:, ::-1][:, :N], atol=1e-4)
 
+
+def constrained_distribution(
+    folder: Path, prompts: Prompts, c1: np.ndarray, c2: np.ndarray
+) -> np.ndarray:
+    """Score every description token by token with transformers in float32, [pairs, M]."""
     model, tokenizer = load_language_model(str(folder), "float32")
-    template = PromptTemplate.parse(TEMPLATE)
-    prompts = [template.render(NAMES[a], NAMES[b]) for a, b in zip(c1, c2, strict=True)]
-    ids = [completion_token_ids(tokenizer, prompts[0], name) for name in NAMES]
+    texts = [prompts.render(a, b) for a, b in zip(c1.tolist(), c2.tolist(), strict=True)]
+    ids = [completion_token_ids(tokenizer, texts[0], name) for name in NAMES]
     trie = DescriptionTrie(ids, tokenizer.eos_token_id)
-    excluded = np.zeros((len(c1), 7), bool)
-    excluded[:, blocked] = True
+    excluded = np.zeros((len(c1), len(NAMES)), bool)
+    excluded[:, BLOCKED] = True
     excluded[np.arange(len(c1)), c1] = excluded[np.arange(len(c1)), c2] = True
-    scores = branch_log_probabilities(model, tokenizer, prompts, trie)
-    whole = np.exp(trie.log_probabilities(scores, excluded))
-    np.testing.assert_array_equal(clusters, np.argsort(-whole, axis=1, kind="stable")[:, :n])
-    np.testing.assert_allclose(probabilities, np.sort(whole, axis=1)[:, ::-1][:, :n], atol=1e-4)
+    scores = branch_log_probabilities(model, tokenizer, texts, trie)
+    return np.exp(trie.log_probabilities(scores, excluded))
+
+
+def test_order_and_batch_of_pairs_change_rounding_only(decoder: ChildProcess) -> None:
+    c1, c2 = pairs()
+    together = decoder.call("decode", c1, c2)
+    backwards = decoder.call("decode", c1[::-1], c2[::-1])
+    alone = [decoder.call("decode", c1[at : at + 1], c2[at : at + 1]) for at in range(len(c1))]
+    for other in (
+        [part[::-1] for part in backwards],
+        [np.concatenate(parts) for parts in zip(*alone, strict=True)],
+    ):
+        np.testing.assert_array_equal(other[0], together[0])
+        np.testing.assert_allclose(other[1], together[1], atol=1e-6)
+
+
+def test_same_pairs_give_the_same_bits_after_any_others(decoder: ChildProcess) -> None:
+    c1, c2 = pairs()
+    first = decoder.call("decode", c1[:7], c2[:7])
+    decoder.call("decode", c1[7:], c2[7:])
+    for one, other in zip(first, decoder.call("decode", c1[:7], c2[:7]), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_pairs_of_a_row_compute_their_shared_prefix_once(folder: Path, prompts: Prompts) -> None:
+    tokenizer = load_tokenizer(str(folder))
+    row = [tokenizer(prompts.render(0, c2))["input_ids"] for c2 in range(7)]
+    shared = next(at for at, tokens in enumerate(zip(*row, strict=False)) if len(set(tokens)) > 1)
+    assert shared % BLOCK_TOKENS == 0

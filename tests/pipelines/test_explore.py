@@ -66,16 +66,18 @@ def test_table_is_the_constrained_distribution_of_the_model(workspace: Path) -> 
     from models.description_trie import DescriptionTrie
     from models.language_model import branch_log_probabilities, load_language_model
     from models.prompt import DEFAULT_TEMPLATE, PromptTemplate, completion_token_ids
+    from transforms.examples import read_prompts
 
     names = contract.descriptions(workspace)
     template = PromptTemplate.parse(DEFAULT_TEMPLATE)
+    asked = read_prompts(str(workspace / "transitions"), template, names)
     model, tokenizer = load_language_model(str(workspace / "language_model"), "float32")
-    prompt = template.render(names[0], names[0])
+    prompt = asked.render(0, 0)
     trie = DescriptionTrie(
         [completion_token_ids(tokenizer, prompt, name) for name in names], tokenizer.eos_token_id
     )
     rows = [row for row in contract.read(workspace / "novelty_table") if row["c1"] in (0, 5)]
-    prompts = [template.render(names[row["c1"]], names[row["c2"]]) for row in rows]
+    prompts = [asked.render(row["c1"], row["c2"]) for row in rows]
     excluded = np.zeros((len(rows), len(names)), bool)
     for index, row in enumerate(rows):
         excluded[index, [row["c1"], row["c2"]]] = True

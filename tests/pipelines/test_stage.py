@@ -1,8 +1,10 @@
 """When a stage runs, when it does not, and what it leaves behind."""
 
 import argparse
+import errno
 import json
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -157,17 +159,94 @@ def test_another_place_of_the_same_input_does_not_run_it_again(run, words: Path)
     assert RUNS == ["shout"]
 
 
-@pytest.mark.parametrize("damage", ["words.txt missing", "words.txt cut", "manifest.json missing"])
-def test_a_damaged_stage_runs_again(run, stage_folder: Path, damage: str) -> None:
-    run()
+@pytest.mark.parametrize(
+    "damage",
+    ["words.txt missing", "words.txt cut", "words.txt altered", "manifest.json missing"],
+)
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_damaged_stage_runs_again(run, stage_folder: Path, damage: str, resumes: bool) -> None:
+    def run_it() -> int:
+        return run(stage=replace(SHOUT, resumes=resumes))
+
+    run_it()
     name, kind = damage.split()
+    path = stage_folder / name
     if kind == "missing":
-        (stage_folder / name).unlink()
+        path.unlink()
     else:
-        (stage_folder / name).write_bytes((stage_folder / name).read_bytes()[:-1])
-    assert run() == 0
+        path.write_bytes(path.read_bytes()[:-1] + (b"?" if kind == "altered" else b""))
+    assert run_it() == 0
     assert RUNS == ["shout"] * 2
     assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_a_stage_is_not_built_on_damaged_files(
+    run, tmp_path: Path, stage_folder: Path, capsys, damage: str
+) -> None:
+    run()
+    if damage == "missing":
+        (stage_folder / "words.txt").unlink()
+    else:
+        (stage_folder / "words.txt").write_text("HELLO\nW0RLD")
+    assert ECHO.main([f"--workspace={tmp_path / 'w'}"]) == 2
+    assert "clusters/words.txt is missing or was altered; run `python" in capsys.readouterr().err
+
+
+def interrupted_after_a_commit(*_: object) -> list:
+    Workspace(_[1].workspace).committed("clusters", "shout").write("a", pa.table({"a": [1]}))
+    raise RuntimeError
+
+
+def test_committed_files_of_another_plan_are_neither_mixed_nor_lost(
+    run, stage_folder: Path, capsys
+) -> None:
+    with pytest.raises(RuntimeError):
+        run(stage=replace(SHOUT, build=interrupted_after_a_commit, resumes=True))
+    capsys.readouterr()
+    assert run("--seed=1", stage=replace(SHOUT, resumes=True)) == 2
+    assert "1 files of an interrupted run with other --seed: they can't be mixed" in (
+        capsys.readouterr().err
+    )
+    assert (stage_folder / "a").exists()
+    assert RUNS == []
+
+
+def test_committed_files_of_another_plan_go_when_told(run, stage_folder: Path) -> None:
+    with pytest.raises(RuntimeError):
+        run(stage=replace(SHOUT, build=interrupted_after_a_commit, resumes=True))
+    run("--seed=1", "--start_over", stage=replace(SHOUT, resumes=True, add_flags=add_start_over))
+    assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
+
+
+def add_start_over(parser: argparse.ArgumentParser) -> None:
+    add_flags(parser)
+    parser.add_argument("--start_over", action="store_true")
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
+)
+def test_what_is_wrong_with_the_disk_is_one_line(
+    run, capsys, monkeypatch, number: int, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number), "/somewhere/words.txt")
+
+    monkeypatch.setattr(logging.root, "handlers", [])  # as outside pytest
+    monkeypatch.setattr(files, "write_record", fail)
+    assert run() == 1
+    assert capsys.readouterr().err == (
+        f"error: {said}: '/somewhere/words.txt'; nothing is lost: mend that and start the same "
+        "command again\n"
+    )
+
+
+def test_a_report_is_printed_in_place_of_a_run(run, capsys) -> None:
+    assert run(stage=replace(SHOUT, report=lambda flags, workspace: "half done")) == 0
+    assert capsys.readouterr().out == "half done\n"
+    assert RUNS == []
 
 
 @pytest.mark.parametrize("content", ["", "{", '{"rows": {}}'])

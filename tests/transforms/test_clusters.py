@@ -1,12 +1,22 @@
 """Items into clusters: the table functions around the tree."""
 
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.language_model import load_tokenizer
+from models.prompt import completion_token_ids
+from tests.models.tiny_llm import save_tiny_llm
 from transforms import clusters
 from transforms import schemas as col
 from transforms.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_tiny_llm(tmp_path_factory.mktemp("model") / "tiny")
 
 
 def items(count: int, dimension: int = 4) -> pa.Table:
@@ -63,12 +73,12 @@ def test_fewer_items_than_clusters_is_an_error_with_both_numbers() -> None:
         clusters.fit_tree(with_traffic(items(5)), [4, 8], seed=0)
 
 
-def test_clusters_are_counted_and_weighed_at_every_level() -> None:
+def test_clusters_are_counted_and_weighed_at_every_level(base_model: Path) -> None:
     table = clusters.add_traffic(
         items(30), pa.table([["item00", "item07"], [5.0, 2.0]], schema=clusters.TRAFFIC_COUNTS)
     )
     tree = clusters.fit_tree(table, [2, 6], seed=0)
-    named = clusters.cluster_table(clusters.assign(table, tree), tree, keyword_count=2)
+    named = clusters.cluster_table(clusters.assign(table, tree), tree, 2, str(base_model))
     for level, size in enumerate((2, 6)):
         rows = [row for row in named.to_pylist() if row["level"] == level]
         assert [row["cluster_id"] for row in rows] == list(range(size))
@@ -81,3 +91,36 @@ def test_assigning_no_items_gives_no_rows() -> None:
     table = with_traffic(items(10))
     tree = clusters.fit_tree(table, [3], seed=0)
     assert clusters.assign(table.slice(0, 0), tree).num_rows == 0
+
+
+def test_the_first_token_is_that_of_the_description_behind_a_prompt(base_model: Path) -> None:
+    tokenizer = load_tokenizer(str(base_model))
+    keywords = ["romance", "romcom", "sci-fi", "r&b", "été", "咖啡机", "x"]
+    for rest in ("", ", running shoes"):
+        assert clusters.first_tokens(tokenizer, keywords) == [
+            completion_token_ids(tokenizer, "Latest: tea\nNext:\n", keyword + rest)[0]
+            for keyword in keywords
+        ]
+
+
+def test_no_keywords_have_no_first_tokens(base_model: Path) -> None:
+    assert clusters.first_tokens(load_tokenizer(str(base_model)), []) == []
+
+
+def test_clusters_are_told_apart_by_the_base_models_first_token(base_model: Path) -> None:
+    owned = [["romance"], ["robot", "mystery"], ["running", "green"]]  # three begin with token "r"
+    table = with_traffic(items(3))
+    for name, values in ((col.TITLE, [None] * 3), (col.KEYWORDS, owned)):
+        field = table.schema.field(name)
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, field, pa.array(values, field.type))
+    tree = clusters.fit_tree(table, [3], seed=0)
+    named = clusters.cluster_table(clusters.assign(table, tree), tree, 1, str(base_model))
+    assert set(named[col.DESCRIPTION].to_pylist()) == {"romance", "mystery", "green"}
+
+
+def test_a_base_model_that_is_not_there_is_an_error() -> None:
+    table = with_traffic(items(6))
+    tree = clusters.fit_tree(table, [3], seed=0)
+    with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
+        clusters.cluster_table(clusters.assign(table, tree), tree, 2, "./nowhere")

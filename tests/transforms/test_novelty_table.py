@@ -1,5 +1,6 @@
 """Rows of the novelty table, and the blocklist."""
 
+import os
 from pathlib import Path
 
 import apache_beam as beam
@@ -7,10 +8,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given
+from hypothesis import strategies as st
 
+from models.prompt import Prompts
 from transforms import files
 from transforms import novelty_table as nt
+from transforms.committed import Committed
 from transforms.errors import InputError
+from transforms.novelty_engine import Policy
 
 NAMES = ["tea, green", "salt", "bread, rye"]
 
@@ -44,42 +50,89 @@ def test_not_everything_may_be_blocked() -> None:
 
 
 class StandIn:
-    """Answers like a decoder, at once; says which rows it was asked for."""
+    """Answers like an engine, at once; says which rows it was asked for."""
 
     asked: list[int]
 
-    def __init__(self, policy: nt.Policy) -> None:
+    def __init__(self, policy: Policy, secret: str) -> None:
         StandIn.asked = []
-        self.size = len(policy.descriptions)
+        self.size = len(policy.prompts.descriptions)
 
-    def row(self, c1: int) -> object:
-        StandIn.asked.append(c1)
-        c2 = np.arange(self.size)
-        novel = np.array([[c for c in range(self.size) if c not in (c1, k)][:1] for k in c2])
-        return nt.table_row(c1, c2, novel.astype(np.int32), np.ones((self.size, 1), np.float32))
+    def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        StandIn.asked.append(int(c1[0]))
+        novel = np.array(
+            [
+                [c for c in range(self.size) if c not in (a, b)][:1]
+                for a, b in zip(c1, c2, strict=True)
+            ]
+        )
+        return novel.astype(np.int32), np.ones((len(c1), 1), np.float32)
 
 
-def build(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nt, "_Decoder", StandIn)
-    policy = nt.Policy("model", tuple(NAMES), "{c1}{c2}", (), 1, 0, "{}")
+def committed(folder: Path) -> Committed:
+    return Committed(str(folder / "table"), str(folder / "notes"))
+
+
+def build(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 3) -> list[nt.Unit]:
+    monkeypatch.setattr(nt, "NoveltyEngine", StandIn)
+    names = tuple(f"name {number}" for number in range(size))
+    policy = Policy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
+    found = nt.units(size)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        tallies = pipeline | nt.BuildNoveltyTable(str(folder), policy)
+        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy)
         written = tallies | beam.Map(lambda tally: (tally.written, tally.files[0].path))
-        assert_that(written, equal_to([(3, nt.row_file(c1, 3)) for c1 in range(3)]))
+        assert_that(written, equal_to([(len(unit.c2), unit.file) for unit in found]))
+    return found
+
+
+def pairs(folder: Path) -> list[tuple[int, int]]:
+    table = pq.read_table(folder / "table")
+    return list(zip(table["c1"].to_pylist(), table["c2"].to_pylist(), strict=True))
 
 
 def test_every_pair_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build(tmp_path, monkeypatch)
-    rows = pq.read_table(tmp_path).to_pylist()
-    assert sorted((row["c1"], row["c2"]) for row in rows) == [
-        (c1, c2) for c1 in range(3) for c2 in range(3)
-    ]
+    assert sorted(pairs(tmp_path)) == [(c1, c2) for c1 in range(3) for c2 in range(3)]
 
 
-def test_committed_rows_are_not_decoded_again(
+def test_committed_units_are_not_decoded_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build(tmp_path, monkeypatch)
-    files.delete_file(str(tmp_path / nt.row_file(1, 3)))
+    found = build(tmp_path, monkeypatch)
+    files.delete_file(str(tmp_path / "table" / found[1].file))
     build(tmp_path, monkeypatch)
     assert StandIn.asked == [1]
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content + b" "])
+def test_a_damaged_unit_is_decoded_again(
+    damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = build(tmp_path, monkeypatch)
+    path = tmp_path / "table" / found[2].file
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    build(tmp_path, monkeypatch)
+    assert StandIn.asked == [2]
+    assert path.read_bytes() == content
+
+
+@given(st.integers(1, 60), st.integers(1, 70))
+def test_units_cover_all_pairs_in_order(size: int, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nt, "PAIRS_PER_UNIT", most)
+        found = nt.units(size)
+    assert [(unit.c1, c2) for unit in found for c2 in unit.c2] == [
+        (c1, c2) for c1 in range(size) for c2 in range(size)
+    ]
+    assert max(len(unit.c2) for unit in found) <= most
+    assert sorted({unit.file for unit in found}) == [unit.file for unit in found]
+
+
+def test_progress_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build(tmp_path, monkeypatch, size=4)
+    for number, note in enumerate(sorted((tmp_path / "notes").iterdir())):
+        os.utime(note, (1000 + 2 * number, 1000 + 2 * number))
+    assert nt.progress_line(committed(tmp_path), 4) == "4 of 4 units done"
+    max((tmp_path / "notes").iterdir()).unlink()
+    assert nt.progress_line(committed(tmp_path), 4) == ("3 of 4 units done, 2 pairs/s, 2 s left")

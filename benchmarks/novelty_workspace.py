@@ -1,0 +1,50 @@
+"""The workspace that the methods are compared on, made by the pipelines from MovieLens."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.task import Task
+from models.prompt import PromptTemplate
+from pipelines.workspace import Workspace
+from transforms.catalogue import read_descriptions
+from transforms.datasets import write_dataset
+from transforms.examples import make_prompts
+
+LEVEL, FINEST = 1, 2  # of the tree of clusters below
+_CLUSTERS = "12,100,761"
+
+
+def prepare(root: Path) -> None:
+    """Run the pipelines up to the fine-tuned model; complete ones do nothing.
+
+    Raises
+    ------
+    subprocess.CalledProcessError
+        If one fails; it has said why.
+    """
+    interactions, items = write_dataset("movielens", str(root / "input"))
+    for pipeline, *flags in (
+        (
+            "build_clusters",
+            f"--interactions={interactions}",
+            f"--items={items}",
+            f"--clusters={_CLUSTERS}",
+        ),
+        ("mine_transitions", f"--interactions={interactions}", f"--level={LEVEL}"),
+        ("finetune",),
+    ):
+        subprocess.run(
+            [sys.executable, "-m", f"pipelines.{pipeline}", f"--workspace={root}", *flags],
+            stdout=sys.stderr,
+            check=True,
+        )
+
+
+def task(root: Path, level: int) -> Task:
+    """Return the task over the clusters of a level, for the model fine-tuned on `LEVEL`."""
+    workspace = Workspace(str(root))
+    model = workspace.folder("language_model")
+    template = workspace.manifest("transitions")["flags"]["prompt_template"]
+    descriptions = read_descriptions(workspace.folder("clusters"), level)
+    return Task(model, make_prompts(model, PromptTemplate.parse(template), descriptions))

@@ -1,0 +1,80 @@
+"""Files of a stage that are known to be whole while it is not complete, and how fast they come."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import files
+from transforms.files import FileRecord
+
+_PAUSE = 10.0  # times the usual time between two files: the job did not run then
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a stage has come.
+
+    Attributes
+    ----------
+    done, total
+        Files.
+    seconds_left
+        None where fewer than two files tell no speed.
+    """
+
+    done: int
+    total: int
+    seconds_left: float | None
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The files of a folder that were written whole, each with a note of its checksum.
+
+    Attributes
+    ----------
+    folder
+        Of the stage.
+    notes
+        Where the notes are kept.
+    """
+
+    folder: str
+    notes: str
+
+    def write(self, name: str, table: pa.Table) -> FileRecord:
+        """Write a table as `name`, and then its note."""
+        record = files.write_parquet(self.folder, name, table)
+        self.adopt([record])
+        return record
+
+    def adopt(self, records: Iterable[FileRecord]) -> None:
+        """Write the notes of files that are there."""
+        for record in records:
+            content = json.dumps(asdict(record)).encode()
+            files.write_bytes(files.join(self.notes, f"{record.path}.json"), content)
+
+    def find(self, name: str) -> FileRecord | None:
+        """Return the record of a file that is as it was written, None for any other."""
+        note = files.join(self.notes, f"{name}.json")
+        if not files.exists(note):
+            return None
+        record = FileRecord(**json.loads(files.read_bytes(note)))
+        return record if files.is_unchanged(self.folder, record) else None
+
+    def count(self) -> int:
+        """Count the files."""
+        return len(files.list_folder(self.notes))
+
+    def progress(self, total: int) -> Progress:
+        """Tell from the times of the notes how far a stage of `total` files has come."""
+        times = np.sort(files.times(self.notes))
+        gaps = np.diff(times)
+        left = None
+        if len(gaps):
+            working = gaps[gaps <= max(_PAUSE * np.median(gaps), 1.0)]
+            left = float(working.mean()) * (total - len(times))
+        return Progress(len(times), total, left)
