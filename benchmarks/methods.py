@@ -15,7 +15,7 @@ from models.vllm_engine import engine_environment
 Rows = list[int]  # ids of c1
 Method = Callable[[Task, Sequence[Rows]], list[Answer]]  # an answer for each part of the rows
 
-_TOP_N = 20  # the default of build_novelty_table
+TOP_N = 20  # the default of build_novelty_table
 
 
 def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
@@ -24,7 +24,7 @@ def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
         "model": task.model,
         "prompts": task.prompts,
         "blocked": (),
-        "n": _TOP_N,
+        "n": TOP_N,
         "seed": 0,
         "engine_args": {},
     }
@@ -62,6 +62,7 @@ METHODS: dict[str, Method] = {
     ),
     "vllm_choice": _baseline("benchmarks.vllm_choice:VllmChoice", engine_environment),
     "transformers": _baseline("benchmarks.transformers_trie:TransformersTrie", engine_environment),
+    "exact": _baseline("benchmarks.exact:Exact", engine_environment),
 }
 
 

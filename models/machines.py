@@ -29,9 +29,6 @@ class Machine:
 
 
 _KNOWN = (
-    # It has no arithmetic in bfloat16. 4 cores x 2 units x 16 lanes of float32 x 2 operations x
-    # 3.4 GHz of all cores, https://cloud.google.com/compute/docs/cpu-platforms
-    Machine("n2-standard-8", "Intel Cascade Lake, 4 cores, in float32", 0.87, 0.388472),
     # 4 cores x 1,024 operations x 3.0 GHz of all cores:
     # https://en.wikipedia.org/wiki/Advanced_Matrix_Extensions
     # https://docs.cloud.google.com/compute/docs/general-purpose-machines

@@ -88,3 +88,7 @@ class NoveltyDecoder:
             )
 
         return constrained_top(self._trie, ask, excluded, self._n)
+
+    def engine_seconds(self) -> float:
+        """Return how long the engine has worked; the rest of the time went into what is around."""
+        return self._engine.seconds

@@ -3,6 +3,7 @@
 import glob
 import importlib.util
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,13 @@ class VllmEngine:
             "enforce_eager": True,  # compiling takes longer than a table on the CPU
             "enable_prefix_caching": True,
             "max_logprobs": -1,  # no limit
+            # In bfloat16 a logit has three digits: close clusters would tie or change places.
+            "hf_overrides": {"head_dtype": "float32"},
         }
         # What comes back are log-probabilities among the tokens that a question names.
         ours = {"logprobs_mode": "processed_logprobs", "disable_log_stats": True}
         self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))
+        self.seconds = 0.0  # that it has worked
 
     def forget(self) -> None:
         """Empty the prefix cache: what comes next does not depend on what came before."""
@@ -98,6 +102,7 @@ class VllmEngine:
         """
         from vllm import SamplingParams
 
+        begun = time.perf_counter()
         outputs = self._llm.generate(
             [{"prompt_token_ids": list(prompt)} for prompt in prompts],
             [
@@ -113,6 +118,7 @@ class VllmEngine:
             ],
             use_tqdm=False,
         )
+        self.seconds += time.perf_counter() - begun
         answers = []
         for output, count in zip(outputs, counts, strict=True):
             found = output.outputs[0].logprobs

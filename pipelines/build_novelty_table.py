@@ -6,15 +6,27 @@ import sys
 
 import apache_beam as beam
 
+from models import table_cost
+from models.language_model import load_tokenizer
+from models.machines import MACHINES, machine_type
 from models.prompt import PromptTemplate
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms.catalogue import read_descriptions
+from transforms.errors import as_input_error
 from transforms.examples import read_prompts
+from transforms.folders import local_copy
 from transforms.manifest import Tally, read_manifest
 from transforms.novelty_engine import Policy
-from transforms.novelty_table import BuildNoveltyTable, progress_line, resolve_blocked
+from transforms.novelty_table import (
+    PAIRS_PER_UNIT,
+    BuildNoveltyTable,
+    progress_line,
+    resolve_blocked,
+)
+
+HERE = "this machine"
 
 
 def engine_args(text: str) -> str:
@@ -54,7 +66,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=engine_args,
         default="{}",
         help="further arguments of vLLM's engine as a JSON object, such as "
-        "'{\"tensor_parallel_size\": 2}' (default: {})",
+        "'{\"tensor_parallel_size\": 2}'. The output head is computed in float32 unless "
+        'hf_overrides says {"head_dtype": "model"} (default: {})',
     )
     parser.add_argument(
         "--engine_timeout",
@@ -85,13 +98,10 @@ def _descriptions(workspace: Workspace) -> list[str]:
     return read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
 
 
-def build(
-    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
-    """Wire the pipeline."""
+def _policy(flags: argparse.Namespace, workspace: Workspace) -> Policy:
     descriptions = _descriptions(workspace)
     template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
-    policy = Policy(
+    return Policy(
         model=workspace.folder("language_model"),
         prompts=read_prompts(workspace.folder("transitions"), template, descriptions),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
@@ -100,6 +110,13 @@ def build(
         engine_args=flags.engine_args,
         timeout=flags.engine_timeout,
     )
+
+
+def build(
+    pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
+) -> list[beam.PCollection[Tally]]:
+    """Wire the pipeline."""
+    policy = _policy(flags, workspace)
     committed = workspace.committed(STAGE.folder, STAGE.name)
     return [pipeline | BuildNoveltyTable(committed, policy, flags.accelerator)]
 
@@ -111,10 +128,20 @@ def add_reports(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="say how far a run has come, wherever it runs, and end",
     )
+    parser.add_argument(
+        "--estimate",
+        nargs="?",
+        const=HERE,
+        metavar="MACHINE_TYPE",
+        help="say how many questions, tokens, hours and dollars the table takes, without starting "
+        f"an engine, and end: on this machine, or on one of {', '.join(MACHINES)}",
+    )
 
 
 def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
     """Return the report that is asked for."""
+    if flags.estimate is not None:
+        return _estimate(flags, workspace)
     if not flags.status:
         return None
     manifest = read_manifest(workspace.folder(STAGE.folder))
@@ -123,6 +150,20 @@ def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
         return f"complete: {pairs:,} pairs; the last run took {seconds:,.0f} s"
     committed = workspace.committed(STAGE.folder, STAGE.name)
     return progress_line(committed, len(_descriptions(workspace)))
+
+
+def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
+    policy = _policy(flags, workspace)
+    machine = None if flags.estimate == HERE else flags.estimate
+    model = local_copy(policy.model)
+    with as_input_error("--estimate: "):
+        if machine is not None:
+            machine_type(machine)
+        size = table_cost.model_size(model)
+        work = table_cost.count_work(
+            load_tokenizer(model), policy.prompts, policy.blocked, policy.n, PAIRS_PER_UNIT
+        )
+        return table_cost.report(work, size, table_cost.estimate(work, size, machine))
 
 
 STAGE = Stage(

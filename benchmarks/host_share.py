@@ -1,0 +1,56 @@
+"""How much of the time of the whole pipeline passes outside the engine."""
+
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apache_beam as beam
+import numpy as np
+
+from benchmarks.task import Task
+from models.child_process import end_children
+from transforms import novelty_table
+from transforms.committed import Committed
+from transforms.novelty_engine import NoveltyEngine, Policy
+
+
+class TimedEngine(NoveltyEngine):
+    """Notes when the first unit is asked for, and how long the engine itself has worked."""
+
+    begun = 0.0
+    engine_seconds = 0.0
+
+    def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Decode pairs."""
+        TimedEngine.begun = TimedEngine.begun or time.monotonic()
+        answer = super().decode(c1, c2)
+        TimedEngine.engine_seconds = self._process.call("engine_seconds")
+        return answer
+
+
+def host_share(task: Task, top_n: int) -> float:
+    """Build the whole table with Beam and return the share of the time spent outside the engine.
+
+    That is tokenising, the trie's arithmetic, passing pairs between processes, Arrow, Parquet,
+    checksums and Beam; from the first unit that is asked for to the last that is committed.
+    """
+    policy = Policy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
+    with tempfile.TemporaryDirectory() as folder, _timed():
+        committed = Committed(f"{folder}/table", f"{folder}/notes")
+        with beam.Pipeline(runner="FnApiRunner") as pipeline:
+            pipeline | novelty_table.BuildNoveltyTable(committed, policy)
+        seconds = time.monotonic() - TimedEngine.begun
+        end_children()
+    return 1 - TimedEngine.engine_seconds / seconds
+
+
+@contextmanager
+def _timed() -> Iterator[None]:
+    plain = novelty_table.NoveltyEngine
+    novelty_table.NoveltyEngine = TimedEngine  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        novelty_table.NoveltyEngine = plain  # type: ignore[misc]
