@@ -9,10 +9,10 @@ from typing import Any
 
 # Instruction and older interest first, newest interest late, a short end: a server that caches
 # prefixes then computes everything up to c1 once for all the pairs that share it. The newline at
-# the end is where tokenizers cut, so that a completion is tokenised as if it stood alone.
+# the end is where tokenizers cut, so that a completion is tokenised as if it stood alone. What
+# comes before c2 fits into one block of the cache: fine-tuning tells the model the rest.
 DEFAULT_TEMPLATE = (
-    "{filler}Someone keeps discovering new interests, each named by a few keywords. "
-    "Name the new interest that comes next.\n"
+    "{filler}Name the new interest that comes next.\n"
     "Earlier: {c1}\n"
     "Latest: {c2}\n"
     "Next:\n"

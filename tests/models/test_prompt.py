@@ -56,7 +56,7 @@ def test_a_bad_template_is_refused_and_shown(text):
 
 def test_the_default_template_names_the_older_interest_long_before_the_end():
     template = PromptTemplate.parse(DEFAULT_TEMPLATE)
-    assert len(template.before) > 3 * len(template.between + template.after)
+    assert len(template.before) > 2 * len(template.between + template.after)
 
 
 def render(text: str, older: str, newest: str) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, hashes, slice_of_movielens
+from transforms.files import FileRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -91,16 +93,40 @@ def test_table_is_the_constrained_distribution_of_the_model(workspace: Path) -> 
         )
 
 
+def test_status_of_a_complete_table(workspace: Path) -> None:
+    assert run("build_novelty_table", workspace, "--status").stdout.startswith("complete: 64 pairs")
+
+
+@pytest.mark.parametrize("machine", ["", "=g2-standard-4"])
+def test_estimate_is_told_without_an_engine(workspace: Path, machine: str) -> None:
+    done = run("build_novelty_table", workspace, f"--estimate{machine}")
+    lines = dict(line.split(None, 1) for line in done.stdout.splitlines())
+    assert lines["pairs"] == "64"
+    assert ("cost" in lines) == bool(machine)
+    assert "engine" not in done.stderr
+
+
+def test_estimate_for_an_unknown_machine_names_those_known(workspace: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as failure:
+        run("build_novelty_table", workspace, "--estimate=abacus")
+    assert failure.value.returncode == 2
+    assert "--estimate: the machine type 'abacus' is not known; give c3-standard-8" in (
+        failure.value.stderr
+    )
+
+
 def test_interrupted_table_is_finished_to_the_same_bytes(workspace: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(workspace, copy)
+    manifest = copy / "novelty_table" / "manifest.json"
+    records = [FileRecord(**file) for file in json.loads(manifest.read_text())["files"]]
+    Workspace(str(copy)).committed("novelty_table", "build_novelty_table").adopt(records[:3])
+    for record in records[3:]:
+        (copy / "novelty_table" / record.path).unlink()
     plan = copy / "unfinished" / "build_novelty_table" / "plan.json"
-    (copy / "novelty_table" / "manifest.json").unlink()
-    table = sorted((copy / "novelty_table").glob("*.parquet"))
-    for path in table[3:]:
-        path.unlink()
-    plan.parent.mkdir(parents=True)
     plan.write_bytes(interrupted_plan(workspace, "novelty_table"))
+    manifest.unlink()
+    assert run("build_novelty_table", copy, "--status").stdout.startswith("3 of 8 units done")
     said = run("build_novelty_table", copy, f"--top_n={TOP_N}").stderr
     assert "takes up where it stopped" in said
     assert hashes(copy / "novelty_table") == hashes(workspace / "novelty_table")
