@@ -12,10 +12,7 @@ from typing import Any
 # the end is where tokenizers cut, so that a completion is tokenised as if it stood alone. What
 # comes before c2 fits into one block of the cache: fine-tuning tells the model the rest.
 DEFAULT_TEMPLATE = (
-    "{filler}Name the new interest that comes next.\n"
-    "Earlier: {c1}\n"
-    "Latest: {c2}\n"
-    "Next:\n"
+    "{filler}Name the new interest that comes next.\nEarlier: {c1}\nLatest: {c2}\nNext:\n"
 )
 # Servers cache whole blocks of a prefix. vLLM's are of 16 tokens, of at least 32 on the CPU.
 BLOCK_TOKENS = 32
