@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.task import Answer, Task
-from models.description_trie import DescriptionTrie
-from models.prompt import completion_token_ids
+from models.prompt import description_trie
 
 _ROWS = 2048  # of the matrix products: as many tokens as an engine takes in a step
 _REPEATS = 20
@@ -117,14 +116,7 @@ class NeededWork:
 
         self._task, self._shape = task, model_shape(task.model)
         self._tokenizer = load_tokenizer(task.model)
-        some = task.prompts.render(0, 0)
-        self._trie = DescriptionTrie(
-            [
-                completion_token_ids(self._tokenizer, some, text)
-                for text in task.prompts.descriptions
-            ],
-            self._tokenizer.eos_token_id,
-        )
+        self._trie = description_trie(self._tokenizer, task.prompts)
 
     def flops(self, rows: Sequence[int], answer: Answer) -> float:
         """Return the floating point operations that the answer for some rows takes."""

@@ -5,8 +5,7 @@ import time
 import numpy as np
 
 from benchmarks.task import Answer, Task
-from models.description_trie import DescriptionTrie
-from models.prompt import completion_token_ids
+from models.prompt import description_trie
 
 
 class Exact:
@@ -22,14 +21,7 @@ class Exact:
 
         self._task = task
         self._model, self._tokenizer = load_language_model(task.model, "float32")
-        prompt = task.prompts.render(0, 0)
-        self._trie = DescriptionTrie(
-            [
-                completion_token_ids(self._tokenizer, prompt, text)
-                for text in task.prompts.descriptions
-            ],
-            self._tokenizer.eos_token_id,
-        )
+        self._trie = description_trie(self._tokenizer, task.prompts)
 
     def answer(self, parts: list[list[int]]) -> list[Answer]:
         """Answer all pairs of some rows, part by part."""

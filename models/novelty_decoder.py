@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 
 from models.constrained_decoding import Question, constrained_top
-from models.description_trie import DescriptionTrie
 from models.language_model import load_tokenizer
-from models.prompt import Prompts, completion_token_ids
+from models.prompt import Prompts, description_trie
 from models.vllm_engine import Answer, VllmEngine
 
 
@@ -45,11 +44,7 @@ class NoveltyDecoder:
     ) -> None:
         self._prompts, self._blocked, self._n = prompts, list(blocked), n
         self._tokenizer = load_tokenizer(model)
-        some = prompts.render(0, 0)
-        self._trie = DescriptionTrie(
-            [completion_token_ids(self._tokenizer, some, text) for text in prompts.descriptions],
-            self._tokenizer.eos_token_id,
-        )
+        self._trie = description_trie(self._tokenizer, prompts)
         widest = max((len(branch.tokens) for branch in self._trie.branches), default=0)
         self._engine = VllmEngine(model, seed, engine_args, widest)
 

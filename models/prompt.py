@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from string import Formatter
 from typing import Any
 
+from models.description_trie import DescriptionTrie
+
 # Instruction and older interest first, newest interest late, a short end: a server that caches
 # prefixes then computes everything up to c1 once for all the pairs that share it. The newline at
 # the end is where tokenizers cut, so that a completion is tokenised as if it stood alone. What
@@ -180,3 +182,18 @@ def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[i
             f"completion {completion[:20]!r}; end the prompt template with a newline"
         )
     return list(ids[len(prompt_ids) :])
+
+
+def description_trie(tokenizer: Any, prompts: Prompts) -> DescriptionTrie:
+    """Return the trie of the descriptions' tokens, as they stand after the prompts.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer can't tell two descriptions apart, or merges prompt and description.
+    """
+    some = prompts.render(0, 0)
+    return DescriptionTrie(
+        [completion_token_ids(tokenizer, some, text) for text in prompts.descriptions],
+        tokenizer.eos_token_id,
+    )

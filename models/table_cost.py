@@ -18,7 +18,7 @@ import numpy as np
 
 from models.description_trie import Branch, DescriptionTrie
 from models.machines import PRICES, Machine, machine_type
-from models.prompt import BLOCK_TOKENS, Prompts, completion_token_ids
+from models.prompt import BLOCK_TOKENS, Prompts, description_trie
 
 # Of the speed of matrix products; benchmarks/novelty_table.py measures it.
 ENGINE_SHARE = 0.6
@@ -182,11 +182,7 @@ def count_work(
         If the tokenizer can't tell two descriptions apart, or merges prompt and description.
     """
     size = len(prompts.descriptions)
-    some = prompts.render(0, 0)
-    trie = DescriptionTrie(
-        [completion_token_ids(tokenizer, some, text) for text in prompts.descriptions],
-        tokenizer.eos_token_id,
-    )
+    trie = description_trie(tokenizer, prompts)
     allowed = np.ones(size, bool)
     allowed[list(blocked)] = False
     branches, counts = _open_branches(trie, allowed)
