@@ -33,13 +33,10 @@ class ModelShape:
         (out, in) of the products of one layer, fused as engines fuse them.
     flops_per_token
         Of all layers.
-    flops_per_answer
-        Of the output head, for one position that is asked for the next token.
     """
 
     layer: tuple[tuple[int, int], ...]
     flops_per_token: int
-    flops_per_answer: int
 
 
 def model_shape(model: str) -> ModelShape:
@@ -58,7 +55,6 @@ def model_shape(model: str) -> ModelShape:
     return ModelShape(
         tuple((out, in_) for out, in_ in products.values()),
         2 * (sum(sizes.values()) - sum(heads)),
-        2 * max(heads),
     )
 
 
@@ -104,7 +100,7 @@ class NeededWork:
     Every token that prompts share is read once. A pair is asked at each branch of the trie of
     descriptions on the way to one of its answers, where more than one continuation is allowed:
     its probability depends on the model there. Branches that had to be asked only to be ruled out
-    are not counted, nor is attention, so this is less than any method does.
+    are not counted, nor are attention and the output head, so this is less than any method does.
 
     Parameters
     ----------
@@ -131,8 +127,7 @@ class NeededWork:
             for pair in np.flatnonzero(below & (np.sum(leads, axis=0) > 1)).tolist():
                 paths[pair].append(branch.path)
         tokens = distinct_tokens(prompts) + sum(map(distinct_tokens, paths))
-        asked = sum(map(len, paths))
-        return tokens * self._shape.flops_per_token + asked * self._shape.flops_per_answer
+        return tokens * self._shape.flops_per_token
 
 
 def _marked(clusters: np.ndarray, size: int) -> np.ndarray:

@@ -6,12 +6,12 @@ from itertools import groupby
 
 import numpy as np
 
-from models.description_trie import Branch, DescriptionTrie
+from models.description_trie import DescriptionTrie
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Question:
-    """Which of some tokens come next, for one prompt of a batch, at one branch of the trie.
+    """Which token comes next, for one prompt of a batch, at one branch of the trie.
 
     Attributes
     ----------
@@ -19,21 +19,14 @@ class Question:
         Of the prompt in the batch.
     branch : int
         Index in the trie's branches.
-    tokens : np.ndarray
-        [k] int64, ascending: the branch's tokens that lead to an allowed description.
-    count : int
-        How many of them the answer must name, at most k.
     """
 
     row: int
     branch: int
-    tokens: np.ndarray
-    count: int
 
 
-# For each question the most probable `count` tokens [count] and their log-probabilities [count],
-# such that the probabilities of all its tokens sum to 1.
-Ask = Callable[[Sequence[Question]], Sequence[tuple[np.ndarray, np.ndarray]]]
+# For each question the logits [k] of the branch's tokens.
+Ask = Callable[[Sequence[Question]], Sequence[np.ndarray]]
 
 
 def constrained_top(
@@ -43,10 +36,6 @@ def constrained_top(
 
     Branches are asked from the root down. No cluster below a branch is more probable than reaching
     the branch is, so it is not asked once n clusters are certain to be more probable than that.
-
-    Nor does an answer name all tokens. Where m tokens of a branch lead to several descriptions, at
-    least n of its n + m most probable ones lead to a single one, and no cluster behind a less
-    probable token is more probable than these.
 
     Parameters
     ----------
@@ -79,30 +68,11 @@ def constrained_top(
             reach = probabilities[:, np.concatenate(branch.clusters)].sum(axis=1)
             rows = np.flatnonzero(unsettled[index] & (reach > threshold))
             unsettled[index][rows] = False
-            open_ = behind[index][rows] > 0  # [rows, k]
-            counts = n + (behind[index][rows] > 1).sum(axis=1)  # [rows]
-            for row, allowed, count in zip(rows.tolist(), open_, counts.tolist(), strict=True):
-                tokens = branch.tokens[allowed]
-                questions.append(Question(row, index, tokens, min(count, len(tokens))))
+            questions += [Question(row, index) for row in rows.tolist()]
         if questions:
-            for question, answer in zip(questions, ask(questions), strict=True):
-                branch = trie.branches[question.branch]
-                scores[question.branch][question.row] = _scores(branch, question, *answer)
+            for question, logits in zip(questions, ask(questions), strict=True):
+                scores[question.branch][question.row] = logits
     return _top(np.exp(trie.log_probabilities(scores, excluded)), n)
-
-
-def _scores(
-    branch: Branch, question: Question, tokens: np.ndarray, log_probs: np.ndarray
-) -> np.ndarray:
-    """Spread an answer over the tokens of a branch, [k]; those not named share what is left."""
-    scores = np.full(len(branch.tokens), -np.inf)
-    unnamed = len(question.tokens) - len(tokens)
-    if unnamed:
-        left = max(1.0 - np.exp(log_probs).sum(), np.finfo(np.float32).tiny)
-        share = min(np.log(left / unnamed), log_probs[-1])
-        scores[np.searchsorted(branch.tokens, question.tokens)] = share
-    scores[np.searchsorted(branch.tokens, tokens)] = log_probs
-    return scores
 
 
 def _nth_certain(

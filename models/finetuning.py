@@ -27,6 +27,7 @@ from models.language_model import (
     quiet_transformers,
     save_language_model,
 )
+from models.output_head import check_output_head
 from models.prompt import completion_token_ids
 
 METHODS = ("full", "lora")
@@ -194,7 +195,7 @@ def finetune(
     ------
     ValueError
         If there are no examples, or one does not fit the descriptions, or the tokenizer merges
-        prompts and completions.
+        prompts and completions, or the model's logits are not those of its output head.
     """
     _check(train, valid, descriptions)
     # Other arguments must not resume from these checkpoints.
@@ -258,6 +259,7 @@ def _train(
         compute_loss = Trainer.compute_loss
 
     model, tokenizer = load_language_model(base_model, config.dtype)
+    check_output_head(model)
     order = np.random.default_rng(config.seed).permutation(len(valid))
     valid = [valid[row] for row in order[: config.eval_examples]]
     last = _last_checkpoint(run)

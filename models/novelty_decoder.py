@@ -7,8 +7,9 @@ import numpy as np
 
 from models.constrained_decoding import Question, constrained_top
 from models.language_model import load_tokenizer
+from models.output_head import OutputHead
 from models.prompt import Prompts, description_trie
-from models.vllm_engine import Answer, VllmEngine
+from models.vllm_engine import VllmEngine
 
 
 class NoveltyDecoder:
@@ -30,7 +31,8 @@ class NoveltyDecoder:
     Raises
     ------
     ValueError
-        If the tokenizer can't tell two descriptions apart, or merges prompt and description.
+        If the tokenizer can't tell two descriptions apart, or merges prompt and description, or
+        the folder lacks the weights of the output head.
     """
 
     def __init__(
@@ -45,8 +47,12 @@ class NoveltyDecoder:
         self._prompts, self._blocked, self._n = prompts, list(blocked), n
         self._tokenizer = load_tokenizer(model)
         self._trie = description_trie(self._tokenizer, prompts)
-        widest = max((len(branch.tokens) for branch in self._trie.branches), default=0)
-        self._engine = VllmEngine(model, seed, engine_args, widest)
+        branches = self._trie.branches
+        tokens = np.array(sorted({token for b in branches for token in b.tokens.tolist()}), int)
+        # [branches][k] where the tokens of each branch are among all
+        self._places = [np.searchsorted(tokens, branch.tokens) for branch in branches]
+        self._head = OutputHead(model, tokens)
+        self._engine = VllmEngine(model, seed, engine_args)
 
     def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Find the best novel clusters of each pair.
@@ -71,16 +77,16 @@ class NoveltyDecoder:
         excluded[:, self._blocked] = True
         excluded[rows, c1] = excluded[rows, c2] = True
 
-        def ask(questions: Sequence[Question]) -> list[Answer]:
-            paths = [self._trie.branches[question.branch].path for question in questions]
-            return self._engine.most_probable(
+        def ask(questions: Sequence[Question]) -> list[np.ndarray]:
+            states = self._engine.last_hidden_states(
                 [
-                    [*prompts[question.row], *path]
-                    for question, path in zip(questions, paths, strict=True)
-                ],
-                [question.tokens for question in questions],
-                [question.count for question in questions],
+                    [*prompts[question.row], *self._trie.branches[question.branch].path]
+                    for question in questions
+                ]
             )
+            logits = self._head.logits(states)  # [questions, tokens]
+            places = (self._places[question.branch] for question in questions)
+            return [row[place] for row, place in zip(logits, places, strict=True)]
 
         return constrained_top(self._trie, ask, excluded, self._n)
 

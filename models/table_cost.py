@@ -21,7 +21,7 @@ from models.machines import PRICES, Machine, machine_type
 from models.prompt import BLOCK_TOKENS, Prompts, description_trie
 
 # Of the speed of matrix products; benchmarks/novelty_table.py measures it.
-ENGINE_SHARE = 0.6
+ENGINE_SHARE = 0.65
 ENGINE_START_SECONDS = 20.0  # on two cores, with a small model
 
 _SAMPLED_PROMPTS = 4096  # tables up to this are tokenised whole
@@ -104,8 +104,6 @@ class ModelSize:
     ----------
     layer_parameters : int
         Of all layers; all experts of a mixture count.
-    head_parameters : int
-        Of the output head.
     attention_width : int
         Of all heads of all layers.
     products : tuple of (int, int)
@@ -115,7 +113,6 @@ class ModelSize:
     """
 
     layer_parameters: int
-    head_parameters: int
     attention_width: int
     products: tuple[tuple[int, int], ...]
     dtype: str
@@ -382,7 +379,6 @@ def model_size(folder: str) -> ModelSize:
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     return ModelSize(
         layer_parameters=sum(map(math.prod, layers.values())),
-        head_parameters=config.vocab_size * config.hidden_size,
         attention_width=config.num_hidden_layers * heads * width,
         products=tuple(products.values()),
         dtype=str(config.dtype or "float32").removeprefix("torch."),
@@ -393,13 +389,12 @@ def flops(questions: Questions, size: ModelSize) -> float:
     """Return the floating point operations of some questions.
 
     Each computed token attends to as many tokens as a question has on average, which is a little
-    more than it does.
+    more than it does. The few tokens' rows of the output head don't count.
     """
     if not questions.count:
         return 0.0
     attention = 4 * size.attention_width * questions.tokens / questions.count
-    layers = questions.computed * (2 * size.layer_parameters + attention)
-    return layers + 2 * questions.count * size.head_parameters
+    return questions.computed * (2 * size.layer_parameters + attention)
 
 
 def product_tflops(size: ModelSize) -> float:
@@ -474,7 +469,7 @@ def report(work: Work, size: ModelSize, result: Estimate) -> str:
         "prompt tokens": _range(likely.tokens, most.tokens),
         "of these cached": f"{work.cached_share:.1%}",
         "of these computed": _range(likely.computed, most.computed),
-        "parameters": f"{size.layer_parameters:,} in layers, {size.head_parameters:,} in the head",
+        "parameters": f"{size.layer_parameters:,} in the layers",
         "machine": "this one" if machine is None else f"{machine.name}: {machine.chip}",
         "start of the engine": _duration(ENGINE_START_SECONDS),
         "time": f"{_duration(result.seconds)}, at most {_duration(result.seconds_at_most)}",

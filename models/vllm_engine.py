@@ -1,4 +1,4 @@
-"""vLLM, asked which of given tokens come next, and how probable they are."""
+"""vLLM, asked for what a language model makes of texts."""
 
 import glob
 import importlib.util
@@ -11,12 +11,6 @@ from typing import Any
 import numpy as np
 
 from models.prompt import BLOCK_TOKENS
-
-# Tokens that vLLM's second model runner can be told to choose from; the first knows no limit.
-_MAX_TOKENS_V2 = 1024
-
-# Tokens [count] int64 and their log-probabilities [count] float64, best first.
-Answer = tuple[np.ndarray, np.ndarray]
 
 
 def engine_environment() -> dict[str, str]:
@@ -42,7 +36,7 @@ def engine_environment() -> dict[str, str]:
 
 
 class VllmEngine:
-    """A language model in vLLM, in this process; see `engine_environment`.
+    """The layers of a language model in vLLM, in this process; see `engine_environment`.
 
     Parameters
     ----------
@@ -52,13 +46,9 @@ class VllmEngine:
         Of the engine.
     engine_args
         Further arguments of `vllm.LLM`.
-    widest
-        Most tokens that a question will name.
     """
 
-    def __init__(self, model: str, seed: int, engine_args: dict[str, Any], widest: int) -> None:
-        if widest > _MAX_TOKENS_V2:
-            os.environ["VLLM_USE_V2_MODEL_RUNNER"] = "0"  # read when vllm is imported
+    def __init__(self, model: str, seed: int, engine_args: dict[str, Any]) -> None:
         from vllm import LLM
 
         defaults = {
@@ -66,12 +56,9 @@ class VllmEngine:
             "block_size": BLOCK_TOKENS,  # on the CPU it would be 128, longer than a prompt
             "enforce_eager": True,  # compiling takes longer than a table on the CPU
             "enable_prefix_caching": True,
-            "max_logprobs": -1,  # no limit
-            # In bfloat16 a logit has three digits: close clusters would tie or change places.
-            "hf_overrides": {"head_dtype": "float32"},
         }
-        # What comes back are log-probabilities among the tokens that a question names.
-        ours = {"logprobs_mode": "processed_logprobs", "disable_log_stats": True}
+        # As an embedding model: both of vLLM's model runners serve those.
+        ours = {"runner": "pooling", "convert": "embed", "disable_log_stats": True}
         self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))
         self.seconds = 0.0  # that it has worked
 
@@ -79,54 +66,26 @@ class VllmEngine:
         """Empty the prefix cache: what comes next does not depend on what came before."""
         self._llm.reset_prefix_cache()
 
-    def most_probable(
-        self,
-        prompts: Sequence[Sequence[int]],
-        tokens: Sequence[np.ndarray],
-        counts: Sequence[int],
-    ) -> list[Answer]:
-        """Choose the most probable next tokens after each prompt, among given ones.
+    def last_hidden_states(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
+        """Return the hidden state of the last token of each text, after the final norm.
 
         Parameters
         ----------
-        prompts
+        texts
             Token ids.
-        tokens
-            For each prompt [k] the tokens to choose from.
-        counts
-            For each prompt, how many of them to return; at most k.
 
         Returns
         -------
-        For each prompt [count] tokens and their log-probabilities; those of all k tokens sum to 1.
+        [texts, width] float32.
         """
-        from vllm import SamplingParams
+        from vllm import PoolingParams
 
         begun = time.perf_counter()
-        outputs = self._llm.generate(
-            [{"prompt_token_ids": list(prompt)} for prompt in prompts],
-            [
-                SamplingParams(
-                    max_tokens=1,
-                    temperature=0.0,
-                    allowed_token_ids=ids.tolist(),
-                    logprobs=count,
-                    flat_logprobs=True,
-                    detokenize=False,
-                )
-                for ids, count in zip(tokens, counts, strict=True)
-            ],
+        outputs = self._llm.encode(
+            [{"prompt_token_ids": list(text)} for text in texts],
+            pooling_params=PoolingParams(use_activation=False),  # no normalising
+            pooling_task="embed",
             use_tqdm=False,
         )
         self.seconds += time.perf_counter() - begun
-        answers = []
-        for output, count in zip(outputs, counts, strict=True):
-            found = output.outputs[0].logprobs
-            places = slice(1, count + 1)  # the first is the sampled token once more
-            answers.append(
-                (
-                    np.array(found.token_ids[places], np.int64),
-                    np.array(found.logprobs[places], np.float64),
-                )
-            )
-        return answers
+        return np.stack([output.outputs.data.numpy() for output in outputs])

@@ -66,8 +66,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=engine_args,
         default="{}",
         help="further arguments of vLLM's engine as a JSON object, such as "
-        "'{\"tensor_parallel_size\": 2}'. The output head is computed in float32 unless "
-        'hf_overrides says {"head_dtype": "model"} (default: {})',
+        "'{\"tensor_parallel_size\": 2}' (default: {})",
     )
     parser.add_argument(
         "--engine_timeout",

@@ -224,12 +224,10 @@ def test_layer_parameters_are_those_of_the_model_without_embeddings(model):
         for name, weights in loaded.named_parameters()
         if not any(embedding in name for embedding in names)
     )
-    size = model_size(str(folder))
-    assert size.layer_parameters == expected
-    assert size.head_parameters == loaded.get_output_embeddings().weight.numel()
+    assert model_size(str(folder)).layer_parameters == expected
 
 
-def test_flops_are_those_that_pytorch_counts(model):
+def test_flops_are_those_that_pytorch_counts_without_the_head(model):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -237,7 +235,7 @@ def test_flops_are_those_that_pytorch_counts(model):
     rows, length = 5, 40
     ids = torch.randint(0, 300, (rows, length))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        loaded(input_ids=ids, logits_to_keep=1)
+        loaded.base_model(input_ids=ids)
     questions = Questions(rows, rows * length, rows * length)
     assert flops(questions, model_size(str(folder))) == pytest.approx(
         counter.get_total_flops(), rel=0.03
@@ -303,4 +301,4 @@ def test_the_report_has_the_figures(folder):
         "cost                 $12.35, at most $1,234.50",
     ):
         assert line in lines
-    assert "60% of 121 TFLOP/s" in lines[-1]
+    assert "65% of 121 TFLOP/s" in lines[-1]

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -37,7 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def engine(folder: Path) -> Iterator[ChildProcess]:
     process = ChildProcess(
         "models.vllm_engine:VllmEngine",
-        {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}, "widest": 300},
+        {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}},
         engine_environment(),
     )
     yield process
@@ -65,36 +64,28 @@ def decoder(folder: Path, prompts: Prompts) -> Iterator[ChildProcess]:
     process.close()
 
 
-def log_softmax(model: Any, prompt: list[int], tokens: np.ndarray) -> np.ndarray:
-    """Return the log-probabilities of the next token among some, by transformers."""
-    import torch
-
-    with torch.inference_mode():
-        logits = model(torch.tensor([prompt])).logits[0, -1]
-    return torch.log_softmax(logits.float()[torch.from_numpy(tokens)], -1).numpy()
-
-
-def test_most_probable_of_many_tokens_are_those_of_the_model(
+def test_hidden_states_are_those_that_the_output_head_reads(
     engine: ChildProcess, folder: Path
 ) -> None:
+    import torch
+
     model, _ = load_language_model(str(folder), "float32")
-    prompts = [list(range(5, 25)), list(range(7, 90))]
-    tokens = [np.arange(min(model.config.vocab_size, 300)), np.array([1, 3])]
-    found = engine.call("most_probable", prompts, tokens, [200, 2])
-    for prompt, ids, count, (named, mine) in zip(prompts, tokens, [200, 2], found, strict=True):
-        expected = log_softmax(model, prompt, ids)
-        assert len(named) == count
-        np.testing.assert_allclose(mine, np.sort(expected)[::-1][:count], atol=1e-4)
-        np.testing.assert_allclose(mine, expected[np.searchsorted(ids, named)], atol=1e-4)
+    texts = [list(range(5, 25)), list(range(7, 90))]
+    found = engine.call("last_hidden_states", texts)
+    for text, state in zip(texts, found, strict=True):
+        with torch.inference_mode():
+            logits = model(torch.tensor([text])).logits[0, -1]
+            mine = model.get_output_embeddings()(torch.from_numpy(state))
+        np.testing.assert_allclose(mine, logits, atol=1e-4)
 
 
 def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ChildProcess) -> None:
-    question = [list(range(5, 105))], [np.arange(50)], [50]
+    texts = [list(range(5, 105))]
     engine.call("forget")
-    first = engine.call("most_probable", *question)[0]
-    engine.call("most_probable", [list(range(5, 70))], [np.arange(3)], [3])
+    first = engine.call("last_hidden_states", texts)
+    engine.call("last_hidden_states", [list(range(5, 70))])
     engine.call("forget")
-    np.testing.assert_array_equal(engine.call("most_probable", *question)[0], first)
+    np.testing.assert_array_equal(engine.call("last_hidden_states", texts), first)
 
 
 def pairs() -> tuple[np.ndarray, np.ndarray]:
