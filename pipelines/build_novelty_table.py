@@ -176,6 +176,7 @@ STAGE = Stage(
     build=build,
     check=check,
     resumes=True,
+    commits=True,
     add_reports=add_reports,
     report=report,
 )

@@ -4,8 +4,11 @@ import argparse
 import importlib.metadata
 import json
 import logging
+import os
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -77,6 +80,9 @@ class Stage:
         Name -> files of the models that it starts from, as far as they are local.
     resumes
         Whether what an interrupted run left behind is taken up (by default it is wiped).
+    commits
+        Whether it commits its files one by one, so that those which are whole are kept; such a
+        stage has a flag `--start_over`.
     add_reports
         Adds the flags that ask for a report in place of a run.
     report
@@ -95,6 +101,7 @@ class Stage:
     check: Callable[[argparse.Namespace, Workspace], None] = lambda flags, workspace: None
     model_files: Callable[[argparse.Namespace], dict[str, list[str]]] = lambda flags: {}
     resumes: bool = False
+    commits: bool = False
     add_reports: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     report: Callable[[argparse.Namespace, Workspace], str | None] = lambda flags, workspace: None
 
@@ -139,27 +146,31 @@ class Stage:
             self.level(flags, workspace),
         )
         options = PipelineOptions(_with_default_runner(beam_flags))
-        folder = workspace.folder(self.folder)
+        folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         complete = _is_complete(folder, plan)
         if complete:
             log.info("%s: complete already, nothing to do", self.name)
-            files.delete_folder(workspace.unfinished(self.name))  # killed between the two
+            files.delete_folder(unfinished)  # killed between the two
             if not options.view_as(GoogleCloudOptions).template_location:
                 return
         else:
             self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
-            with beam.Pipeline(options=options) as pipeline:
+            with (
+                _temporary_files(files.join(unfinished, "temporary")),
+                beam.Pipeline(options=options) as pipeline,
+            ):
                 if complete:  # launched as a template it still has to be a job
                     pipeline | beam.Create([Tally()])
-                    return
-                tallies = self.build(pipeline, flags, workspace)
-                tallies | beam.Flatten() | WriteManifest(folder, plan, _packages(), started)
+                else:
+                    tallies = self.build(pipeline, flags, workspace)
+                    tallies | beam.Flatten() | WriteManifest(folder, plan, _packages(), started)
         finally:
             end_children()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
-            files.delete_folder(workspace.unfinished(self.name))
-            _report(self.name, manifest)
+            files.delete_folder(unfinished)
+            if not complete:
+                _report(self.name, manifest)
 
     def _inputs(self, flags: argparse.Namespace, workspace: Workspace) -> dict[str, str]:
         fingerprints = {}
@@ -189,7 +200,7 @@ class Stage:
         content = json.dumps(asdict(plan), sort_keys=True).encode()
         begun = json.loads(files.read_bytes(note)) if files.exists(note) else None
         complete = read_manifest(folder)
-        if self.resumes and complete is not None and _is_of_plan(complete, plan):
+        if self.commits and complete is not None and _is_of_plan(complete, plan):
             log.info("%s: files are missing or were altered; they are made again", self.name)
             committed.adopt(FileRecord(**file) for file in complete["files"])
             files.write_bytes(note, content)
@@ -209,6 +220,22 @@ class Stage:
         files.delete_file(manifest)  # before anything that makes the stage incomplete
         files.delete_unfinished(folder)
         files.delete_folder(workspace.dead_letter(self.name))
+
+
+@contextmanager
+def _temporary_files(folder: str) -> Iterator[None]:
+    """Put Beam's temporary files where the next run deletes them, should this one be killed."""
+    if not files.is_local(folder):
+        yield
+        return
+    files.delete_folder(folder)
+    os.makedirs(folder)
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = None
+        files.delete_folder(folder)
 
 
 def _is_complete(folder: str, plan: StagePlan) -> bool:

@@ -58,12 +58,18 @@ class Committed:
             files.write_bytes(files.join(self.notes, f"{record.path}.json"), content)
 
     def find(self, name: str) -> FileRecord | None:
-        """Return the record of a file that is as it was written, None for any other."""
+        """Return the record of a file that is as it was written.
+
+        None for any other, which does not count as committed any more.
+        """
         note = files.join(self.notes, f"{name}.json")
         if not files.exists(note):
             return None
         record = FileRecord(**json.loads(files.read_bytes(note)))
-        return record if files.is_unchanged(self.folder, record) else None
+        if files.is_unchanged(self.folder, record):
+            return record
+        files.delete_file(note)
+        return None
 
     def count(self) -> int:
         """Count the files."""

@@ -5,6 +5,7 @@ import errno
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -163,10 +164,10 @@ def test_another_place_of_the_same_input_does_not_run_it_again(run, words: Path)
     "damage",
     ["words.txt missing", "words.txt cut", "words.txt altered", "manifest.json missing"],
 )
-@pytest.mark.parametrize("resumes", [True, False])
-def test_a_damaged_stage_runs_again(run, stage_folder: Path, damage: str, resumes: bool) -> None:
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_damaged_stage_runs_again(run, stage_folder: Path, damage: str, commits: bool) -> None:
     def run_it() -> int:
-        return run(stage=replace(SHOUT, resumes=resumes))
+        return run(stage=replace(SHOUT, commits=commits, resumes=commits))
 
     run_it()
     name, kind = damage.split()
@@ -202,9 +203,9 @@ def test_committed_files_of_another_plan_are_neither_mixed_nor_lost(
     run, stage_folder: Path, capsys
 ) -> None:
     with pytest.raises(RuntimeError):
-        run(stage=replace(SHOUT, build=interrupted_after_a_commit, resumes=True))
+        run(stage=replace(SHOUT, build=interrupted_after_a_commit, commits=True, resumes=True))
     capsys.readouterr()
-    assert run("--seed=1", stage=replace(SHOUT, resumes=True)) == 2
+    assert run("--seed=1", stage=replace(SHOUT, commits=True, resumes=True)) == 2
     assert "1 files of an interrupted run with other --seed: they can't be mixed" in (
         capsys.readouterr().err
     )
@@ -214,8 +215,9 @@ def test_committed_files_of_another_plan_are_neither_mixed_nor_lost(
 
 def test_committed_files_of_another_plan_go_when_told(run, stage_folder: Path) -> None:
     with pytest.raises(RuntimeError):
-        run(stage=replace(SHOUT, build=interrupted_after_a_commit, resumes=True))
-    run("--seed=1", "--start_over", stage=replace(SHOUT, resumes=True, add_flags=add_start_over))
+        run(stage=replace(SHOUT, build=interrupted_after_a_commit, commits=True, resumes=True))
+    again = replace(SHOUT, commits=True, resumes=True, add_flags=add_start_over)
+    run("--seed=1", "--start_over", stage=again)
     assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
 
 
@@ -379,6 +381,24 @@ def test_a_missing_stage_is_named_with_what_to_run(tmp_path: Path, words: Path, 
     )
 
 
+def test_temporary_files_lie_where_the_next_run_deletes_them(run, tmp_path: Path) -> None:
+    made: list[Path] = []
+
+    def fail(*_: object) -> list:
+        made.append(Path(tempfile.mkdtemp()))
+        raise RuntimeError
+
+    def look(*arguments) -> list[beam.PCollection[Tally]]:
+        assert not made[0].exists()
+        return build(*arguments)
+
+    with pytest.raises(RuntimeError):
+        run(stage=replace(SHOUT, build=fail, resumes=True))
+    assert made[0].is_relative_to(tmp_path / "w" / "unfinished" / "shout")
+    made[0].mkdir(parents=True)  # as if the run had been killed
+    assert run(stage=replace(SHOUT, build=look, resumes=True)) == 0
+
+
 def test_a_template_of_a_complete_stage_is_still_a_job(run, tmp_path: Path, monkeypatch) -> None:
     run()
     ran: list[bool] = []
@@ -386,6 +406,7 @@ def test_a_template_of_a_complete_stage_is_still_a_job(run, tmp_path: Path, monk
     assert run(f"--template_location={tmp_path / 'template'}") == 0
     assert ran == [True]
     assert RUNS == ["shout"]
+    assert list((tmp_path / "w" / "unfinished").iterdir()) == []
 
 
 class Done:

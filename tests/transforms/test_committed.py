@@ -43,6 +43,14 @@ def test_a_changed_byte_is_noticed(committed: Committed, tmp_path: Path, at: int
     assert committed.find("a.parquet") is None
 
 
+def test_a_file_that_is_not_as_written_does_not_count(committed: Committed, tmp_path: Path) -> None:
+    committed.write("a.parquet", TABLE)
+    committed.write("b.parquet", TABLE)
+    (tmp_path / "stage" / "a.parquet").write_bytes(b"")
+    committed.find("a.parquet")
+    assert committed.count() == 1
+
+
 def written_at(committed: Committed, notes: Path, times: list[float]) -> None:
     for number, time in enumerate(times):
         committed.write(f"{number}.parquet", TABLE)
