@@ -3,8 +3,6 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import apache_beam as beam
 import numpy as np
@@ -13,9 +11,9 @@ from benchmarks.task import Task
 from models import table_cost
 from models.child_process import end_children
 from models.language_model import load_tokenizer
-from transforms import novelty_table
 from transforms.committed import Committed
 from transforms.novelty_engine import NoveltyEngine, Policy
+from transforms.novelty_table import BuildNoveltyTable, row_parts
 
 
 class TimedEngine(NoveltyEngine):
@@ -43,24 +41,14 @@ def host_share(task: Task, top_n: int) -> tuple[float, float]:
     """
     size = table_cost.model_size(task.model)
     work = table_cost.count_work(
-        load_tokenizer(task.model), task.prompts, (), top_n, novelty_table.PAIRS_PER_UNIT
+        load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size)
     )
     estimated = table_cost.estimate(work, size, None).seconds
     policy = Policy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
-    with tempfile.TemporaryDirectory() as folder, _timed():
+    with tempfile.TemporaryDirectory() as folder:
         committed = Committed(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            pipeline | novelty_table.BuildNoveltyTable(committed, policy)
+            pipeline | BuildNoveltyTable(committed, policy, engine=TimedEngine)
         seconds = time.monotonic() - TimedEngine.begun
         end_children()
     return 1 - TimedEngine.engine_seconds / seconds, estimated / seconds
-
-
-@contextmanager
-def _timed() -> Iterator[None]:
-    plain = novelty_table.NoveltyEngine
-    novelty_table.NoveltyEngine = TimedEngine  # type: ignore[misc]
-    try:
-        yield
-    finally:
-        novelty_table.NoveltyEngine = plain  # type: ignore[misc]

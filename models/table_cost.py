@@ -10,7 +10,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise, takewhile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -153,7 +153,7 @@ class _Row:
 
 
 def count_work(
-    tokenizer: Any, prompts: Prompts, blocked: Sequence[int], n: int, pairs_at_once: int
+    tokenizer: Any, prompts: Prompts, blocked: Sequence[int], n: int, row_parts: Sequence[range]
 ) -> Work:
     """Count what the table of M clusters asks the model.
 
@@ -170,8 +170,8 @@ def count_work(
         Ids of the clusters that are never an answer.
     n
         How many answers per pair.
-    pairs_at_once
-        The most that the decoder is given of a row; then it forgets what it has cached.
+    row_parts
+        The c2 that the decoder is given at a time; then it forgets what it has cached.
 
     Raises
     ------
@@ -188,8 +188,6 @@ def count_work(
     top = branches[0]  # all that is allowed lies below it
     rows = _rows(tokenizer, prompts)
     asked = _first_asked(top, allowed, [row.c1 for row in rows])  # [rows, M]
-    parts = -(-size // pairs_at_once)
-    cuts = [size * part // parts for part in range(parts + 1)]
 
     first = Questions()
     tokens = 0  # of the first question of all pairs
@@ -200,7 +198,8 @@ def count_work(
         tokens += int(lengths.sum())
         overhangs += np.bincount(lengths % BLOCK_TOKENS, minlength=BLOCK_TOKENS)
         over = row.start % BLOCK_TOKENS
-        for low, high in pairwise(cuts):
+        for part in row_parts:
+            low, high = part.start, part.stop
             asks = row_asked[low:high]
             if not asks.any():
                 continue

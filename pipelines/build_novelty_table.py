@@ -20,10 +20,10 @@ from transforms.folders import local_copy
 from transforms.manifest import Tally, read_manifest
 from transforms.novelty_engine import Policy
 from transforms.novelty_table import (
-    PAIRS_PER_UNIT,
     BuildNoveltyTable,
     progress_line,
     resolve_blocked,
+    row_parts,
 )
 
 HERE = "this machine"
@@ -160,7 +160,11 @@ def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
             machine_type(machine)
         size = table_cost.model_size(model)
         work = table_cost.count_work(
-            load_tokenizer(model), policy.prompts, policy.blocked, policy.n, PAIRS_PER_UNIT
+            load_tokenizer(model),
+            policy.prompts,
+            policy.blocked,
+            policy.n,
+            row_parts(len(policy.prompts.descriptions)),
         )
         return table_cost.report(work, size, table_cost.estimate(work, size, machine))
 

@@ -7,8 +7,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -156,10 +155,7 @@ class Stage:
         else:
             self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
-            with (
-                _temporary_files(files.join(unfinished, "temporary")),
-                beam.Pipeline(options=options) as pipeline,
-            ):
+            with _pipeline(options, files.join(unfinished, "temporary")) as pipeline:
                 if complete:  # launched as a template it still has to be a job
                     pipeline | beam.Create([Tally()])
                 else:
@@ -222,20 +218,17 @@ class Stage:
         files.delete_folder(workspace.dead_letter(self.name))
 
 
-@contextmanager
-def _temporary_files(folder: str) -> Iterator[None]:
-    """Put Beam's temporary files where the next run deletes them, should this one be killed."""
-    if not files.is_local(folder):
-        yield
-        return
-    files.delete_folder(folder)
-    os.makedirs(folder)
-    tempfile.tempdir = folder
+def _pipeline(options: PipelineOptions, temporary: str) -> beam.Pipeline:
+    """Make a pipeline with a temporary folder that the next run deletes, if this one is killed."""
+    if not files.is_local(temporary):
+        return beam.Pipeline(options=options)
+    files.delete_folder(temporary)
+    os.makedirs(temporary)
+    tempfile.tempdir, before = temporary, tempfile.tempdir
     try:
-        yield
+        return beam.Pipeline(options=options)
     finally:
-        tempfile.tempdir = None
-        files.delete_folder(folder)
+        tempfile.tempdir = before
 
 
 def _is_complete(folder: str, plan: StagePlan) -> bool:

@@ -1,9 +1,10 @@
 """All pairs of clusters through the language policy, a unit of work at a time."""
 
+import itertools
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,18 +37,18 @@ class Unit:
     file: str
 
 
+def row_parts(size: int) -> list[range]:
+    """Cut a row of the table of `size` clusters into the c2 of its units."""
+    parts = -(-size // PAIRS_PER_UNIT)
+    return [range(size * part // parts, size * (part + 1) // parts) for part in range(parts)]
+
+
 def units(size: int) -> list[Unit]:
     """Return all units of the table of `size` clusters, in the order of their pairs."""
-    parts = -(-size // PAIRS_PER_UNIT)
-    cuts = [size * part // parts for part in range(parts + 1)]
+    pairs = list(itertools.product(range(size), row_parts(size)))
     return [
-        Unit(
-            c1,
-            range(cuts[part], cuts[part + 1]),
-            f"part-{c1 * parts + part:05d}-of-{size * parts:05d}.parquet",
-        )
-        for c1 in range(size)
-        for part in range(parts)
+        Unit(c1, c2, f"part-{number:05d}-of-{len(pairs):05d}.parquet")
+        for number, (c1, c2) in enumerate(pairs)
     ]
 
 
@@ -111,18 +112,21 @@ class BuildNoveltyTable(beam.PTransform):
         What decides the table.
     accelerator
         Resource hint of the workers that host the engine, none where empty.
+    engine
+        (policy, secret of the job) -> what decodes.
     """
 
     committed: Committed
     policy: Policy
     accelerator: str = ""
+    engine: Callable[[Policy, str], NoveltyEngine] = NoveltyEngine
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
         from transforms.inference import BatchHandler, RunInference
 
         # All workers of this job, and only they, share the engine of their machine.
-        policy, secret = self.policy, secrets.token_hex(16)
-        handler = BatchHandler(lambda: NoveltyEngine(policy, secret), _decode)
+        engine, policy, secret = self.engine, self.policy, secrets.token_hex(16)
+        handler = BatchHandler(lambda: engine(policy, secret), _decode)
         decode = RunInference(handler)
         if self.accelerator:
             decode = decode.with_resource_hints(accelerator=self.accelerator)

@@ -1,4 +1,4 @@
-from itertools import combinations, pairwise
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +57,11 @@ def open_branches(trie: DescriptionTrie, excluded) -> list:
     return [b for b, count in zip(trie.branches, counts, strict=True) if (count[0] > 0).sum() > 1]
 
 
+def row_parts(size: int, at_once: int = 1024) -> list[range]:
+    parts = -(-size // at_once)
+    return [range(size * part // parts, size * (part + 1) // parts) for part in range(parts)]
+
+
 class Cache:
     """Computes texts with a cache of blocks, and counts what it computes."""
 
@@ -75,17 +80,17 @@ class Cache:
         self.asked += Questions(1, len(ids), len(ids) - cached)
 
 
-def slow_count(tokenizer, prompts: Prompts, blocked, parts: int) -> tuple[Questions, Questions]:
+def slow_count(tokenizer, prompts: Prompts, blocked, parts) -> tuple[Questions, Questions]:
     """Ask every pair one by one: at the first branch, and then at all others."""
     size = len(prompts.descriptions)
     trie = trie_of(tokenizer, prompts)
     branches = open_branches(trie, blocked)
     first, every = Questions(), Questions()
     for c1 in range(size):
-        for low, high in pairwise(size * part // parts for part in range(parts + 1)):
+        for part in parts:
             cache = Cache()
-            ids = [tokenizer(prompts.render(c1, c2))["input_ids"] for c2 in range(low, high)]
-            for c2, prompt in zip(range(low, high), ids, strict=True):
+            ids = [tokenizer(prompts.render(c1, c2))["input_ids"] for c2 in part]
+            for c2, prompt in zip(part, ids, strict=True):
                 if branches and branches[0] in open_branches(trie, {*blocked, c1, c2}):
                     cache.ask([*prompt, *branches[0].path])
             first += cache.asked
@@ -115,18 +120,19 @@ def test_first_questions_are_those_of_a_real_cache(tokenizer, table, whole):
     template, names, blocked, at_once = table
     assume(whole or template != TEMPLATES[2])
     prompts = prompts_of(tokenizer, template, names)
-    first, _ = slow_count(tokenizer, prompts, blocked, -(-len(names) // at_once))
+    parts = row_parts(len(names), at_once)
+    first, _ = slow_count(tokenizer, prompts, blocked, parts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(table_cost, "_SAMPLED_PROMPTS", 1000 if whole else 1)
-        assert count_work(tokenizer, prompts, blocked, 3, at_once).first == first
+        assert count_work(tokenizer, prompts, blocked, 3, parts).first == first
 
 
 def test_the_last_token_is_computed_though_all_blocks_are_cached(tokenizer):
     names = ("tea\nsalt", "tea", "rye", "jam", "oat")  # the second prompt begins the first
     for length in range(BLOCK_TOKENS):
         prompts = Prompts((" ." * length + "\n",) * 5, names, "\n")
-        first, _ = slow_count(tokenizer, prompts, (), 1)
-        assert count_work(tokenizer, prompts, (), 3, 1024).first == first
+        first, _ = slow_count(tokenizer, prompts, (), row_parts(5))
+        assert count_work(tokenizer, prompts, (), 3, row_parts(5)).first == first
 
 
 @slowly
@@ -134,9 +140,10 @@ def test_the_last_token_is_computed_though_all_blocks_are_cached(tokenizer):
 def test_all_deeper_questions_are_those_of_a_real_cache_or_a_little_more(tokenizer, table):
     template, names, blocked, at_once = table
     prompts = prompts_of(tokenizer, template, names)
-    first, slow = slow_count(tokenizer, prompts, blocked, -(-len(names) // at_once))
+    parts = row_parts(len(names), at_once)
+    first, slow = slow_count(tokenizer, prompts, blocked, parts)
     assume(first.count == len(names) ** 2)  # otherwise not all prompts are in the cache
-    every = count_work(tokenizer, prompts, blocked, 3, at_once).every
+    every = count_work(tokenizer, prompts, blocked, 3, parts).every
     assert (every.count, every.tokens) == (slow.count, slow.tokens)
     assert slow.computed <= every.computed <= slow.tokens
 
@@ -156,7 +163,7 @@ def test_expected_questions_are_the_mean_over_all_sets_of_answers(tokenizer, tab
         sum(bool(clusters & set(answers)) for clusters in below)
         for answers in combinations(allowed, n)
     ]
-    work = count_work(tokenizer, prompts, blocked, n, 10)
+    work = count_work(tokenizer, prompts, blocked, n, row_parts(len(names)))
     assert work.deeper.count == pytest.approx(work.pairs * np.mean(asked))
 
 
@@ -176,15 +183,15 @@ def test_few_prompts_are_tokenised_where_the_tokenizer_cuts(tokenizer):
             return tokenizer(text, **options)
 
     prompts = prompts_of(tokenizer, TEMPLATES[0], many_names(100))
-    count_work(Counting(), prompts, (), 3, 1024)
+    count_work(Counting(), prompts, (), 3, row_parts(100))
     assert texts <= 5 * 100
 
 
 def test_some_rows_stand_for_all_where_the_tokenizer_does_not_cut(tokenizer, monkeypatch):
     prompts = prompts_of(tokenizer, TEMPLATES[2], many_names(30))
-    exact = count_work(tokenizer, prompts, (), 3, 1024).first
+    exact = count_work(tokenizer, prompts, (), 3, row_parts(30)).first
     monkeypatch.setattr(table_cost, "_SAMPLED_PROMPTS", 300)
-    sampled = count_work(tokenizer, prompts, (), 3, 1024).first
+    sampled = count_work(tokenizer, prompts, (), 3, row_parts(30)).first
     assert sampled.count == exact.count
     assert sampled.tokens != exact.tokens
     assert sampled.tokens == pytest.approx(exact.tokens, rel=0.1)
@@ -192,7 +199,7 @@ def test_some_rows_stand_for_all_where_the_tokenizer_does_not_cut(tokenizer, mon
 
 def test_a_single_allowed_cluster_asks_nothing(tokenizer):
     prompts = prompts_of(tokenizer, TEMPLATES[0], WORDS[:3])
-    work = count_work(tokenizer, prompts, [0, 2], 3, 1024)
+    work = count_work(tokenizer, prompts, [0, 2], 3, row_parts(3))
     assert work.most == Questions()
     assert work.cached_share == 0
 

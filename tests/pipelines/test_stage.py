@@ -5,7 +5,6 @@ import errno
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -384,8 +383,8 @@ def test_a_missing_stage_is_named_with_what_to_run(tmp_path: Path, words: Path, 
 def test_temporary_files_lie_where_the_next_run_deletes_them(run, tmp_path: Path) -> None:
     made: list[Path] = []
 
-    def fail(*_: object) -> list:
-        made.append(Path(tempfile.mkdtemp()))
+    def fail(pipeline: beam.Pipeline, *_: object) -> list:
+        made.append(Path(pipeline.local_tempdir))
         raise RuntimeError
 
     def look(*arguments) -> list[beam.PCollection[Tally]]:
@@ -395,7 +394,7 @@ def test_temporary_files_lie_where_the_next_run_deletes_them(run, tmp_path: Path
     with pytest.raises(RuntimeError):
         run(stage=replace(SHOUT, build=fail, resumes=True))
     assert made[0].is_relative_to(tmp_path / "w" / "unfinished" / "shout")
-    made[0].mkdir(parents=True)  # as if the run had been killed
+    made[0].mkdir(parents=True, exist_ok=True)  # as if the run had been killed
     assert run(stage=replace(SHOUT, build=look, resumes=True)) == 0
 
 

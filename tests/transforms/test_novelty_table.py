@@ -73,13 +73,12 @@ def committed(folder: Path) -> Committed:
     return Committed(str(folder / "table"), str(folder / "notes"))
 
 
-def build(folder: Path, monkeypatch: pytest.MonkeyPatch, size: int = 3) -> list[nt.Unit]:
-    monkeypatch.setattr(nt, "NoveltyEngine", StandIn)
+def build(folder: Path, size: int = 3) -> list[nt.Unit]:
     names = tuple(f"name {number}" for number in range(size))
     policy = Policy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
     found = nt.units(size)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy)
+        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy, engine=StandIn)
         written = tallies | beam.Map(lambda tally: (tally.written, tally.files[0].path))
         assert_that(written, equal_to([(len(unit.c2), unit.file) for unit in found]))
     return found
@@ -90,29 +89,25 @@ def pairs(folder: Path) -> list[tuple[int, int]]:
     return list(zip(table["c1"].to_pylist(), table["c2"].to_pylist(), strict=True))
 
 
-def test_every_pair_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(tmp_path, monkeypatch)
+def test_every_pair_is_written_once(tmp_path: Path) -> None:
+    build(tmp_path)
     assert sorted(pairs(tmp_path)) == [(c1, c2) for c1 in range(3) for c2 in range(3)]
 
 
-def test_committed_units_are_not_decoded_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = build(tmp_path, monkeypatch)
+def test_committed_units_are_not_decoded_again(tmp_path: Path) -> None:
+    found = build(tmp_path)
     files.delete_file(str(tmp_path / "table" / found[1].file))
-    build(tmp_path, monkeypatch)
+    build(tmp_path)
     assert StandIn.asked == [1]
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content + b" "])
-def test_a_damaged_unit_is_decoded_again(
-    damage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = build(tmp_path, monkeypatch)
+def test_a_damaged_unit_is_decoded_again(damage, tmp_path: Path) -> None:
+    found = build(tmp_path)
     path = tmp_path / "table" / found[2].file
     content = path.read_bytes()
     path.write_bytes(damage(content))
-    build(tmp_path, monkeypatch)
+    build(tmp_path)
     assert StandIn.asked == [2]
     assert path.read_bytes() == content
 
@@ -129,8 +124,8 @@ def test_units_cover_all_pairs_in_order(size: int, most: int) -> None:
     assert sorted({unit.file for unit in found}) == [unit.file for unit in found]
 
 
-def test_progress_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    build(tmp_path, monkeypatch, size=4)
+def test_progress_says_what_is_left(tmp_path: Path) -> None:
+    build(tmp_path, size=4)
     for number, note in enumerate(sorted((tmp_path / "notes").iterdir())):
         os.utime(note, (1000 + 2 * number, 1000 + 2 * number))
     assert nt.progress_line(committed(tmp_path), 4) == "4 of 4 units done"
