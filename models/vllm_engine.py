@@ -50,13 +50,16 @@ class VllmEngine:
 
     def __init__(self, model: str, seed: int, engine_args: dict[str, Any]) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
-        defaults = {
+        defaults: dict[str, Any] = {
             "dtype": "auto",
             "block_size": BLOCK_TOKENS,  # on the CPU it would be 128, longer than a prompt
             "enforce_eager": True,  # compiling takes longer than a table on the CPU
             "enable_prefix_caching": True,
         }
+        if current_platform.is_cpu():
+            defaults["max_num_seqs"] = 128  # what a step of more prompts computes leaves the caches
         # As an embedding model: both of vLLM's model runners serve those.
         ours = {"runner": "pooling", "convert": "embed", "disable_log_stats": True}
         self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))

@@ -88,6 +88,19 @@ def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ChildProces
     np.testing.assert_array_equal(engine.call("last_hidden_states", texts), first)
 
 
+def test_two_shards_of_the_model_compute_what_one_does(engine: ChildProcess, folder: Path) -> None:
+    texts = [list(range(5, 105)), [7, 8]]
+    arguments = {"dtype": "float32", "tensor_parallel_size": 2}
+    process = ChildProcess(
+        "models.vllm_engine:VllmEngine",
+        {"model": str(folder), "seed": 0, "engine_args": arguments},
+        engine_environment() | {"VLLM_CPU_OMP_THREADS_BIND": "0|1"},  # a core for each
+    )
+    found = process.call("last_hidden_states", texts)
+    process.close()
+    np.testing.assert_allclose(found, engine.call("last_hidden_states", texts), atol=1e-4)
+
+
 def pairs() -> tuple[np.ndarray, np.ndarray]:
     c1, c2 = np.meshgrid(np.arange(7), np.arange(7), indexing="ij")
     return c1.ravel(), c2.ravel()
