@@ -18,7 +18,7 @@ UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$${PIP_INDEX_URL-$(call pip_config,in
 
 .PHONY: help
 help:  ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 14
 
 .PHONY: setup
 setup: $(VENV)/installed-$(DEVICE)  ## make .venv; instant when nothing changed
@@ -33,6 +33,15 @@ $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	rm -f $(VENV)/installed-* && touch $@
 
+.PHONY: setup-emulators
+setup-emulators: $(VENV)/emulators/installed  ## make .venv/emulators: Google Cloud for the tests
+
+$(VENV)/emulators/installed: requirements/emulators.txt | setup
+	@echo "setting up $(VENV)/emulators: about 0.5 GB"
+	@test -x $(VENV)/emulators/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/emulators
+	@$(UV) pip sync --quiet --python $(VENV)/emulators/bin/python $<
+	@touch $@
+
 COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
 .PHONY: lock
 lock: setup  ## resolve the dependencies of pyproject.toml again
@@ -41,23 +50,60 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 	  --output-file requirements/cpu.txt
 	$(COMPILE) --extra gpu --extra demo --extra dev --constraint requirements/constraints-gpu.txt \
 	  --override requirements/overrides-gpu.txt --output-file requirements/gpu.txt
+	$(COMPILE:pyproject.toml=requirements/emulators.in) --output-file requirements/emulators.txt
 
 .PHONY: demo
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 $(ARGS)
 
 .PHONY: test
-test: setup  ## all tests but those of test-faults
+test: setup setup-emulators  ## all tests but those of test-faults
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults"
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: test-faults
-test-faults: setup  ## kill real processes and look what is left
+test-faults: setup setup-emulators  ## kill real processes and look what is left
 	$(BIN)/python -m pytest -m faults
 
 .PHONY: bench-novelty-table
 bench-novelty-table: setup  ## pairs/s of the novelty table beside other ways to build it
 	$(BIN)/python -m benchmarks.novelty_table $(ARGS)
+
+# Google Cloud. With PRINT_ONLY=1 commands are printed in place of being run.
+do = @$(if $(PRINT_ONLY),printf '%q ' $(1); echo,$(1))
+need = '$(or $($(1)),$(error $(1)=$(2) is missing))'
+PROJECT_FLAG = --project=$(call need,PROJECT,my-project)
+AT = $(PROJECT_FLAG) --region=$(call need,REGION,us-central1)
+PIP_SECRET = --secret='id=pip,src=$(PIP_CONF)'
+
+dataflow-%: setup  ## submit a pipeline: PROJECT= REGION= WORKSPACE=gs://... [IMAGE=] [ARGS=flags]
+	$(call do,$(BIN)/python -m pipelines.$* --runner=DataflowRunner $(AT) \
+	  --workspace='$(WORKSPACE)' --temp_location='$(WORKSPACE)/temp' \
+	  $(if $(IMAGE),--sdk_container_image='$(IMAGE)') $(ARGS))
+
+.PHONY: templates
+templates: setup  ## write templates/*.json and workflow.yaml from the pipelines' flags
+	$(BIN)/python -m pipelines.template_specs
+
+.PHONY: template-build
+template-build:  ## build one: PIPELINE= IMAGE= SPEC=gs://... PROJECT= [DEVICE=gpu] [PIP_CONF=file]
+	$(call do,docker build --file=templates/Dockerfile.$(DEVICE) $(if $(PIP_CONF),$(PIP_SECRET)) \
+	  --build-arg=PIPELINE=$(call need,PIPELINE,finetune) \
+	  --build-arg=IMAGE='$(IMAGE)' --tag=$(call need,IMAGE,name:tag) .)
+	$(call do,docker push '$(IMAGE)')
+	$(call do,gcloud dataflow flex-template build $(call need,SPEC,gs://bucket/finetune.json) \
+	  --image='$(IMAGE)' --sdk-language=PYTHON --metadata-file='templates/$(PIPELINE).json' \
+	  $(PROJECT_FLAG))
+
+.PHONY: template-run
+template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b=2' [ARGS=flags]
+	$(call do,gcloud dataflow flex-template run $(call need,JOB,finetune-1) $(AT) \
+	  --template-file-gcs-location=$(call need,SPEC,gs://bucket/finetune.json) \
+	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(ARGS))
+
+.PHONY: bench-bigquery
+bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own readers
+	$(BIN)/python -m benchmarks.bigquery $(ARGS)
 
 .PHONY: lint
 lint: setup  ## style, types and layering

@@ -137,6 +137,7 @@ class ChildProcess:
         limit = struct.pack("ll", int(silence), int(silence % 1 * 1e6))
         while True:
             self._line, self._pid = socket.socket(socket.AF_UNIX), 0
+            self._line.settimeout(None)  # Beam gives all sockets one, once it reads gs://
             self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
             self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             try:

@@ -164,6 +164,7 @@ def finetune(
     checkpoints: Path,
     config: FinetuneConfig,
     on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None] = lambda: None,
 ) -> list[HistoryRow]:
     """Fine-tune a language model and save the weights with the best validation loss.
 
@@ -185,6 +186,8 @@ def finetune(
     config : FinetuneConfig
     on_progress : callable
         Called after every step.
+    on_checkpoint : callable
+        Called after every checkpoint.
 
     Returns
     -------
@@ -206,7 +209,16 @@ def finetune(
     log = _logged(run)
     if not _is_over(log, config):
         with quiet_transformers(), _deterministic():
-            _train(base_model, train, valid, descriptions, run, config, on_progress)
+            _train(
+                base_model,
+                train,
+                valid,
+                descriptions,
+                run,
+                config,
+                on_progress,
+                on_checkpoint,
+            )
         log = _logged(run)
 
     best = str(run / f"checkpoint-{_best_step(log)}")
@@ -246,6 +258,7 @@ def _train(
     run: Path,
     config: FinetuneConfig,
     on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None],
 ) -> None:
     """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
     import torch
@@ -311,7 +324,7 @@ def _train(
         data_collator=partial(_collate, tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=adapters,
-        callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress)],
+        callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress, on_checkpoint)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
@@ -348,6 +361,7 @@ def _observer(
     descriptions: Sequence[str],
     config: FinetuneConfig,
     on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None],
 ) -> Any:
     """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
     import torch
@@ -395,6 +409,7 @@ def _observer(
             for folder in Path(args.output_dir).glob("checkpoint-*"):
                 if int(folder.name.removeprefix("checkpoint-")) not in kept:
                     shutil.rmtree(folder)
+            on_checkpoint()
 
     return Observer()
 

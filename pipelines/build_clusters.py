@@ -16,7 +16,6 @@ from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import ReadTables, find_files, has_column
 from transforms.validate import (
     DEAD,
     DUPLICATES,
@@ -55,12 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this pipeline."""
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
-    parser.add_argument(
-        "--items",
-        required=True,
-        help="Parquet or CSV file, folder or pattern with item_id, title and optionally keywords, "
-        "text, embedding, eligible",
-    )
+    command_line.add_items(parser)
     command_line.add_interactions(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
@@ -87,7 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """Return the files of the base model and of the text encoder, unless a hub has them."""
     found = command_line.base_model_files(flags)
-    if has_column(find_files(flags.items, "items"), col.EMBEDDING):
+    if command_line.source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
         path = local_path(flags.text_encoder)
@@ -101,13 +95,13 @@ def build(
     folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
 
-    item_files = find_files(flags.items, "items")
-    raw_items = pipeline | "ReadItems" >> ReadTables(tuple(item_files))
+    item_source = command_line.source(flags, "items")
+    raw_items = pipeline | "ReadItems" >> item_source.read()
     valid_items = raw_items | "ValidateItems" >> ValidateItems()
     items = (
         valid_items.usable
         | "ItemShards" >> ShardBy(col.ITEM_ID, shards, VALID_ITEMS, (col.ITEM_ID,))
-        | "FirstOfEach" >> DropDuplicates()
+        | "FirstOfEach" >> DropDuplicates(item_source.ordered)
     )
     duplicates = raw_items | "DeadDuplicates" >> DeadDuplicates(
         beam.pvalue.AsList(items[DUPLICATES])
@@ -119,9 +113,7 @@ def build(
         | "AllIds" >> GatherTables(pa.schema([col.ITEMS.field(col.ITEM_ID)]), (col.ITEM_ID,))
         | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
     )
-    interactions = pipeline | ReadInteractions(
-        find_files(flags.interactions, "interactions"), item_ids
-    )
+    interactions = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_ids)
     traffic = (
         interactions.usable
         | "Traffic"
@@ -141,7 +133,7 @@ def build(
             )
         ).with_output_types(tuple[int, pa.Table])
     )
-    if not has_column(item_files, col.EMBEDDING):
+    if not item_source.has_column(col.EMBEDDING):
         embedded = embedded | "Embed" >> clusters.EmbedItems(flags.text_encoder)
     tree = (
         embedded

@@ -10,9 +10,11 @@ from models import table_cost
 from models.language_model import load_tokenizer
 from models.machines import MACHINES, machine_type
 from models.prompt import PromptTemplate
+from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
+from transforms import schemas as col
 from transforms.catalogue import read_descriptions
 from transforms.errors import as_input_error
 from transforms.examples import read_prompts
@@ -75,12 +77,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="seconds that the engine may take to start, or for up to 1,024 pairs, before it "
         "counts as hung and is replaced (default: 1800)",
     )
-    parser.add_argument(
-        "--accelerator",
-        default="",
-        help="resource hint of the workers that host the engine, such as "
-        "'type:nvidia-l4;count:1;install-nvidia-driver' on Dataflow (default: none)",
-    )
+    dataflow.add_hints(parser, "host the engine")
     parser.add_argument(
         "--start_over",
         action="store_true",
@@ -117,7 +114,7 @@ def build(
     """Wire the pipeline."""
     policy = _policy(flags, workspace)
     committed = workspace.committed(STAGE.folder, STAGE.name)
-    return [pipeline | BuildNoveltyTable(committed, policy, flags.accelerator)]
+    return [pipeline | BuildNoveltyTable(committed, policy, dataflow.hints(flags))]
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
@@ -183,6 +180,7 @@ STAGE = Stage(
     commits=True,
     add_reports=add_reports,
     report=report,
+    table=col.NOVELTY_TABLE,
 )
 
 if __name__ == "__main__":

@@ -15,8 +15,10 @@ from pipelines import (
 )
 from pipelines import flags as command_line
 from pipelines.guard import guarded, log
+from pipelines.stage import Stage
 from pipelines.summary import summary
 from pipelines.workspace import Workspace
+from transforms.bigquery import TableName
 from transforms.datasets import NAMES, write_dataset
 from transforms.errors import InputError, as_input_error
 
@@ -42,9 +44,32 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     for stage in STAGES:
         stage.add_flags(parser)
+    parser.add_argument(
+        "--output_dataset",
+        type=dataset,
+        help="BigQuery dataset, project.dataset, whose tables novelty_table and recommendations "
+        "get the rows too (default: none)",
+    )
     for action in parser._actions:
         if action.dest in ("interactions", "items"):
             action.required = False
+
+
+def dataset(text: str) -> str:
+    """Return the type of a flag: project.dataset."""
+    try:
+        TableName.parse(f"{text}.table", "output_dataset")
+    except InputError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a BigQuery dataset; give project.dataset, such as my-project.shop"
+        ) from None
+    return text
+
+
+def of_stage(flags: argparse.Namespace, stage: Stage) -> argparse.Namespace:
+    """Return the flags of one stage, with the table that --output_dataset stands for."""
+    given = flags.output_dataset
+    return argparse.Namespace(**vars(flags), output_table=given and f"{given}.{stage.folder}")
 
 
 def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -62,10 +87,11 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
     for stage in STAGES:  # what is wrong with the last one should not cost the work of the first
         stage.check_flags(flags)
         stage.model_files(flags)
+        stage.check_output(of_stage(flags, stage))
     begun = time.monotonic()
     for number, stage in enumerate(STAGES, 1):
         log.info("[%d/%d] %s", number, len(STAGES), stage.name)
-        stage.run(flags, beam_flags)
+        stage.run(of_stage(flags, stage), beam_flags)
     log.info("all stages complete, %.0f s in this run", time.monotonic() - begun)
     print(summary(Workspace(flags.workspace)))
 

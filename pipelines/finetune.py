@@ -6,6 +6,7 @@ import sys
 import apache_beam as beam
 
 from models.finetuning import FinetuneConfig
+from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
@@ -39,6 +40,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             "lora_alpha": "their scale",
         },
     )
+    dataflow.add_hints(parser, "train")
 
 
 def check_flags(flags: argparse.Namespace) -> None:
@@ -61,6 +63,7 @@ def build(
             unfinished=workspace.unfinished("finetune"),
             base_model=flags.base_model,
             config=command_line.from_flags(FinetuneConfig, flags, PREFIX),
+            hints=dataflow.hints(flags),
         )
     ]
 

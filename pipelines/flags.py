@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import datetime
 import difflib
 import math
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.language_model import local_path
 from transforms import files
-from transforms.errors import as_input_error
+from transforms.errors import InputError, as_input_error
+from transforms.sources import Period, Source, find_source
 
 Config = TypeVar("Config")
 
@@ -48,6 +50,18 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
     return parse
 
 
+def moment(text: str) -> str:
+    """Return the type of a flag: a time in ISO 8601, UTC unless it says otherwise."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+        time = time.replace(tzinfo=time.tzinfo or datetime.UTC).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a date like 2026-01-31 nor a time like 2026-01-31T12:00:00Z"
+        ) from None
+    return time.isoformat()
+
+
 def add_workspace(parser: argparse.ArgumentParser) -> None:
     """Add the flags that every pipeline has."""
     parser.add_argument(
@@ -78,14 +92,63 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
     parser.add_argument(
         "--interactions",
         required=required,
-        help="Parquet or CSV file, folder or pattern with user_id, item_id, timestamp and "
-        "optionally rating",
+        help="user_id, item_id, timestamp and optionally rating: a Parquet or CSV file, folder or "
+        "pattern, bq://project.dataset.table or a query (SELECT ...)",
+    )
+    parser.add_argument(
+        "--since",
+        type=moment,
+        help="interactions from this date or time on, in ISO 8601, UTC (default: from the first)",
+    )
+    parser.add_argument(
+        "--until",
+        type=moment,
+        help="interactions before this date or time (default: to the last)",
+    )
+    parser.add_argument(
+        "--row_restriction",
+        help="which rows of the BigQuery table --interactions, as in SQL's WHERE, such as "
+        "\"country = 'DE'\" (default: all)",
     )
     parser.add_argument(
         "--min_rating",
         type=number(-math.inf),
         help="a user engages with an item whose rating is at least this (default: with every one)",
     )
+
+
+def add_items(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that read the items."""
+    parser.add_argument(
+        "--items",
+        required=True,
+        help="item_id, title and optionally keywords, text, embedding, eligible: a Parquet or CSV "
+        "file, folder or pattern, bq://project.dataset.table or a query (SELECT ...)",
+    )
+
+
+def source(flags: argparse.Namespace, name: str) -> Source:
+    """Return the source that --interactions or --items names, with the flags that narrow it.
+
+    Raises
+    ------
+    InputError
+        If it can't be one, no file is there, or nothing can lie between --since and --until.
+    """
+    value = getattr(flags, name)
+    if name != "interactions":
+        return find_source(value, name)
+    period = Period(_microseconds(flags.since), _microseconds(flags.until))
+    if period.since is not None and period.until is not None and period.since >= period.until:
+        raise InputError(f"--since={flags.since} is not before --until={flags.until}")
+    return find_source(value, name, period, flags.row_restriction)
+
+
+def _microseconds(time: str | None) -> int | None:
+    if time is None:
+        return None
+    since = datetime.datetime.fromisoformat(time) - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return since // datetime.timedelta(microseconds=1)
 
 
 def add_base_model(parser: argparse.ArgumentParser) -> None:

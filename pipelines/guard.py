@@ -16,6 +16,42 @@ DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; 1 is also that of an uncaught e
 _WHERE = r" \[while running '.*"  # what Beam adds to a worker's error
 # What is wrong with a disk rather than with the program, by its name for programs.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+_AGAIN = "start the same command again"
+
+# What helps against an error of Google's libraries, by its class.
+_CREDENTIALS = (
+    BAD_INPUT,
+    "Google Cloud takes no credentials from here; run `gcloud auth application-default login`, or "
+    "name a key file in GOOGLE_APPLICATION_CREDENTIALS",
+)
+_PERMISSION = (BAD_INPUT, "grant that to the account that runs this; docs/dataflow.md has a list")
+_NAME = (BAD_INPUT, "make it, or mend its name")
+_QUOTA = (FAILED, f"nothing is lost: wait, or ask for more quota, and {_AGAIN}")
+_SERVICE = (FAILED, f"Google Cloud does not answer; nothing is lost: {_AGAIN} later")
+_CLOUD = {
+    "BadGateway": _SERVICE,
+    "DeadlineExceeded": _SERVICE,
+    "DefaultCredentialsError": _CREDENTIALS,
+    "Forbidden": _PERMISSION,
+    "GatewayTimeout": _SERVICE,
+    "InternalServerError": _SERVICE,
+    "MalformedError": _CREDENTIALS,
+    "NotFound": _NAME,
+    "PermissionDenied": _PERMISSION,
+    "RefreshError": _CREDENTIALS,
+    "ResourceExhausted": _QUOTA,
+    "RetryError": _SERVICE,
+    "ServiceUnavailable": _SERVICE,
+    "TooManyRequests": _QUOTA,
+    "TransportError": _SERVICE,
+    "Unauthenticated": _CREDENTIALS,
+    "Unauthorized": _CREDENTIALS,
+}
+# As Python prints an error, and as Beam's file system lists those of several files.
+_CLOUD_ERROR = rf"(?:\bgoogle\.[a-z_.]+\.|: )({'|'.join(_CLOUD)})(?:: |\(['\"])(.*)"
+_REQUEST = r"(\d{3} )?\b(GET|POST|PUT|PATCH|DELETE) \S+ "  # method and address
+_DETAILS = r"; reason: .*"  # what BigQuery's client adds: the same again
+_LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
 def guarded(work: Callable[[], None]) -> int:
@@ -33,35 +69,60 @@ def guarded(work: Callable[[], None]) -> int:
     try:
         work()
     except Exception as error:
-        if (message := _disk_error(error)) is not None:
-            print(f"error: {message}", file=sys.stderr)
-            return FAILED
-        message = _input_error(error)
-        if message is None:
+        explained = _explain(error)
+        if explained is None:
             raise
+        code, message = explained
         print(f"error: {message}", file=sys.stderr)
-        return BAD_INPUT
+        return code
     return DONE
 
 
-def _disk_error(error: Exception) -> str | None:
+def _explain(error: BaseException) -> tuple[int, str] | None:
+    """Return an exit code and a line for what is not the program's fault."""
+    if (message := _input_error(error)) is not None:
+        return BAD_INPUT, message
+    if (message := _disk_error(error)) is not None:
+        return FAILED, f"{message}; nothing is lost: mend that and {_AGAIN}"
+    return _cloud_error(error)
+
+
+def _disk_error(error: BaseException) -> str | None:
     """Return what is wrong with a disk, in one line, also where a worker met it."""
     for number, text in re.findall(r"\w*Error: \[Errno (\d+)\] (.*)", f"OSError: {error}"):
         if int(number) in _DISK_ERRORS:
-            text = re.sub(_WHERE, "", text)
-            return f"{text}; nothing is lost: mend that and start the same command again"
+            return re.sub(_WHERE, "", text)
     return None
+
+
+def _cloud_error(error: BaseException) -> tuple[int, str] | None:
+    """Return what Google Cloud says and what helps, also where a worker met it.
+
+    Its clients have tried again by then, for as long as they do, where that could help.
+    """
+    text = f"{type(error).__module__}.{type(error).__name__}: {error}"
+    found = re.findall(_CLOUD_ERROR, text)
+    if not found:
+        return None
+    name, said = found[-1]
+    for noise in (_WHERE, _DETAILS, _REQUEST, _LISTED):
+        said = re.sub(noise, "", said)
+    said = said.rstrip(" .")
+    helps = _CLOUD[name]
+    if helps is _CREDENTIALS:
+        return helps
+    if helps is _PERMISSION and re.search(r"(?i)quota|rate.?limit", said):
+        helps = _QUOTA
+    return helps[0], f"{said}; {helps[1]}"
 
 
 def _is_news(record: logging.LogRecord) -> bool:
     # A worker logs an error with its traceback; the user gets these as one line.
     error = record.exc_info[1] if record.exc_info else None
-    return not isinstance(error, InputError) and (
-        not isinstance(error, OSError) or _disk_error(error) is None
-    )
+    return error is None or _explain(error) is None
 
 
-def _input_error(error: Exception) -> str | None:
+def _input_error(error: BaseException) -> str | None:
     """Return what the user can mend, in one line, also where a worker raised it."""
     message = str(error)
     if not isinstance(error, InputError):

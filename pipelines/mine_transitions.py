@@ -16,7 +16,6 @@ from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_le
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import find_files
 from transforms.transitions import (
     ENGAGEMENTS,
     SPLITS,
@@ -119,7 +118,7 @@ def build(
     shares = (flags.valid_share, flags.test_share)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
-    log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
+    log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     by_user = (
         log.usable
         | "Engagements"

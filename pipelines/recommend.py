@@ -12,7 +12,6 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import find_files
 from transforms.recommend import Explore
 from transforms.sequences import UserSequences
 from transforms.validate import DEAD, TALLY
@@ -34,7 +33,7 @@ def build(
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(
         workspace.folder("clusters"), workspace.level("retrieval")
     )
-    log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
+    log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     recommended = (
         log.usable
         | UserSequences(flags.min_rating, shards)
@@ -56,6 +55,7 @@ STAGE = Stage(
     stages=("clusters", "retrieval"),
     level=lambda flags, workspace: workspace.level("retrieval"),
     build=build,
+    table=col.RECOMMENDATIONS,
 )
 
 if __name__ == "__main__":

@@ -12,18 +12,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from models.child_process import end_children
 from pipelines import flags as command_line
+from pipelines.dataflow import prepare_launch
 from pipelines.guard import guarded
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
+from transforms.bigquery import TableName
 from transforms.errors import InputError
 from transforms.files import FileRecord
+from transforms.load_bigquery import LoadTable, check_target
 from transforms.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
-from transforms.read_tables import check_columns, find_files
 
 log = logging.getLogger("interest-explorer")
 
@@ -45,7 +48,8 @@ _PACKAGES = (
 # work is done.
 _NOT_IN_PLAN = {
     *("help", "workspace", "interactions", "items"),
-    *("accelerator", "engine_timeout", "start_over", "status", "estimate"),
+    *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
+    "output_table",
 }
 
 
@@ -86,6 +90,8 @@ class Stage:
         Adds the flags that ask for a report in place of a run.
     report
         The text of the report that the flags ask for; None where they ask for a run.
+    table
+        Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table.
     """
 
     name: str
@@ -103,6 +109,7 @@ class Stage:
     commits: bool = False
     add_reports: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     report: Callable[[argparse.Namespace, Workspace], str | None] = lambda flags, workspace: None
+    table: pa.Schema | None = None
 
     def parser(self) -> argparse.ArgumentParser:
         """Return the parser of the pipeline's own flags."""
@@ -115,6 +122,12 @@ class Stage:
             allow_abbrev=False,
         )
         self.add_flags(parser)
+        if self.table is not None:
+            parser.add_argument(
+                "--output_table",
+                help="BigQuery table, project.dataset.name, that gets the rows too, all at once; "
+                "each version of them stays beside it as name_version (default: none)",
+            )
         self.add_reports(parser)
         return parser
 
@@ -130,11 +143,28 @@ class Stage:
         else:
             print(report)
 
+    def check_output(self, flags: argparse.Namespace) -> None:
+        """Raise InputError for an --output_table that can't be loaded."""
+        if (load := self._load(flags)) is not None:
+            check_target(load.target, flags.workspace, self.name)
+
+    def _load(self, flags: argparse.Namespace) -> LoadTable | None:
+        """Return what loads the stage into BigQuery, if the flags ask for it."""
+        if self.table is None or not flags.output_table:
+            return None
+        target = TableName.parse(flags.output_table, "output_table")
+        return LoadTable(
+            self.name, Workspace(flags.workspace).folder(self.folder), self.table, target
+        )
+
     def run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
         """Run the stage, unless it is complete for the same inputs and flags."""
         started = time.time()
         workspace = Workspace(flags.workspace)
         self.check_flags(flags)
+        options = PipelineOptions(_with_default_runner(beam_flags))
+        prepare_launch(self.name, flags, options)
+        self.check_output(flags)
         inputs = self._inputs(flags, workspace)
         self.check(flags, workspace)
         own = command_line.names(self.parser()) - _NOT_IN_PLAN
@@ -144,23 +174,30 @@ class Stage:
             {name: getattr(flags, name) for name in sorted(own)},
             self.level(flags, workspace),
         )
-        options = PipelineOptions(_with_default_runner(beam_flags))
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
-        complete = _is_complete(folder, plan)
+        complete, load = _is_complete(folder, plan), self._load(flags)
         if complete:
-            log.info("%s: complete already, nothing to do", self.name)
+            nothing = load is None or load.is_done()
+            log.info(
+                "%s: complete already, %s",
+                self.name,
+                "nothing to do" if nothing else f"it is loaded into {flags.output_table}",
+            )
             files.delete_folder(unfinished)  # killed between the two
-            if not options.view_as(GoogleCloudOptions).template_location:
+            if nothing and not options.view_as(GoogleCloudOptions).template_location:
                 return
         else:
             self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
             with _pipeline(options, files.join(unfinished, "temporary")) as pipeline:
                 if complete:  # launched as a template it still has to be a job
-                    pipeline | beam.Create([Tally()])
+                    done = pipeline | beam.Create([Tally()])
                 else:
                     tallies = self.build(pipeline, flags, workspace)
-                    tallies | beam.Flatten() | WriteManifest(folder, plan, _packages(), started)
+                    write = WriteManifest(folder, plan, _packages(), started)
+                    done = tallies | beam.Flatten() | write
+                if load is not None:
+                    done | load
         finally:
             end_children()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
@@ -171,10 +208,10 @@ class Stage:
     def _inputs(self, flags: argparse.Namespace, workspace: Workspace) -> dict[str, str]:
         fingerprints = {}
         for name, columns in self.external.items():
-            paths = find_files(getattr(flags, name), name)
+            source = command_line.source(flags, name)
             by_rating = name == "interactions" and flags.min_rating is not None
-            check_columns(paths, name, [*columns, col.RATING] if by_rating else columns)
-            fingerprints[name] = digest([files.fingerprint(path) for path in paths])
+            source.check([*columns, col.RATING] if by_rating else columns)
+            fingerprints[name] = digest(source.fingerprint())
         for name, paths in self.model_files(flags).items():
             fingerprints[name] = digest([files.fingerprint(path) for path in paths])
         for stage in self.stages:
@@ -194,7 +231,7 @@ class Stage:
         manifest, note = files.join(folder, MANIFEST), files.join(unfinished, "plan.json")
         committed = workspace.committed(self.folder, self.name)
         content = json.dumps(asdict(plan), sort_keys=True).encode()
-        begun = json.loads(files.read_bytes(note)) if files.exists(note) else None
+        begun = json.loads(files.read_if_there(note) or b"null")
         complete = read_manifest(folder)
         if self.commits and complete is not None and _is_of_plan(complete, plan):
             log.info("%s: files are missing or were altered; they are made again", self.name)
@@ -235,7 +272,7 @@ def _is_complete(folder: str, plan: StagePlan) -> bool:
     manifest = read_manifest(folder)
     if manifest is None or not _is_of_plan(manifest, plan):
         return False
-    return all(files.is_unchanged(folder, FileRecord(**file)) for file in manifest["files"])
+    return not files.altered(folder, [FileRecord(**file) for file in manifest["files"]])
 
 
 def _is_of_plan(noted: dict[str, Any], plan: StagePlan) -> bool:

@@ -7,6 +7,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.retriever_config import RetrieverConfig
+from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
@@ -14,7 +15,6 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.read_tables import find_files
 from transforms.retrieval import TrainRetriever
 from transforms.sequences import SEQUENCES, UserSequences
 from transforms.validate import DEAD, TALLY
@@ -51,6 +51,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             "patience": "passes without a better NDCG@10 before it stops",
         },
     )
+    dataflow.add_hints(parser, "train")
 
 
 def check_flags(flags: argparse.Namespace) -> None:
@@ -64,12 +65,15 @@ def build(
     """Wire the pipeline."""
     clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
-    log = pipeline | ReadInteractions(find_files(flags.interactions, "interactions"), item_clusters)
+    log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     trained = (
         log.usable
         | UserSequences(flags.min_rating, flags.shards)
         | "Tables" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
-        | "Gather" >> GatherTables(SEQUENCES, (col.USER_ID,))
+        | "Gather"
+        >> GatherTables(SEQUENCES, (col.USER_ID,)).with_resource_hints(
+            **dataflow.hints(flags, ("min_ram",))
+        )
         | TrainRetriever(
             clusters=clusters,
             level=at_level,
@@ -79,6 +83,7 @@ def build(
             unfinished=workspace.unfinished("train_retrieval"),
             config=command_line.from_flags(RetrieverConfig, flags, PREFIX),
             k=flags.items_per_answer,
+            hints=dataflow.hints(flags),
         )
     )
     return [

@@ -69,12 +69,12 @@ class Workspace:
 
     def verify(self, folder: str) -> None:
         """Raise InputError if a file of a complete stage is not as the stage wrote it."""
-        for file in self.manifest(folder)["files"]:
-            if not files.is_unchanged(self.folder(folder), FileRecord(**file)):
-                raise InputError(
-                    f"{self.folder(folder, file['path'])} is missing or was altered; run `python "
-                    f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
-                )
+        records = [FileRecord(**file) for file in self.manifest(folder)["files"]]
+        for record in files.altered(self.folder(folder), records):
+            raise InputError(
+                f"{self.folder(folder, record.path)} is missing or was altered; run `python "
+                f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+            )
 
     def level(self, folder: str) -> int:
         """Return the level of the tree of clusters that a complete stage is about."""

@@ -1,4 +1,4 @@
-"""BigQuery: names of tables, and the clients for its two APIs.
+"""BigQuery: names of tables, the clients for its two APIs, and what their errors ask of a user.
 
 Credentials come from the environment alone, as Google's libraries find them. So does an emulator's
 address: BIGQUERY_EMULATOR_HOST for the REST API (the library reads it), and
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transforms.errors import InputError
 
 if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.retry import Retry
     from google.cloud import bigquery, bigquery_storage_v1
+
+RETRY_SECONDS = 300.0  # that a request is tried again while the service is unavailable
 
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain that
 # old projects have; https://cloud.google.com/bigquery/docs/datasets#dataset-naming; of the letters
@@ -35,6 +41,11 @@ class TableName:
     def __str__(self) -> str:
         """Return project.dataset.table."""
         return f"{self.project}.{self.dataset}.{self.table}"
+
+    @property
+    def path(self) -> str:
+        """Return the name that the Storage Read API takes."""
+        return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
 
     @staticmethod
     def parse(text: str, flag: str) -> TableName:
@@ -60,10 +71,24 @@ class TableName:
 
 
 def client() -> bigquery.Client:
-    """Return a client of the REST API; it works in the project of the environment."""
+    """Return a client of the REST API; it works in the project of the environment.
+
+    Raises
+    ------
+    InputError
+        If the environment has no credentials or no project.
+    """
+    from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import bigquery
 
-    return bigquery.Client()
+    try:
+        return bigquery.Client()
+    except DefaultCredentialsError:
+        raise InputError(f"BigQuery needs {_CREDENTIALS}") from None
+    except OSError:
+        raise InputError(
+            "BigQuery needs a project that the work is billed to: set GOOGLE_CLOUD_PROJECT"
+        ) from None
 
 
 def read_client() -> bigquery_storage_v1.BigQueryReadClient:
@@ -82,3 +107,68 @@ def read_client() -> bigquery_storage_v1.BigQueryReadClient:
     return bigquery_storage_v1.BigQueryReadClient(
         transport=BigQueryReadGrpcTransport(channel=channel)
     )
+
+
+def rest_retry() -> Retry:
+    """Return how requests of the REST API are tried again."""
+    from google.cloud.bigquery import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+
+
+def read_retry() -> Retry:
+    """Return how requests of the Storage Read API are tried again; its own default is a day."""
+    from google.api_core.exceptions import ServiceUnavailable
+    from google.api_core.retry import Retry, if_exception_type
+
+    return Retry(predicate=if_exception_type(ServiceUnavailable), timeout=RETRY_SECONDS)
+
+
+_CREDENTIALS = (
+    "credentials: run `gcloud auth application-default login`, or name a key file in "
+    "GOOGLE_APPLICATION_CREDENTIALS"
+)
+_QUOTA = {"quotaExceeded", "rateLimitExceeded"}  # reasons of errors that come as Forbidden too
+
+
+@contextmanager
+def user_errors(what: str, roles: str) -> Iterator[None]:
+    """Turn errors that the user can mend into an InputError; what may pass is left as it is.
+
+    Parameters
+    ----------
+    what
+        What was asked for, at the start of the line.
+    roles
+        Which roles the account needs for it.
+    """
+    from google.api_core import exceptions as google
+    from google.auth.exceptions import RefreshError
+
+    try:
+        yield
+    except (RefreshError, google.Unauthorized):
+        raise InputError(f"{what}: Google takes none of your {_CREDENTIALS}") from None
+    except google.Forbidden as error:
+        if _reason(error) in _QUOTA:
+            raise
+        raise InputError(f"{what}: {_message(error)}; grant {roles}") from None
+    except google.NotFound as error:
+        raise InputError(f"{what}: {_message(error)}; is the name right?") from None
+    except google.BadRequest as error:
+        raise InputError(f"{what}: {_message(error)}") from None
+
+
+def _reason(error: GoogleAPICallError) -> str:
+    return next((_fields(one).get("reason", "") for one in error.errors), "")
+
+
+def _message(error: GoogleAPICallError) -> str:
+    """Return what the service says, without the address it was asked at, in one line."""
+    messages = [_fields(one)["message"] for one in error.errors if "message" in _fields(one)]
+    return " ".join((messages or [error.message])[0].split()).rstrip(".")
+
+
+def _fields(error: Any) -> dict[str, str]:
+    """Return what the REST API tells of an error; gRPC has no such fields."""
+    return error if isinstance(error, dict) else {}

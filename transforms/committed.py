@@ -63,9 +63,10 @@ class Committed:
         None for any other, which does not count as committed any more.
         """
         note = files.join(self.notes, f"{name}.json")
-        if not files.exists(note):
+        content = files.read_if_there(note)
+        if content is None:
             return None
-        record = FileRecord(**json.loads(files.read_bytes(note)))
+        record = FileRecord(**json.loads(content))
         if files.is_unchanged(self.folder, record):
             return record
         files.delete_file(note)

@@ -1,18 +1,23 @@
-"""Whole files on any file system Beam knows, written so that none is ever seen half."""
+"""Whole files on a local disk or at gs://, written so that none is ever seen half."""
 
+import base64
 import contextlib
 import hashlib
 import io
 import os
 import shutil
 import uuid
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from transforms import cloud_storage
 
 _CHUNK = 1 << 22
 _UNFINISHED = ".unfinished-"
@@ -25,6 +30,7 @@ class FileRecord:
     path: str  # relative to the stage
     size: int  # bytes
     sha256: str
+    crc32c: str = ""  # in base64: the checksum that Cloud Storage has of each object
 
 
 def join(folder: str, *parts: str) -> str:
@@ -46,7 +52,7 @@ def local_path(path: str) -> Path:
 
 def exists(path: str) -> bool:
     """Say whether a file is there."""
-    return FileSystems.exists(path)
+    return os.path.exists(path) if is_local(path) else cloud_storage.find(path) is not None
 
 
 def open_file(path: str) -> io.BufferedIOBase:
@@ -55,24 +61,51 @@ def open_file(path: str) -> io.BufferedIOBase:
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a whole file."""
-    with open_file(path) as file:
-        return file.read()
+    """Read a whole file; FileNotFoundError where there is none."""
+    content = read_if_there(path)
+    if content is None:
+        raise FileNotFoundError(f"there is no {path}")
+    return content
+
+
+def read_if_there(path: str) -> bytes | None:
+    """Read a whole file; None where there is none."""
+    if not is_local(path):
+        return cloud_storage.read(path)
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write a whole file under another name and rename it, so that a killed writer leaves none."""
-    if is_local(path):
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # Two attempts at the same file, on one machine or two, don't write into each other's.
+    """Write a whole file, so that a killed writer leaves none."""
+    if not is_local(path):
+        return cloud_storage.write(path, content)
+    with _renamed(path) as unfinished:
+        Path(unfinished).write_bytes(content)
+
+
+def copy_from(source: Path, path: str) -> None:
+    """Copy a local file, of any size, so that a killed writer leaves none."""
+    if not is_local(path):
+        return cloud_storage.upload(source, path)
+    with _renamed(path) as unfinished:
+        shutil.copyfile(source, unfinished)
+
+
+@contextlib.contextmanager
+def _renamed(path: str) -> Iterator[str]:
+    """Give another name to write a local file under, and rename it once it is whole."""
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    # Two attempts at the same file don't write into each other's.
     unfinished = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
     try:
-        with FileSystems.create(unfinished, compression_type=CompressionTypes.UNCOMPRESSED) as file:
-            file.write(content)
-        FileSystems.rename([unfinished], [path])
+        yield unfinished
+        os.replace(unfinished, path)
     except BaseException:
-        with contextlib.suppress(Exception):  # the error that counts is the first
-            delete_file(unfinished)
+        with contextlib.suppress(OSError):  # the error that counts is the first
+            os.remove(unfinished)
         raise
 
 
@@ -84,7 +117,16 @@ def write_record(folder: str, name: str, content: bytes) -> FileRecord:
 
 def record(name: str, content: bytes) -> FileRecord:
     """Return the record of a file with a content."""
-    return FileRecord(name, len(content), hashlib.sha256(content).hexdigest())
+    return _record(name, [content])
+
+
+def _record(name: str, chunks: Iterable[bytes]) -> FileRecord:
+    size, sha256, crc32c = 0, hashlib.sha256(), google_crc32c.Checksum()
+    for chunk in chunks:
+        size += len(chunk)
+        sha256.update(chunk)
+        crc32c.update(chunk)
+    return FileRecord(name, size, sha256.hexdigest(), base64.b64encode(crc32c.digest()).decode())
 
 
 def write_parquet(folder: str, name: str, table: pa.Table) -> FileRecord:
@@ -97,10 +139,16 @@ def write_parquet(folder: str, name: str, table: pa.Table) -> FileRecord:
 def read_parquet(pattern: str, schema: pa.Schema) -> pa.Table:
     """Read all files that match a pattern, in the order of their names."""
     tables = [
-        pq.read_table(pa.BufferReader(read_bytes(path)), columns=schema.names).cast(schema)
-        for path in list_files(pattern)
+        pq.read_table(pa.BufferReader(content), columns=schema.names).cast(schema)
+        for content in _read_all(list_files(pattern))
     ]
     return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+
+
+def _read_all(paths: list[str]) -> Iterable[bytes]:
+    if not paths or is_local(paths[0]):
+        return map(read_bytes, paths)
+    return cloud_storage.read_all(paths)
 
 
 def list_files(pattern: str) -> list[str]:
@@ -115,37 +163,42 @@ def list_folder(folder: str) -> list[str]:
     """List all files below a folder, sorted; none where the folder is missing."""
     if is_local(folder):
         return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
-    return list_files(join(folder, "**"))
+    return [stored.path for stored in cloud_storage.listing(folder)]
 
 
 def delete_unfinished(folder: str) -> None:
-    """Delete what writers that were killed left below a folder."""
-    for path in list_folder(folder):
-        if _UNFINISHED in path.removeprefix(folder):
-            delete_file(path)
+    """Delete what writers that were killed left below a folder; at gs:// they leave nothing."""
+    if is_local(folder):
+        for path in list_folder(folder):
+            if _UNFINISHED in path.removeprefix(folder):
+                delete_file(path)
 
 
 def delete_file(path: str) -> None:
     """Delete a file, if it is there."""
-    if exists(path):
-        FileSystems.delete([path])
+    if is_local(path):
+        Path(path).unlink(missing_ok=True)
+    else:
+        cloud_storage.delete([path])
 
 
 def delete_folder(folder: str) -> None:
     """Delete a folder and all below it, if it is there."""
     if is_local(folder):
         shutil.rmtree(folder, ignore_errors=True)
-    elif found := list_folder(folder):
-        FileSystems.delete(found)
+    else:
+        cloud_storage.delete(list_folder(folder))
 
 
 def folder_records(folder: str) -> list[FileRecord]:
     """Return the records of all files below a local folder."""
     root = local_path(folder)
-    return [
-        FileRecord(str(Path(path).relative_to(root)), os.path.getsize(path), _sha256(path))
-        for path in list_folder(folder)
-    ]
+    return [_local_record(root, str(Path(path).relative_to(root))) for path in list_folder(folder)]
+
+
+def _local_record(root: Path, name: str) -> FileRecord:
+    with open(root / name, "rb") as file:
+        return _record(name, iter(lambda: file.read(_CHUNK), b""))
 
 
 def fingerprint(path: str) -> str:
@@ -153,28 +206,38 @@ def fingerprint(path: str) -> str:
     return _sha256(path) if is_local(path) else FileSystems.checksum(path)
 
 
+def altered(folder: str, records: Iterable[FileRecord]) -> list[FileRecord]:
+    """Return the records of a folder's files that are missing or not as they were written.
+
+    Local files are read again; of those at gs:// the checksums are listed.
+    """
+    if is_local(folder):
+        return [record for record in records if not is_unchanged(folder, record)]
+    stored = {found.path: found for found in cloud_storage.listing(folder)}
+    return [
+        record for record in records if not _is_of(stored.get(join(folder, record.path)), record)
+    ]
+
+
 def is_unchanged(folder: str, record: FileRecord) -> bool:
-    """Say whether a file is as its record says; of a remote one only the size is compared."""
-    path = join(folder, record.path)
-    if size(path) != record.size:
+    """Say whether a file is as its record says."""
+    if not is_local(folder):
+        return _is_of(cloud_storage.find(join(folder, record.path)), record)
+    path = Path(folder, record.path)
+    if not path.is_file() or path.stat().st_size != record.size:
         return False
-    return not is_local(path) or _sha256(path) == record.sha256
+    return _sha256(str(path)) == record.sha256
+
+
+def _is_of(stored: cloud_storage.Stored | None, record: FileRecord) -> bool:
+    return stored is not None and (stored.size, stored.crc32c) == (record.size, record.crc32c)
 
 
 def times(folder: str) -> list[float]:
     """Return when each file below a folder was written, in seconds since the epoch."""
     if is_local(folder):
         return [os.path.getmtime(path) for path in list_folder(folder)]
-    found = FileSystems.match([join(folder, "**")])[0].metadata_list
-    return [one.last_updated_in_seconds for one in found]
-
-
-def size(path: str) -> int:
-    """Return a file's size in bytes; -1 where there is none."""
-    if is_local(path):  # whose name may hold what a pattern means something by
-        return os.path.getsize(path) if os.path.exists(path) else -1
-    found = FileSystems.match([path])[0].metadata_list
-    return found[0].size_in_bytes if found else -1
+    return [stored.updated for stored in cloud_storage.listing(folder)]
 
 
 def _sha256(path: str) -> str:

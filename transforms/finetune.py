@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import apache_beam as beam
 import pyarrow as pa
@@ -11,7 +11,7 @@ from models.finetuning import Example, FinetuneConfig, Progress, finetune
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import as_input_error
-from transforms.folders import publish, scratch
+from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
 
 log = logging.getLogger("interest-explorer")
@@ -32,7 +32,9 @@ class Finetune(beam.PTransform):
     folder
         Where the model goes.
     unfinished
-        Where checkpoints are kept until it is there.
+        Where checkpoints are kept until it is there, also when the worker is not.
+    hints
+        Resource hints of the worker that trains.
     """
 
     examples: str
@@ -41,12 +43,17 @@ class Finetune(beam.PTransform):
     unfinished: str
     base_model: str
     config: FinetuneConfig
+    hints: dict[str, str] = field(default_factory=dict)
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
-        return begin | "Once" >> beam.Create([None]) | "Train" >> beam.Map(self._train)
+        train = beam.Map(self._train).with_resource_hints(**self.hints)
+        return begin | "Once" >> beam.Create([None]) | "Train" >> train
 
     def _train(self, _: None) -> Tally:
-        work = scratch(self.unfinished)
+        with scratch(self.unfinished) as work:
+            return self._train_in(work)
+
+    def _train_in(self, work: Scratch) -> Tally:
         train, valid = (self._read(split) for split in ("train", "valid"))
         log.info(
             "finetune: %d training and %d validation examples; the untuned model is measured first",
@@ -59,13 +66,14 @@ class Finetune(beam.PTransform):
                 train,
                 valid,
                 self.descriptions,
-                work / "model",
-                work / "checkpoints",
+                work.path / "model",
+                work.checkpoints,
                 self.config,
                 _Reporter(),
+                work.save,
             )
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
-        model = publish(str(work / "model"), self.folder)
+        model = publish(str(work.path / "model"), self.folder)
         record = files.write_parquet(self.folder, "history.parquet", table)
         return Tally(written=table.num_rows, files=(*model, record))
 

@@ -105,10 +105,8 @@ class WriteManifest(beam.PTransform):
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
     """Read the manifest of a stage; None where it is missing or damaged: not complete."""
-    path = files.join(folder, MANIFEST)
-    if not files.exists(path):
-        return None
+    content = files.read_if_there(files.join(folder, MANIFEST))
     try:
-        return json.loads(files.read_bytes(path))
+        return None if content is None else json.loads(content)
     except ValueError:
         return None

@@ -5,7 +5,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -110,15 +110,15 @@ class BuildNoveltyTable(beam.PTransform):
         Where units go.
     policy
         What decides the table.
-    accelerator
-        Resource hint of the workers that host the engine, none where empty.
+    hints
+        Resource hints of the workers that host the engine.
     engine
         (policy, secret of the job) -> what decodes.
     """
 
     committed: Committed
     policy: Policy
-    accelerator: str = ""
+    hints: dict[str, str] = field(default_factory=dict)
     engine: Callable[[Policy, str], NoveltyEngine] = NoveltyEngine
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
@@ -127,9 +127,7 @@ class BuildNoveltyTable(beam.PTransform):
         # All workers of this job, and only they, share the engine of their machine.
         engine, policy, secret = self.engine, self.policy, secrets.token_hex(16)
         handler = BatchHandler(lambda: engine(policy, secret), _decode)
-        decode = RunInference(handler)
-        if self.accelerator:
-            decode = decode.with_resource_hints(accelerator=self.accelerator)
+        decode = RunInference(handler).with_resource_hints(**self.hints)
         todo = (
             begin
             | "Units" >> beam.Create(units(len(policy.prompts.descriptions)))

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -70,16 +71,20 @@ def check_columns(paths: list[str], name: str, required: list[str]) -> None:
             raise InputError(f"--{name}: {path} is empty")
         if twice := sorted(column for column, times in Counter(columns).items() if times > 1):
             raise InputError(f"--{name}: {path} has more than one column {twice[0]!r}")
-        for column in required:
-            if column in columns:
-                continue
-            close = difflib.get_close_matches(column, columns, 1)
-            hint = f" (did you mean to rename {close[0]!r}?)" if close else ""
-            raise InputError(
-                f"--{name}: {path} has no column {column!r}{hint}; it has: {', '.join(columns)}"
-            )
+        require_columns(f"--{name}: {path}", columns, required)
     if not rows:
         raise InputError(f"--{name}: {', '.join(paths)} has no rows")
+
+
+def require_columns(where: str, columns: list[str], required: list[str]) -> None:
+    """Raise InputError for the first required column that is not there, naming the nearest."""
+    for column in required:
+        if column in columns:
+            continue
+        close = difflib.get_close_matches(column.lower(), map(str.lower, columns), 1)
+        named = [name for name in columns if name.lower() in close]
+        hint = f" (did you mean to rename {named[0]!r}?)" if named else ""
+        raise InputError(f"{where} has no column {column!r}{hint}; it has: {', '.join(columns)}")
 
 
 def has_column(paths: list[str], column: str) -> bool:
@@ -163,8 +168,8 @@ def _read(number: int, path: str, group: int) -> Iterator[pa.Table]:
     position = ((number << 16) + group) * _POSITIONS_PER_UNIT
     with _csv_errors(path) if _is_csv(path) else nullcontext():
         for table in _csv_batches(path) if _is_csv(path) else _parquet_batches(path, group):
-            positions = pa.array(range(position, position + table.num_rows), pa.int64())
-            yield table.append_column(POSITION, positions)
+            positions = np.arange(position, position + table.num_rows)
+            yield table.append_column(POSITION, pa.array(positions))
             position += table.num_rows
 
 

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -15,7 +15,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_item_clusters
 from transforms.errors import as_input_error
-from transforms.folders import publish, scratch
+from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class TrainRetriever(beam.PTransform):
         Where the model goes, and where checkpoints are kept until it is there.
     k
         Items in an answer.
+    hints
+        Resource hints of the worker that trains.
     """
 
     clusters: str
@@ -67,15 +69,20 @@ class TrainRetriever(beam.PTransform):
     unfinished: str
     config: RetrieverConfig
     k: int
+    hints: dict[str, str] = field(default_factory=dict)
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
-        return sequences | "Train" >> beam.Map(self._train)
+        return sequences | "Train" >> beam.Map(self._train).with_resource_hints(**self.hints)
 
     def _train(self, sequences: pa.Table) -> Tally:
+        with scratch(self.unfinished) as work:
+            return self._train_in(work, sequences)
+
+    def _train_in(self, work: Scratch, sequences: pa.Table) -> Tally:
         from models.retriever import train_retriever
         from models.serving import export_saved_model
 
-        work, catalogue = scratch(self.unfinished), self._catalogue()
+        catalogue = self._catalogue()
         items = pc.index_in(
             pc.list_flatten(sequences[col.ITEM_IDS]),
             value_set=pa.array(catalogue.item_ids.tolist(), pa.string()),
@@ -86,6 +93,7 @@ class TrainRetriever(beam.PTransform):
         begun = time.monotonic()
 
         def report(epoch: dict[str, Any]) -> None:
+            work.save()
             done, most = epoch["epoch"], self.config.epochs
             log.info(
                 "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
@@ -100,19 +108,17 @@ class TrainRetriever(beam.PTransform):
 
         with as_input_error():
             model, history = train_retriever(
-                catalogue, by_user, self.config, work / "checkpoints", report
+                catalogue, by_user, self.config, work.checkpoints, report
             )
-            export_saved_model(model, catalogue, self._table(), work / "saved_model", self.k)
+            saved_model = work.path / "saved_model"
+            export_saved_model(model, catalogue, self._table(), saved_model, self.k)
         record = files.write_parquet(
             self.folder,
             "history.parquet",
             pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY),
         )
-        exported = publish(str(work / "saved_model"), files.join(self.folder, "saved_model"))
-        nested = tuple(
-            files.FileRecord(f"saved_model/{file.path}", file.size, file.sha256)
-            for file in exported
-        )
+        exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
+        nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
         return Tally(written=len(history), files=(record, *nested))
 
     def _catalogue(self) -> "Catalogue":

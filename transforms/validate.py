@@ -157,20 +157,47 @@ def _column(raw: pa.Table, name: str) -> pa.ChunkedArray:
     return raw[name] if name in raw.column_names else pa.chunked_array([pa.nulls(raw.num_rows)])
 
 
-def drop_duplicates(items: pa.Table) -> tuple[pa.Table, np.ndarray]:
-    """Keep the first item of each id, by POSITION.
+def drop_duplicates(items: pa.Table, ordered: bool = True) -> tuple[pa.Table, np.ndarray]:
+    """Keep one item of each id.
+
+    Parameters
+    ----------
+    items
+        VALID_ITEMS.
+    ordered
+        Whether POSITION tells which was first, and so is kept. If not, the one whose content comes
+        first in an order of ours is, so that the same rows give the same items.
 
     Returns
     -------
     ITEMS sorted by item_id, and the positions of the others, [duplicates] int64.
     """
     items = items.sort_by([(col.ITEM_ID, "ascending"), (POSITION, "ascending")])
-    ids = items[col.ITEM_ID].combine_chunks()
-    first = np.ones(len(ids), bool)
-    if len(ids) > 1:
-        first[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    first = _begins_group(items)
+    if not ordered and not first.all():
+        ranked = items.append_column("rank", pa.array(_content_ranks(items, first)))
+        by = [(name, "ascending") for name in (col.ITEM_ID, "rank", POSITION)]
+        items = ranked.sort_by(by).select(VALID_ITEMS.names)
     kept = items.filter(pa.array(first)).select(col.ITEMS.names)
     return kept, items[POSITION].to_numpy()[~first]
+
+
+def _begins_group(items: pa.Table) -> np.ndarray:
+    """[items] bool: the item's id is another than that of the item before it."""
+    ids = items[col.ITEM_ID].combine_chunks()
+    begins = np.ones(len(ids), bool)
+    if len(ids) > 1:
+        begins[1:] = pc.not_equal(ids[1:], ids[:-1]).to_numpy(zero_copy_only=False)
+    return begins
+
+
+def _content_ranks(items: pa.Table, begins: np.ndarray) -> np.ndarray:
+    """[items] int64: the rank by content of items whose id occurs again; 0 for the others."""
+    again = np.flatnonzero(~begins | ~np.append(begins[1:], True))
+    contents = [repr(row) for row in items.take(again).select(col.ITEMS.names).to_pylist()]
+    ranks = np.zeros(len(items), np.int64)
+    ranks[again] = np.unique(contents, return_inverse=True)[1]
+    return ranks
 
 
 def dead_duplicates(raw: pa.Table, positions: list[np.ndarray]) -> pa.Table:
@@ -231,26 +258,30 @@ class ValidateItems(beam.PTransform):
         ).with_outputs(DEAD, TALLY, main="usable")
 
 
+@dataclass(eq=False)
 class DropDuplicates(beam.PTransform):
     """(shard, VALID_ITEMS) -> (shard, ITEMS) with each id once.
 
     Outputs `usable`, DUPLICATES (arrays of positions, for DeadDuplicates) and TALLY.
     """
 
+    ordered: bool  # as in drop_duplicates
+
     def expand(self, items: beam.PCollection[tuple[int, pa.Table]]) -> Any:
-        return items | beam.FlatMapTuple(_first_of_each).with_output_types(
-            tuple[int, pa.Table]
-        ).with_outputs(DUPLICATES, TALLY, main="usable")
+        ordered = self.ordered
+        return items | beam.FlatMapTuple(
+            lambda shard, table: _one_of_each(shard, table, ordered)
+        ).with_output_types(tuple[int, pa.Table]).with_outputs(DUPLICATES, TALLY, main="usable")
 
 
-def _first_of_each(shard: int, items: pa.Table) -> Iterator[Any]:
-    first, positions = drop_duplicates(items)
+def _one_of_each(shard: int, items: pa.Table, ordered: bool) -> Iterator[Any]:
+    kept, positions = drop_duplicates(items, ordered)
     Metrics.counter("items", "duplicates").inc(len(positions))
     # They had been counted as used.
     yield beam.pvalue.TaggedOutput(TALLY, Tally(used=-len(positions)))
     if len(positions):
         yield beam.pvalue.TaggedOutput(DUPLICATES, positions)
-    yield shard, first
+    yield shard, kept
 
 
 @dataclass(eq=False)

@@ -189,6 +189,15 @@ def test_calls_reach_one_object_in_another_process() -> None:
     assert child.call("pid") != os.getpid()
 
 
+def test_calls_last_as_long_as_they_do_whatever_sockets_have_by_default() -> None:
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(0.2)  # Beam's file system of gs:// sets one
+    try:
+        libc().call("usleep", 500_000)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
 def test_environment_is_set_before_the_process_starts() -> None:
     assert host(IE_TEST="here").call("variable", "IE_TEST") == "here"
 

@@ -27,7 +27,7 @@ def slice_of_movielens(folder: Path) -> tuple[Path, Path]:
     return paths
 
 
-def explore_flags(interactions: Path, items: Path) -> list[str]:
+def explore_flags(interactions: Path | str, items: Path | str) -> list[str]:
     """Return flags of pipelines.explore under which every stage is short."""
     return [
         f"--interactions={interactions}",

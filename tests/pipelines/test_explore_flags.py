@@ -1,10 +1,12 @@
 """What explore refuses before any work."""
 
+import argparse
 from pathlib import Path
 
 import pytest
 
 from pipelines import explore
+from tests.emulators.fixtures import Cloud
 from tests.pipelines import small
 
 
@@ -37,3 +39,26 @@ def test_a_flag_of_a_late_stage_is_refused_at_once(
 def test_missing_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert explore.main([f"--workspace={tmp_path}"]) == 2
     assert "--interactions and --items are missing" in capsys.readouterr().err
+
+
+def test_what_is_no_dataset_is_refused(arguments: list[str], capsys) -> None:
+    with pytest.raises(SystemExit) as end:
+        explore.main([*arguments, "--output_dataset=shop"])
+    assert end.value.code == 2
+    assert "'shop' is not a BigQuery dataset; give project.dataset" in capsys.readouterr().err
+
+
+def test_a_dataset_that_is_not_there_is_refused_before_any_work(
+    cloud: Cloud, arguments: list[str], tmp_path: Path, capsys
+) -> None:
+    assert explore.main([*arguments, "--output_dataset=test-proj.nowhere"]) == 2
+    said = "--output_table=test-proj.nowhere.novelty_table: Not found: dataset"
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "w").exists()
+
+
+def test_each_stage_that_can_be_loaded_has_a_table_of_the_dataset() -> None:
+    flags = argparse.Namespace(output_dataset="test-proj.shop")
+    tables = {stage.name: explore.of_stage(flags, stage).output_table for stage in explore.STAGES}
+    assert tables["recommend"] == "test-proj.shop.recommendations"
+    assert tables["build_novelty_table"] == "test-proj.shop.novelty_table"

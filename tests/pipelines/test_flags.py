@@ -7,6 +7,7 @@ import pytest
 
 from pipelines import flags as command_line
 from transforms.errors import InputError
+from transforms.sources import Period
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,36 @@ def test_flags_have_defaults() -> None:
     assert (flags.workspace, flags.interactions, flags.seed, flags.shards) == ("w", "log.csv", 0, 4)
     assert flags.min_rating is None
     assert beam_flags == []
+
+
+@pytest.mark.parametrize(
+    ("given", "time"),
+    [
+        ("2026-01-31", "2026-01-31T00:00:00+00:00"),
+        ("2026-01-31T12:00:00.5", "2026-01-31T12:00:00.500000+00:00"),
+        ("2026-01-31 02:00:00+03:00", "2026-01-30T23:00:00+00:00"),
+        ("2026-01-31T00:00:00Z", "2026-01-31T00:00:00+00:00"),
+    ],
+)
+def test_times_are_of_utc_unless_they_say_otherwise(given: str, time: str) -> None:
+    flags, _ = parse(f"--since={given}")
+    assert flags.since == time
+    assert parse(f"--since={flags.since}")[0].since == time
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "2026-02-30", "1700000000", "'; DROP TABLE t"])
+def test_what_is_no_time_is_refused(capsys, text: str) -> None:
+    assert "is neither a date like 2026-01-31" in complaint(capsys, f"--until={text}")
+
+
+def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "log.csv").touch()
+    flags, _ = parse("--since=1970-01-01T00:00:01", "--until=1969-12-31T23:59:59")
+    with pytest.raises(InputError, match="is not before --until=1969-12-31T23:59:59"):
+        command_line.source(flags, "interactions")
+    flags.since, flags.until = flags.until, flags.since
+    assert command_line.source(flags, "interactions").period == Period(-1_000_000, 1_000_000)
 
 
 def test_a_required_flag_is_named(capsys) -> None:
@@ -128,6 +159,7 @@ def test_a_value_that_the_dataclass_refuses_is_an_input_error() -> None:
 
 def test_names_are_those_of_all_flags() -> None:
     assert command_line.names(parser()) == {
-        *("help", "workspace", "seed", "interactions", "min_rating", "shards"),
+        *("help", "workspace", "seed", "shards"),
+        *("interactions", "since", "until", "row_restriction", "min_rating"),
         *("oven_degrees", "oven_minutes", "oven_mode"),
     }

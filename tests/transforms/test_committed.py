@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from transforms import files
 from transforms.committed import Committed
 
 TABLE = pa.table({"number": [1, 2]})
@@ -71,3 +72,14 @@ def test_a_night_in_between_does_not_count(committed: Committed, tmp_path: Path)
 def test_one_file_tells_no_speed(committed: Committed, tmp_path: Path) -> None:
     written_at(committed, tmp_path / "notes", [100])
     assert committed.progress(2).seconds_left is None
+
+
+def test_files_in_cloud_storage_are_committed_too(storage) -> None:
+    root = f"gs://{storage.bucket}/w"
+    committed = Committed(f"{root}/stage", f"{root}/notes")
+    records = [committed.write(name, TABLE) for name in ("a.parquet", "b.parquet", "c.parquet")]
+    files.write_bytes(f"{root}/stage/b.parquet", b"?" * records[1].size)
+    files.delete_file(f"{root}/stage/c.parquet")
+    found = [committed.find(name) for name in ("a.parquet", "b.parquet", "c.parquet", "d.parquet")]
+    assert found == [records[0], None, None, None]
+    assert committed.progress(4).done == committed.count() == 1

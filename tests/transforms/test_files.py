@@ -1,21 +1,20 @@
-"""Files, on a local disk and on a file system without folders."""
+"""Files, on a local disk and in Cloud Storage."""
 
 import hashlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
 
-from tests.transforms import memory_files
 from transforms import files
 
 
 @pytest.fixture(params=["local", "remote"])
-def folder(request, tmp_path: Path) -> Iterator[str]:
-    yield str(tmp_path) if request.param == "local" else "memory://bucket/folder"
-    memory_files.CONTENT.clear()
+def folder(request, tmp_path: Path) -> str:
+    if request.param == "local":
+        return str(tmp_path)
+    return f"gs://{request.getfixturevalue('storage').bucket}/folder"
 
 
 def test_what_is_written_is_read(folder: str) -> None:
@@ -31,34 +30,90 @@ def test_a_file_is_overwritten(folder: str) -> None:
     assert files.list_folder(folder) == [path]
 
 
-def test_a_writer_that_dies_leaves_no_file(folder: str, monkeypatch) -> None:
-    def die(sources: list[str], targets: list[str]) -> None:
+def test_a_file_that_is_not_there_is_none(folder: str) -> None:
+    assert files.read_if_there(files.join(folder, "nothing")) is None
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        files.read_bytes(files.join(folder, "nothing"))
+
+
+def test_a_local_file_of_any_size_is_copied(folder: str, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    source.write_bytes(b"weights" * 1_000_000)
+    files.copy_from(source, files.join(folder, "new", "copy"))
+    assert files.read_bytes(files.join(folder, "new", "copy")) == source.read_bytes()
+
+
+def test_a_writer_that_dies_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
+    def die(source: str, target: str) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(files.FileSystems, "rename", die)
-    path = files.join(folder, "part.parquet")
+    monkeypatch.setattr(files.os, "replace", die)
     with pytest.raises(KeyboardInterrupt):
-        files.write_bytes(path, b"content")
-    assert not files.exists(path)
-    assert files.list_files(files.join(folder, "*.parquet")) == []
+        files.write_bytes(str(tmp_path / "part.parquet"), b"content")
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_attempts_at_one_file_use_names_of_their_own(folder: str, monkeypatch) -> None:
+def test_attempts_at_one_file_use_names_of_their_own(tmp_path: Path, monkeypatch) -> None:
     seen: list[str] = []
-    monkeypatch.setattr(files.FileSystems, "rename", lambda sources, _: seen.extend(sources))
-    files.write_bytes(files.join(folder, "file"), b"one")
-    files.write_bytes(files.join(folder, "file"), b"two")
+    monkeypatch.setattr(files.os, "replace", lambda source, _: seen.append(source))
+    files.write_bytes(str(tmp_path / "file"), b"one")
+    files.write_bytes(str(tmp_path / "file"), b"two")
     assert len(set(seen)) == 2
 
 
-def test_a_record_says_size_and_digest(folder: str) -> None:
-    record = files.write_record(folder, "a/b", b"content")
-    assert record == files.FileRecord("a/b", 7, hashlib.sha256(b"content").hexdigest())
-    assert files.size(files.join(folder, "a/b")) == 7
+def test_what_a_killed_writer_left_is_deleted(tmp_path: Path) -> None:
+    files.write_bytes(str(tmp_path / "a"), b"whole")
+    (tmp_path / "a.unfinished-1").write_bytes(b"ha")
+    files.delete_unfinished(str(tmp_path))
+    assert files.list_folder(str(tmp_path)) == [str(tmp_path / "a")]
 
 
-def test_a_missing_file_has_no_size(folder: str) -> None:
-    assert files.size(files.join(folder, "nothing")) == -1
+def test_a_record_says_size_and_digests(folder: str) -> None:
+    record = files.write_record(folder, "a/b", b"123456789")
+    # The CRC-32C of these nine digits is 0xE3069283 (RFC 3720 and others).
+    sha256 = hashlib.sha256(b"123456789").hexdigest()
+    assert record == files.FileRecord("a/b", 9, sha256, "4waSgw==")
+
+
+@pytest.mark.parametrize("damage", [None, "missing", "shorter", "other"])
+def test_damage_is_noticed(folder: str, damage: str | None) -> None:
+    records = [files.write_record(folder, name, b"content") for name in ("a", "b/c")]
+    path = files.join(folder, "b/c")
+    if damage == "missing":
+        files.delete_file(path)
+    elif damage is not None:
+        files.write_bytes(path, {"shorter": b"conten", "other": b"cOntent"}[damage])
+    assert files.altered(folder, records) == ([] if damage is None else records[1:])
+    assert files.is_unchanged(folder, records[0])
+    assert files.is_unchanged(folder, records[1]) == (damage is None)
+
+
+def test_what_a_console_puts_as_a_folder_is_no_file(storage) -> None:
+    folder = f"gs://{storage.bucket}/folder"
+    files.write_bytes(f"{folder}/", b"")
+    files.write_bytes(f"{folder}/a", b"")
+    assert files.list_folder(folder) == [f"{folder}/a"]
+
+
+def test_names_that_look_like_patterns_are_names(folder: str) -> None:
+    folder = files.join(folder, "week [1] *?")
+    for name in ("a[1]", "a1", "a*"):
+        files.write_bytes(files.join(folder, name), name.encode())
+    files.delete_file(files.join(folder, "a*"))
+    names = [path.removeprefix(folder).lstrip("/") for path in files.list_folder(folder)]
+    assert sorted(names) == ["a1", "a[1]"]
+    files.delete_folder(folder)
+    assert files.list_folder(folder) == []
+
+
+def test_more_files_than_a_request_deletes(storage) -> None:
+    from transforms import cloud_storage
+
+    folder = f"gs://{storage.bucket}/folder"
+    for number in range(103):
+        files.write_bytes(f"{folder}/{number}", b"")
+    cloud_storage.delete([*files.list_folder(folder), f"{folder}/nothing"])
+    assert files.list_folder(folder) == []
 
 
 def test_folders_list_all_below_them_sorted(folder: str) -> None:
@@ -129,9 +184,9 @@ def test_the_records_of_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
 
 def test_only_local_paths_are_local(tmp_path: Path) -> None:
     assert files.local_path(str(tmp_path)) == tmp_path
-    assert not files.is_local("memory://bucket/folder")
-    with pytest.raises(ValueError, match="memory://bucket"):
-        files.local_path("memory://bucket/folder")
+    assert not files.is_local("gs://bucket/folder")
+    with pytest.raises(ValueError, match="gs://bucket"):
+        files.local_path("gs://bucket/folder")
 
 
 def test_a_relative_path_without_a_folder_is_written_here(tmp_path: Path, monkeypatch) -> None:

@@ -287,6 +287,25 @@ def test_of_duplicates_the_first_of_the_input_stays(rows: list[tuple[str, int]],
     assert sorted(positions.tolist()) == again
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=20), st.randoms())
+def test_where_no_row_is_first_the_content_decides(rows: list[tuple[str, int]], random) -> None:
+    kept = []
+    for _ in range(2):
+        table = raw(
+            item_id=pa.array([row[0] for row in rows], pa.string()),
+            embedding=pa.array([[float(row[1])] for row in rows], pa.list_(pa.float64())),
+        )
+        usable, _ = validate_items(table)
+        items, positions = drop_duplicates(usable, ordered=False)
+        names = [row[0] for row in rows]
+        dropped = [names[at] for at in positions]
+        assert sorted([*dropped, *items["item_id"].to_pylist()]) == sorted(names)
+        kept.append(items)
+        random.shuffle(rows)
+    assert kept[0].equals(kept[1])
+    assert kept[0]["item_id"].to_pylist() == sorted({name for name, _ in rows})
+
+
 def test_duplicates_are_dead_verbatim() -> None:
     table = raw(item_id=[7, 7, 8, 7], embedding=[[1.0], [2.0], [3.0], [4.0]], extra=list("wxyz"))
     dead = dead_duplicates(table.slice(1), [np.array([3]), np.array([1])])
@@ -342,7 +361,7 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
             | "Key" >> beam.Map(lambda table: (0, table))
             | beam.GroupByKey()
             | "Concat" >> beam.MapTuple(lambda _, tables: (0, pa.concat_tables(tables)))
-            | validate.DropDuplicates()
+            | validate.DropDuplicates(ordered=True)
         )
         positions = beam.pvalue.AsList(first[validate.DUPLICATES])
         return {

@@ -1,0 +1,194 @@
+"""Cloud Storage beyond Beam's file system for gs://: whole objects, checksums, many at a time.
+
+An object is seen once its upload has ended, whole: nothing needs to be renamed here. The library
+compares checksums of what it sends and receives.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.retry import Retry
+    from google.cloud.storage import Blob, Bucket, Client
+
+RETRY_SECONDS = 120.0  # that a request is tried again while the service is unavailable
+_AT_A_TIME = 8  # requests; a client keeps 10 connections
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An object, as a listing tells of it."""
+
+    path: str
+    size: int  # bytes
+    crc32c: str  # in base64
+    updated: float  # seconds since the epoch
+
+
+def read(path: str) -> bytes | None:
+    """Read an object; None where there is none."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        return _read(_client(), path)
+    except NotFound:
+        return None
+
+
+def read_all(paths: Iterable[str]) -> list[bytes]:
+    """Read many objects, several at a time; NotFound if one is missing."""
+    client = _client()
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        return list(pool.map(lambda path: _read(client, path), paths))
+
+
+def write(path: str, content: bytes) -> None:
+    """Write an object."""
+    with _errors_name(path):
+        _blob(_client(), path).upload_from_string(
+            content, "application/octet-stream", retry=_retry()
+        )
+
+
+def upload(source: Path, path: str) -> None:
+    """Copy a local file to an object, without holding it in memory."""
+    with _errors_name(path):
+        _blob(_client(), path).upload_from_filename(
+            str(source), "application/octet-stream", retry=_retry()
+        )
+
+
+def download(copies: Iterable[tuple[str, Path]]) -> None:
+    """Copy objects to local files, several at a time; NotFound if one is missing."""
+    client = _client()
+
+    def copy(pair: tuple[str, Path]) -> None:
+        path, target = pair
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _errors_name(path):
+            _blob(client, path).download_to_filename(str(target), raw_download=True, retry=_retry())
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        list(pool.map(copy, copies))
+
+
+def find(path: str) -> Stored | None:
+    """Look an object up; None where there is none."""
+    from google.api_core.exceptions import NotFound
+
+    blob = _blob(_client(), path)
+    try:
+        with _errors_name(path):
+            blob.reload(retry=_retry())
+    except NotFound:
+        return None
+    return _stored(blob)
+
+
+def listing(folder: str) -> list[Stored]:
+    """List all objects below a folder, by name; not what consoles put there as a folder."""
+    bucket, name = _parse(f"{folder.rstrip('/')}/")
+    with _errors_name(folder):
+        blobs = _client().list_blobs(bucket, prefix=name, retry=_retry())
+        return [_stored(blob) for blob in blobs if not blob.name.endswith("/")]
+
+
+def delete(paths: Iterable[str]) -> None:
+    """Delete objects, several at a time; those that are not there are no error."""
+    from google.api_core.exceptions import NotFound
+
+    client = _client()
+
+    def delete_one(path: str) -> None:
+        with suppress(NotFound), _errors_name(path):
+            _blob(client, path).delete(retry=_retry())
+
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        list(pool.map(delete_one, paths))
+
+
+def bucket_of(path: str) -> Bucket:
+    """Return the bucket of a path."""
+    with _errors_name(path):
+        return _client().get_bucket(_parse(path)[0], retry=_retry())
+
+
+def _client() -> Client:
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.get_filesystem("gs://")._gcsIO().client  # with Beam's credentials
+
+
+def _retry() -> Retry:
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+
+
+def _parse(path: str) -> tuple[str, str]:
+    bucket, _, name = path.removeprefix("gs://").partition("/")
+    return bucket, name
+
+
+def _blob(client: Client, path: str) -> Blob:
+    bucket, name = _parse(path)
+    return client.bucket(bucket).blob(name)
+
+
+def _read(client: Client, path: str) -> bytes:
+    with _errors_name(path):
+        return _blob(client, path).download_as_bytes(raw_download=True, retry=_retry())
+
+
+def _stored(blob: Blob) -> Stored:
+    path = f"gs://{blob.bucket.name}/{blob.name}"
+    return Stored(path, blob.size, blob.crc32c, blob.updated.timestamp())
+
+
+@contextmanager
+def _errors_name(path: str) -> Iterator[None]:
+    """Have errors say, in a line, what was asked for and what the service answers."""
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+
+    try:
+        yield
+    except RetryError as error:
+        raise _named(path, error.cause or error) from error
+    except GoogleAPICallError as error:
+        raise _named(path, error) from error
+
+
+def _named(path: str, error: Exception) -> GoogleAPICallError:
+    from google.api_core.exceptions import GoogleAPICallError, from_http_status
+
+    if isinstance(error, GoogleAPICallError):
+        code, said = error.code or 500, _said(error.message)
+    elif (response := getattr(error, "response", None)) is not None:  # of an upload or a download
+        code, said = response.status_code, _said(response.text)
+    else:
+        code, said = 503, " ".join(str(error).split())
+    return from_http_status(code, f"{path}: {said or HTTPStatus(code).phrase}")
+
+
+def _said(message: str) -> str:
+    """Return what the service says in an error: the library puts more around it.
+
+    Examples
+    --------
+    >>> _said("GET https://host/b/shop?alt=json: There is no shop.")
+    'There is no shop.'
+    """
+    text = re.sub(r"^[A-Z]+ https?://\S+ ", "", message).split("('Request failed")[0].rstrip(": \n")
+    with suppress(ValueError, KeyError, TypeError):
+        text = json.loads(text)["error"]["message"]
+    return " ".join(text.split())
