@@ -24,8 +24,8 @@ PLAN = StagePlan("make_tea", {"leaves": "f00"}, {"sugar": 2, "note": "heiß"}, 1
 TALLIES = [
     Tally(read=5, used=3),
     Tally(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
-    Tally(written=3, files=(FileRecord("b", 2, "22"),)),
-    Tally(written=1, files=(FileRecord("a", 1, "11"),)),
+    Tally(written=3, files=(FileRecord("b", 2, "22", "2="),)),
+    Tally(written=1, files=(FileRecord("a", 1, "11", "1="),)),
 ]
 
 tallies = st.lists(
@@ -79,8 +79,8 @@ def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
         "rows": {"read": 5, "used": 3, "dead": 2, "written": 4},
         "dead_letter": {"bitter": 1, "cold": 1},
         "files": [
-            {"path": "a", "size": 1, "sha256": "11"},
-            {"path": "b", "size": 2, "sha256": "22"},
+            {"path": "a", "size": 1, "sha256": "11", "crc32c": "1="},
+            {"path": "b", "size": 2, "sha256": "22", "crc32c": "2="},
         ],
         "packages": {"tea": "1.0"},
     }
