@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 from pipelines.dataflow import ACCELERATOR, MIN_RAM
 from pipelines.explore import STAGES

@@ -15,6 +15,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 DEVICES = ("cpu", "gpu")
 IMAGE = "us-central1-docker.pkg.dev/test-proj/images/interest-explorer:1"
+BUILD = (
+    *("template-build", "PIPELINE=finetune", f"IMAGE={IMAGE}"),
+    *("SPEC=gs://bucket/finetune.json", "PROJECT=test-proj"),
+)
 every_device = pytest.mark.parametrize("device", DEVICES)
 
 
@@ -93,15 +97,7 @@ def test_the_image_is_launcher_and_worker(device: str) -> None:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_build_makes_the_image_before_the_template(device: str) -> None:
-    done = make(
-        *(
-            "template-build",
-            "PIPELINE=finetune",
-            f"IMAGE={IMAGE}",
-            "SPEC=gs://bucket/finetune.json",
-        ),
-        *("PROJECT=test-proj", f"DEVICE={device}"),
-    )
+    done = make(*BUILD, f"DEVICE={device}")
     build, push, template = map(shlex.split, done.stdout.splitlines())
     assert build[:2] == ["docker", "build"]
     assert {f"--file=templates/Dockerfile.{device}", f"--tag={IMAGE}"} <= set(build)
@@ -114,15 +110,7 @@ def test_build_makes_the_image_before_the_template(device: str) -> None:
 def test_gcloud_makes_the_spec(tmp_path: Path) -> None:
     from google.cloud.dataflow_v1beta3 import ContainerSpec
 
-    done = make(
-        *(
-            "template-build",
-            "PIPELINE=finetune",
-            f"IMAGE={IMAGE}",
-            "SPEC=gs://bucket/finetune.json",
-        ),
-        "PROJECT=test-proj",
-    )
+    done = make(*BUILD)
     printed = subprocess.run(
         [*shlex.split(done.stdout.splitlines()[-1]), "--print-only"],
         cwd=ROOT,

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from transforms import arrow_coder, bigquery  # noqa: F401  (the first registers the coder)
+from transforms import bigquery
 from transforms.bigquery import TableName
 from transforms.errors import InputError
 from transforms.read_tables import BATCH_ROWS, POSITION
