@@ -105,6 +105,10 @@ template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b
 bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own readers
 	$(BIN)/python -m benchmarks.bigquery $(ARGS)
 
+.PHONY: bench-mining
+bench-mining: setup  ## interactions/s of mining beside DuckDB and Beam's elements, and its memory
+	$(BIN)/python -m benchmarks.mining $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
+from transforms.shuffle import GatherTables, ShardBy
 from transforms.validate import (
     DEAD,
     DUPLICATES,
@@ -27,8 +28,6 @@ from transforms.validate import (
     positive,
 )
 from transforms.write_tables import (
-    GatherTables,
-    ShardBy,
     WriteDeadLetter,
     WriteShards,
     WriteTable,
@@ -118,7 +117,8 @@ def build(
         interactions.usable
         | "Traffic"
         >> beam.Map(
-            lambda table: clusters.count_traffic(positive(table, min_rating))
+            lambda table, ids: clusters.count_traffic(positive(table, min_rating), ids[0]),
+            beam.pvalue.AsSingleton(item_ids),
         ).with_output_types(pa.Table)
         | "TrafficShards" >> ShardBy(col.ITEM_ID, shards, clusters.TRAFFIC_COUNTS, (col.ITEM_ID,))
     )

@@ -16,20 +16,19 @@ from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_le
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
+from transforms.sequences import UserSequences
+from transforms.shuffle import ShardBy
 from transforms.transitions import (
-    ENGAGEMENTS,
     SPLITS,
     count_transitions,
     diversify,
-    engagements,
     mine_by_split,
     sum_counts,
     user_splits,
 )
-from transforms.validate import DEAD, TALLY, positive
+from transforms.validate import DEAD, TALLY
 from transforms.write_tables import (
     RequireRows,
-    ShardBy,
     WriteDeadLetter,
     WriteShards,
     WriteTable,
@@ -119,18 +118,15 @@ def build(
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
-    by_user = (
-        log.usable
-        | "Engagements"
-        >> beam.Map(
-            lambda table, catalogue: engagements(positive(table, min_rating), catalogue[1]),
-            beam.pvalue.AsSingleton(item_clusters),
-        ).with_output_types(pa.Table)
-        | "ByUser" >> ShardBy(col.USER_ID, shards, ENGAGEMENTS)
+    sequences = log.usable | UserSequences(min_rating)
+    splits = (
+        sequences
+        | "Split" >> beam.Map(user_splits, *shares, seed).with_output_types(pa.Table)
+        | "SplitShards" >> ShardBy(col.USER_ID, shards, col.USER_SPLITS, (col.USER_ID,))
     )
-    splits = by_user | "Split" >> map_shards(lambda table: user_splits(table, *shares, seed))
-    mined = by_user | "Mine" >> beam.FlatMapTuple(
-        lambda _, table: mine_by_split(table, *shares, seed)
+    mined = sequences | "Mine" >> beam.FlatMap(
+        lambda table, catalogue: mine_by_split(table, catalogue[1], *shares, seed),
+        beam.pvalue.AsSingleton(item_clusters),
     ).with_output_types(pa.Table).with_outputs(*SPLITS)
     counts = (
         mined.train

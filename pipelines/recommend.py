@@ -14,6 +14,7 @@ from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
 from transforms.recommend import Explore
 from transforms.sequences import UserSequences
+from transforms.shuffle import ShardBy
 from transforms.validate import DEAD, TALLY
 from transforms.write_tables import WriteDeadLetter, WriteShards
 
@@ -36,8 +37,9 @@ def build(
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     recommended = (
         log.usable
-        | UserSequences(flags.min_rating, shards)
-        | Explore(workspace.folder("retrieval", "saved_model"))
+        | UserSequences(flags.min_rating)
+        | Explore(workspace.folder("retrieval", "saved_model"), item_clusters)
+        | "Shards" >> ShardBy(col.USER_ID, shards, col.RECOMMENDATIONS, (col.USER_ID,))
     )
     return [
         log[TALLY],

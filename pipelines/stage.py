@@ -1,19 +1,24 @@
 """How a pipeline runs as a stage of a workspace: once, completely, and from where it stopped."""
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 
 from models.child_process import end_children
 from pipelines import flags as command_line
@@ -27,6 +32,7 @@ from transforms.errors import InputError
 from transforms.files import FileRecord
 from transforms.load_bigquery import LoadTable, check_target
 from transforms.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
+from transforms.shuffle import ShuffleOptions
 
 log = logging.getLogger("interest-explorer")
 
@@ -51,6 +57,8 @@ _NOT_IN_PLAN = {
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
     "output_table",
 }
+# Those whose workers share this machine's disk.
+_LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
 
 
 @dataclass(frozen=True)
@@ -175,6 +183,7 @@ class Stage:
             self.level(flags, workspace),
         )
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
+        temporary = files.join(unfinished, "temporary")
         complete, load = _is_complete(folder, plan), self._load(flags)
         if complete:
             nothing = load is None or load.is_done()
@@ -189,7 +198,7 @@ class Stage:
         else:
             self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
-            with _pipeline(options, files.join(unfinished, "temporary")) as pipeline:
+            with _pipeline(options, temporary) as pipeline:
                 if complete:  # launched as a template it still has to be a job
                     done = pipeline | beam.Create([Tally()])
                 else:
@@ -255,17 +264,30 @@ class Stage:
         files.delete_folder(workspace.dead_letter(self.name))
 
 
-def _pipeline(options: PipelineOptions, temporary: str) -> beam.Pipeline:
-    """Make a pipeline with a temporary folder that the next run deletes, if this one is killed."""
+@contextlib.contextmanager
+def _pipeline(options: PipelineOptions, temporary: str) -> Iterator[beam.Pipeline]:
+    """Run a pipeline that leaves its temporary files in a folder.
+
+    The next run deletes the folder, if this one is killed. For a workspace that is not on this
+    machine the folder is one of the system.
+    """
     if not files.is_local(temporary):
-        return beam.Pipeline(options=options)
+        temporary = tempfile.mkdtemp(prefix="interest-explorer-")
     files.delete_folder(temporary)
     os.makedirs(temporary)
+    shuffle = options.view_as(ShuffleOptions)
+    if options.view_as(StandardOptions).runner in _LOCAL_RUNNERS and not shuffle.shuffle_folder:
+        shuffle.shuffle_folder = os.path.join(temporary, "shuffle")
     tempfile.tempdir, before = temporary, tempfile.tempdir
     try:
-        return beam.Pipeline(options=options)
+        pipeline = beam.Pipeline(options=options)
     finally:
         tempfile.tempdir = before
+    try:
+        with pipeline:
+            yield pipeline
+    finally:
+        files.delete_folder(temporary)
 
 
 def _is_complete(folder: str, plan: StagePlan) -> bool:

@@ -4,7 +4,6 @@ import argparse
 import sys
 
 import apache_beam as beam
-import pyarrow as pa
 
 from models.retriever_config import RetrieverConfig
 from pipelines import dataflow
@@ -16,9 +15,10 @@ from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
 from transforms.retrieval import TrainRetriever
-from transforms.sequences import SEQUENCES, UserSequences
+from transforms.sequences import UserSequences
+from transforms.shuffle import GatherTables
 from transforms.validate import DEAD, TALLY
-from transforms.write_tables import GatherTables, WriteDeadLetter
+from transforms.write_tables import WriteDeadLetter
 
 PREFIX = "retriever_"
 
@@ -68,10 +68,9 @@ def build(
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     trained = (
         log.usable
-        | UserSequences(flags.min_rating, flags.shards)
-        | "Tables" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
+        | UserSequences(flags.min_rating)
         | "Gather"
-        >> GatherTables(SEQUENCES, (col.USER_ID,)).with_resource_hints(
+        >> GatherTables(col.SEQUENCES, (col.USER_ID,)).with_resource_hints(
             **dataflow.hints(flags, ("min_ram",))
         )
         | TrainRetriever(

@@ -19,6 +19,10 @@ class ArrowTableCoder(beam.coders.Coder):
     def decode(self, encoded: bytes) -> pa.Table:
         return pa.ipc.open_stream(pa.py_buffer(encoded)).read_all()
 
+    def estimate_size(self, value: pa.Table) -> int:
+        """Return the size of the rows; Beam asks for each table, and would encode it to know."""
+        return value.nbytes
+
     def to_type_hint(self) -> type:
         return pa.Table
 

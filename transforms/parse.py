@@ -116,7 +116,9 @@ def as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
         numbers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
         column = pc.coalesce(numbers.cast(pa.string()), column.cast(pa.string()))
     ids = as_texts(column, "ids", "strings or integers")
-    blank = pc.equal(pc.utf8_trim_whitespace(ids), "")
+    blank = pc.or_(pc.equal(pc.binary_length(ids), 0), pc.utf8_is_space(ids))
+    if not pc.any(blank).as_py():
+        return ids
     return pc.if_else(blank, pa.scalar(None, pa.string()), ids)
 
 

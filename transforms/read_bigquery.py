@@ -18,10 +18,9 @@ from apache_beam.metrics import Metrics
 from transforms import bigquery
 from transforms.bigquery import TableName
 from transforms.errors import InputError
-from transforms.read_tables import BATCH_ROWS, POSITION
+from transforms.read_tables import BATCH_BYTES, BATCH_ROWS, POSITION
 
 MAX_STREAMS = 1000  # as many as the service gives; it gives small tables fewer
-BATCH_BYTES = 1 << 25
 ROLES = (
     "roles/bigquery.dataViewer on the table, and roles/bigquery.jobUser and "
     "roles/bigquery.readSessionUser in the project"

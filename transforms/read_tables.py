@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 from transforms import arrow_coder, files  # noqa: F401  (registers the coder)
 from transforms.errors import InputError
 
-BATCH_ROWS = 1 << 18
+BATCH_ROWS = 1 << 20
+BATCH_BYTES = 1 << 26  # about: what the rows of a row group take on average is reckoned with
 POSITION = "__position"  # of a row in its input: tells the first of two duplicates
 MALFORMED = "__malformed"  # the text of a CSV line whose number of fields is wrong
 _CSV_BLOCK = 1 << 25  # bytes; a row must fit in one
@@ -136,7 +137,7 @@ def _open_csv(path: str) -> pa.NativeFile:
 
 @dataclass(eq=False)
 class ReadTables(beam.PTransform):
-    """Reads Parquet and CSV files as Arrow tables of at most BATCH_ROWS rows.
+    """Reads Parquet and CSV files as Arrow tables of at most BATCH_ROWS rows, about BATCH_BYTES.
 
     Row groups of Parquet files are read in parallel. All columns of CSV files are strings. Each
     table has a column POSITION [int64]; tables of malformed CSV lines have the columns POSITION
@@ -175,7 +176,11 @@ def _read(number: int, path: str, group: int) -> Iterator[pa.Table]:
 
 def _parquet_batches(path: str, group: int) -> Iterator[pa.Table]:
     with files.open_file(path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(BATCH_ROWS, row_groups=[group]):
+        parquet = pq.ParquetFile(file)
+        of_group = parquet.metadata.row_group(group)
+        row_bytes = of_group.total_byte_size / max(1, of_group.num_rows)
+        rows = int(min(BATCH_ROWS, max(1, BATCH_BYTES / max(1, row_bytes))))
+        for batch in parquet.iter_batches(rows, row_groups=[group]):
             yield pa.Table.from_batches([batch])
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
@@ -12,6 +13,7 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.folders import local_copy
+from transforms.sequences import item_ids_of
 
 log = logging.getLogger("interest-explorer")
 
@@ -19,28 +21,43 @@ log = logging.getLogger("interest-explorer")
 _BATCH_USERS, _BATCH_ITEMS = 256, 1 << 18
 
 
+@dataclass(eq=False)
 class Explore(beam.PTransform):
-    """(shard, SEQUENCES) -> (shard, RECOMMENDATIONS), through the signature `explore`.
+    """SEQUENCES -> RECOMMENDATIONS, through the signature `explore`.
 
     Users for whom nothing is new have no row.
+
+    Attributes
+    ----------
+    saved_model
+        Its folder.
+    catalogue
+        A PCollection of one tuple that begins with the ids of the items of the catalogue.
     """
 
-    def __init__(self, saved_model: str) -> None:
-        super().__init__()
-        self._saved_model = saved_model
+    saved_model: str
+    catalogue: beam.PCollection
 
-    def expand(
-        self, sequences: beam.PCollection[tuple[int, pa.Table]]
-    ) -> beam.PCollection[tuple[int, pa.Table]]:
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
         from transforms.inference import BatchHandler, RunInference
 
-        saved_model = self._saved_model
-        handler = BatchHandler(lambda: _load(saved_model), _explore_shard)
+        saved_model = self.saved_model
+        handler = BatchHandler(lambda: _load(saved_model), _explore_users)
         return (
             sequences
+            | "Histories"
+            >> beam.Map(_histories, beam.pvalue.AsSingleton(self.catalogue)).with_output_types(
+                pa.Table
+            )
             | "Spread" >> beam.Reshuffle()
-            | "Infer" >> RunInference(handler).with_output_types(tuple[int, pa.Table])
+            | "Infer" >> RunInference(handler).with_output_types(pa.Table)
         )
+
+
+def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table:
+    """Return user_id and the ids of the items of each user, oldest first."""
+    item_ids = item_ids_of(sequences, catalogue[0])
+    return pa.table({col.USER_ID: sequences[col.USER_ID], col.ITEM_IDS: item_ids})
 
 
 def _load(saved_model: str) -> Any:
@@ -49,10 +66,9 @@ def _load(saved_model: str) -> Any:
     return tf.saved_model.load(local_copy(saved_model))
 
 
-def _explore_shard(model: Any, sharded: tuple[int, pa.Table]) -> tuple[int, pa.Table]:
-    shard, sequences = sharded
-    answers = [col.RECOMMENDATIONS.empty_table(), *_explore(model, sequences)]
-    return shard, pa.concat_tables(answers).combine_chunks().sort_by(col.USER_ID)
+def _explore_users(model: Any, users: pa.Table) -> pa.Table:
+    answers = [col.RECOMMENDATIONS.empty_table(), *_explore(model, users)]
+    return pa.concat_tables(answers).combine_chunks()
 
 
 def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:

@@ -83,12 +83,9 @@ class TrainRetriever(beam.PTransform):
         from models.serving import export_saved_model
 
         catalogue = self._catalogue()
-        items = pc.index_in(
-            pc.list_flatten(sequences[col.ITEM_IDS]),
-            value_set=pa.array(catalogue.item_ids.tolist(), pa.string()),
-        ).to_numpy()
-        lengths = pc.list_value_length(sequences[col.ITEM_IDS]).to_numpy()
-        by_user = np.split(items.astype(np.int32), np.cumsum(lengths)[:-1])
+        items = pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()
+        lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
+        by_user = np.split(items, np.cumsum(lengths)[:-1])
         log.info("train_retrieval: %d users, %d items", len(by_user), len(catalogue.item_ids))
         begun = time.monotonic()
 

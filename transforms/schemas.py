@@ -13,7 +13,9 @@ TEXT = "text"
 EMBEDDING = "embedding"
 ELIGIBLE = "eligible"
 TRAFFIC = "traffic"
-ITEM = "item"  # position of the item in the catalogue
+TIMESTAMPS = "timestamps"
+ITEMS_OF_USER = "items"  # positions in the catalogue
+ITEM = "item"  # position of the item in the catalogue, which is sorted by id
 
 # Clusters.
 LEVEL = "level"
@@ -44,11 +46,14 @@ TIME_TYPE = pa.timestamp("us", tz="UTC")
 INTERACTIONS = pa.schema(
     {
         USER_ID: pa.string(),
-        ITEM_ID: pa.string(),
         TIMESTAMP: TIME_TYPE,
         RATING: pa.float32(),
         ITEM: pa.int32(),
     }
+)
+# What each user engaged with; both lists of a user are of one length.
+SEQUENCES = pa.schema(
+    {USER_ID: pa.string(), TIMESTAMPS: pa.list_(TIME_TYPE), ITEMS_OF_USER: pa.list_(pa.int32())}
 )
 ITEMS = pa.schema(
     {
@@ -73,7 +78,15 @@ CLUSTERS = pa.schema(
 )
 ITEM_CLUSTERS = pa.schema({ITEM_ID: pa.string(), CLUSTER_IDS: pa.list_(pa.int32())})
 CATALOGUE = pa.schema({ITEM_ID: pa.string(), TITLE: pa.string(), ELIGIBLE: pa.bool_()})
-TRANSITIONS = pa.schema({USER_ID: pa.string(), C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32()})
+TRANSITIONS = pa.schema(
+    {
+        USER_ID: pa.string(),
+        TIMESTAMP: TIME_TYPE,
+        C1: pa.int32(),
+        C2: pa.int32(),
+        NOVEL: pa.int32(),
+    }
+)
 TRANSITION_COUNTS = pa.schema(
     {C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32(), USERS: pa.int64()}
 )

@@ -11,83 +11,93 @@ from apache_beam.metrics import Metrics
 from transforms import schemas as col
 from transforms.sharding import mix, stable_hash
 
-CLUSTER = "cluster"
 SPLITS = ("train", "valid", "test")
-ENGAGEMENTS = pa.schema(
-    {
-        col.USER_ID: pa.string(),
-        col.ITEM_ID: pa.string(),
-        col.TIMESTAMP: col.TIME_TYPE,
-        CLUSTER: pa.int32(),
-    }
-)
-_ORDER = [(col.USER_ID, "ascending"), (col.TIMESTAMP, "ascending"), (col.ITEM_ID, "ascending")]
 _ID_BITS = 21  # of a cluster id when three of them are packed into one integer
 
 
-def engagements(interactions: pa.Table, clusters: np.ndarray) -> pa.Table:
-    """Give each interaction the cluster of its item.
-
-    Parameters
-    ----------
-    interactions
-        INTERACTIONS.
-    clusters
-        [items] int32.
-    """
-    cluster = pa.array(clusters[interactions[col.ITEM].to_numpy()], pa.int32())
-    return interactions.select([col.USER_ID, col.ITEM_ID, col.TIMESTAMP]).append_column(
-        CLUSTER, cluster
-    )
-
-
-def mine_transitions(table: pa.Table) -> pa.Table:
-    """Find every transition ((c1, c2) -> novel) of the users in a table.
+def mine_transitions(sequences: pa.Table, clusters: np.ndarray, earlier: int = 2) -> pa.Table:
+    """Find every transition ((c1, ..., cK) -> novel) of users.
 
     A transition is the first engagement of a user with a cluster, when the user engaged with
-    other clusters before; (c1, c2) are the two clusters with the latest engagements before it,
-    older first, or the only one twice.
-
-    Once runs of one cluster are folded, the row before a first engagement holds the latest other
-    cluster, and the row before that one the second latest.
+    other clusters before; c1, ..., cK are the K clusters with the latest engagements before it,
+    older first. Where there are fewer, the oldest stands in for the missing ones.
 
     Parameters
     ----------
-    table
-        ENGAGEMENTS in any order, all rows of each user.
+    sequences
+        SEQUENCES, each user once, items in order.
+    clusters
+        [items] int32, the cluster of each item of the catalogue.
+    earlier
+        K, at least 1.
 
     Returns
     -------
-    TRANSITIONS, sorted by user and time.
+    user_id, timestamp of the first engagement, c1 to cK, novel: TRANSITIONS for K = 2; in the
+    order of users and time.
     """
-    table = table.sort_by(_ORDER).combine_chunks()
-    cluster = table[CLUSTER].to_numpy()
-    users = table[col.USER_ID].combine_chunks().dictionary_encode()
-    user = users.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()].astype(np.int64)
+    times = pc.list_flatten(sequences[col.TIMESTAMPS]).to_numpy()
 
     begins = np.ones(len(user), bool)  # of a run of one user in one cluster
     begins[1:] = (user[1:] != user[:-1]) | (cluster[1:] != cluster[:-1])
-    user, cluster = user[begins], cluster[begins]
-    _, first = np.unique((user << _ID_BITS) | cluster, return_index=True)
-    is_first = np.zeros(len(user), bool)
-    is_first[first] = True
-    same_user = np.zeros(len(user), bool)  # as the row before
+    user, cluster, times = user[begins], cluster[begins], times[begins]
+    same_user = np.zeros(len(user), bool)  # as the run before
     same_user[1:] = user[1:] == user[:-1]
-    same_user_2 = np.zeros(len(user), bool)  # as the row before that
-    same_user_2[2:] = user[2:] == user[:-2]
-
-    at = np.flatnonzero(is_first & same_user)
-    c2 = cluster[at - 1]
-    c1 = np.where(same_user_2[at], cluster[at - 2], c2)
+    at = _first_of_each((user << _ID_BITS) | cluster)
+    at = at[same_user[at]]
+    latest = _latest_clusters(user, cluster, at, earlier)
+    ids = {f"c{earlier - back}": found for back, found in enumerate(latest)} | {
+        col.NOVEL: cluster[at]
+    }
     return pa.table(
-        [
-            users.dictionary.take(pa.array(user[at])),
-            pa.array(c1, pa.int32()),
-            pa.array(c2, pa.int32()),
-            pa.array(cluster[at], pa.int32()),
-        ],
-        schema=col.TRANSITIONS,
+        {
+            col.USER_ID: sequences[col.USER_ID].combine_chunks().take(pa.array(user[at])),
+            col.TIMESTAMP: pa.array(times[at]).cast(col.TIME_TYPE),
+            **{name: pa.array(ids[name], pa.int32()) for name in sorted(ids)},
+        }
     )
+
+
+def _first_of_each(key: np.ndarray) -> np.ndarray:
+    """Return the positions at which each key occurs for the first time, ascending."""
+    order = np.argsort(key)
+    return np.sort(np.minimum.reduceat(order, _starts(key[order]))) if len(key) else order
+
+
+def _starts(ordered: np.ndarray) -> np.ndarray:
+    """Return the positions at which runs of equal values begin."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+
+
+def _latest_clusters(
+    user: np.ndarray, cluster: np.ndarray, at: np.ndarray, count: int
+) -> list[np.ndarray]:
+    """Return the `count` clusters with the latest runs before some runs, latest first.
+
+    Runs that follow each other are of two clusters, so the first two need no search.
+
+    Parameters
+    ----------
+    user, cluster
+        [runs], in order.
+    at
+        [n] runs that have one of the same user before them.
+    """
+    back = at - 1  # where the search has come to
+    found = [cluster[back]]
+    for _ in range(1, count):
+        back = np.maximum(back - 1, -1)
+        while True:
+            there = (back >= 0) & (user[back] == user[at])
+            known = there & np.any([cluster[back] == one for one in found], axis=0)
+            if not known.any():
+                break
+            back = back - known
+        found.append(np.where(there, cluster[back], found[-1]))
+    return found
 
 
 def split_users(user_ids: pa.Array, valid_share: float, test_share: float, seed: int) -> pa.Array:
@@ -109,14 +119,32 @@ def count_transitions(transitions: pa.Table) -> pa.Table:
     -------
     TRANSITION_COUNTS, sorted by (novel, c1, c2).
     """
-    counts = transitions.group_by([col.C1, col.C2, col.NOVEL]).aggregate([([], "count_all")])
-    return _sorted(counts.rename_columns([col.C1, col.C2, col.NOVEL, col.USERS]))
+    key = np.sort(_packed(transitions))
+    starts = _starts(key)
+    return _counts(key[starts], np.diff(starts, append=len(key)))
 
 
 def sum_counts(counts: pa.Table) -> pa.Table:
     """Add up counts of parts of the users; TRANSITION_COUNTS in and out."""
-    sums = counts.group_by([col.C1, col.C2, col.NOVEL]).aggregate([(col.USERS, "sum")])
-    return _sorted(sums.rename_columns([col.C1, col.C2, col.NOVEL, col.USERS]))
+    key = _packed(counts)
+    order = np.argsort(key)
+    key, users = key[order], counts[col.USERS].to_numpy()[order]
+    starts = _starts(key)
+    return _counts(key[starts], np.add.reduceat(users, starts) if len(starts) else users)
+
+
+def _packed(table: pa.Table) -> np.ndarray:
+    """Return (novel, c1, c2) of each row as one integer that sorts as they do."""
+    novel, c1, c2 = (
+        table[name].to_numpy().astype(np.int64) for name in (col.NOVEL, col.C1, col.C2)
+    )
+    return (novel << 2 * _ID_BITS) | (c1 << _ID_BITS) | c2
+
+
+def _counts(key: np.ndarray, users: np.ndarray) -> pa.Table:
+    mask = (1 << _ID_BITS) - 1
+    ids = ((key >> _ID_BITS) & mask, key & mask, key >> 2 * _ID_BITS)  # c1, c2, novel
+    return pa.table([*(pa.array(one, pa.int32()) for one in ids), users], col.TRANSITION_COUNTS)
 
 
 def diversify(counts: pa.Table, per_label: int, seed: int) -> pa.Table:
@@ -147,21 +175,19 @@ def _sorted(counts: pa.Table) -> pa.Table:
     return table.cast(col.TRANSITION_COUNTS).combine_chunks()
 
 
-def user_splits(table: pa.Table, valid_share: float, test_share: float, seed: int) -> pa.Table:
-    """Return the USER_SPLITS of the users of a table of ENGAGEMENTS, sorted by user."""
-    users = pc.unique(table[col.USER_ID]).sort()
+def user_splits(sequences: pa.Table, valid_share: float, test_share: float, seed: int) -> pa.Table:
+    """Return the USER_SPLITS of the users of SEQUENCES."""
+    users = sequences[col.USER_ID]
     split = split_users(users, valid_share, test_share, seed)
     return pa.table([users, split], schema=col.USER_SPLITS)
 
 
 def mine_by_split(
-    table: pa.Table, valid_share: float, test_share: float, seed: int
+    sequences: pa.Table, clusters: np.ndarray, valid_share: float, test_share: float, seed: int
 ) -> Iterator[beam.pvalue.TaggedOutput]:
-    """Mine a table of ENGAGEMENTS; the transitions of each split's users come out by its name."""
-    splits = user_splits(table, valid_share, test_share, seed)
-    transitions = mine_transitions(table)
+    """Mine SEQUENCES; the transitions of each split's users come out by its name."""
+    split_of = user_splits(sequences, valid_share, test_share, seed)[col.SPLIT]
     for split in SPLITS:
-        users = splits.filter(pc.equal(splits[col.SPLIT], split))[col.USER_ID].combine_chunks()
-        of_split = transitions.filter(pc.is_in(transitions[col.USER_ID], value_set=users))
+        of_split = mine_transitions(sequences.filter(pc.equal(split_of, split)), clusters)
         Metrics.counter("mine_transitions", f"{split}_transitions").inc(of_split.num_rows)
         yield beam.pvalue.TaggedOutput(split, of_split)

@@ -83,7 +83,10 @@ def validate_interactions(
     ratings = as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
     index = pc.index_in(items, value_set=known_items)
 
-    for name in (col.USER_ID, col.ITEM_ID, col.TIMESTAMP, *([col.RATING] if has_rating else [])):
+    for name, parsed in ((col.USER_ID, users), (col.ITEM_ID, items)):
+        if parsed.null_count:  # as all that is not UTF-8
+            reasons.add(NOT_UTF8, not_utf8(raw[name]))
+    for name in (col.TIMESTAMP, *([col.RATING] if has_rating else [])):
         reasons.add(NOT_UTF8, not_utf8(raw[name]))
     reasons.add(NO_USER, pc.is_null(users))
     reasons.add(NO_ITEM, pc.is_null(items))
@@ -96,13 +99,15 @@ def validate_interactions(
     table = pa.table(
         {
             col.USER_ID: users,
-            col.ITEM_ID: items,
-            col.TIMESTAMP: times.cast(pa.timestamp("us", tz="UTC")),
+            col.TIMESTAMP: times.cast(col.TIME_TYPE),
             col.RATING: ratings,
             col.ITEM: index,
         },
-    ).filter(pa.array(reasons.usable))
-    return table.cast(col.INTERACTIONS), reasons.dead_rows(raw, "interactions")
+        schema=col.INTERACTIONS,
+    )
+    if not (usable := reasons.usable).all():
+        table = table.filter(pa.array(usable))
+    return table, reasons.dead_rows(raw, "interactions")
 
 
 def positive(interactions: pa.Table, min_rating: float | None) -> pa.Table:

@@ -12,60 +12,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.sharding import concat_sorted, split_by_hash
-
-
-@dataclass(eq=False)
-class ShardBy(beam.PTransform):
-    """Tables -> (shard, table), one for each shard: all rows with equal keys.
-
-    Rows are sorted by `sort_by`; without it they come in any order, for those who sort themselves.
-
-    Every shard comes out, those without rows too, so that a stage always writes the same files.
-    """
-
-    column: str
-    shards: int
-    schema: pa.Schema
-    sort_by: tuple[str, ...] = ()
-
-    def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[tuple[int, pa.Table]]:
-        keyed = tables | "Split" >> beam.FlatMap(
-            split_by_hash, self.column, self.shards
-        ).with_output_types(tuple[int, pa.Table])
-        empty = tables.pipeline | "AllShards" >> beam.Create(
-            [(shard, self.schema.empty_table()) for shard in range(self.shards)]
-        ).with_output_types(tuple[int, pa.Table])
-        return (
-            (keyed, empty)
-            | beam.Flatten()
-            | "Group" >> beam.GroupByKey()
-            | "Sort"
-            >> beam.MapTuple(
-                lambda shard, parts: (shard, concat_sorted(list(parts), list(self.sort_by)))
-            ).with_output_types(tuple[int, pa.Table])
-        )
-
-
-@dataclass(eq=False)
-class GatherTables(beam.PTransform):
-    """Tables -> one table with all rows, sorted; for what fits on one worker."""
-
-    schema: pa.Schema
-    sort_by: tuple[str, ...]
-
-    def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
-        empty = tables.pipeline | "Empty" >> beam.Create([self.schema.empty_table()])
-        return (
-            (tables, empty)
-            | beam.Flatten()
-            | "Key" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
-            | "Group" >> beam.GroupByKey()
-            | "Sort"
-            >> beam.MapTuple(
-                lambda _, parts: concat_sorted(list(parts), list(self.sort_by))
-            ).with_output_types(pa.Table)
-        )
+from transforms.shuffle import ShardBy
 
 
 @dataclass(eq=False)

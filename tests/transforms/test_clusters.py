@@ -39,9 +39,10 @@ def with_traffic(table: pa.Table) -> pa.Table:
 
 
 def test_traffic_of_an_item_is_its_interactions() -> None:
+    ids = pa.array(["item00", "item01", "item02"])
     counts = [
-        clusters.count_traffic(pa.table({"item_id": part}))
-        for part in (["item00", "item01", "item01"], ["item01"])
+        clusters.count_traffic(pa.table({"item": pa.array(part, pa.int32())}), ids)
+        for part in ([0, 1, 1], [1])
     ]
     found = clusters.add_traffic(items(3), pa.concat_tables(counts))
     assert found[col.TRAFFIC].to_pylist() == [1.0, 3.0, 0.0]

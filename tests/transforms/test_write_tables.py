@@ -13,10 +13,9 @@ from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.manifest import Tally
+from transforms.shuffle import GatherTables, ShardBy
 from transforms.write_tables import (
-    GatherTables,
     RequireRows,
-    ShardBy,
     WriteDeadLetter,
     WriteShards,
     WriteTable,
@@ -35,7 +34,7 @@ def tables(rows: list[dict], size: int) -> list[pa.Table]:
     ]
 
 
-def write(folder: Path, parts: list[pa.Table]) -> list[Tally]:
+def write(folder: Path, parts: list[pa.Table], *flags: str) -> list[Tally]:
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         created = pipeline | beam.Create(parts).with_output_types(pa.Table)
         return {
@@ -44,7 +43,7 @@ def write(folder: Path, parts: list[pa.Table]) -> list[Tally]:
             | WriteShards(str(folder), "numbers", 3)
         }
 
-    return run(build)["shards"]
+    return run(build, *flags)["shards"]
 
 
 def test_all_rows_are_written_once_equal_keys_together_and_sorted(tmp_path: Path) -> None:
@@ -75,6 +74,16 @@ def test_bytes_depend_on_the_rows_alone(tmp_path: Path) -> None:
     write(tmp_path / "2", tables(shuffled, 4))
     first, second = (files.folder_records(str(tmp_path / name)) for name in "12")
     assert first == second
+
+
+@pytest.mark.parametrize("parts", [tables(ROWS, 4), []])
+def test_rows_shuffled_through_files_are_the_same(tmp_path: Path, parts: list[pa.Table]) -> None:
+    spilled = tmp_path / "spilled"
+    write(tmp_path / "1", parts)
+    write(tmp_path / "2", parts, f"--shuffle_folder={spilled}")
+    first, second = (files.folder_records(str(tmp_path / name)) for name in "12")
+    assert first == second
+    assert len(list(spilled.glob("*.arrow"))) == len(parts)
 
 
 @pytest.mark.parametrize("parts", [tables(ROWS, 4), []])

@@ -1,0 +1,131 @@
+"""Ways to count the transitions of a log: ours, DuckDB's SQL, and Beam element by element."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.parquet as pq
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms import schemas as col
+from transforms.catalogue import ReadItemClusters
+from transforms.interactions import ReadInteractions
+from transforms.sequences import UserSequences
+from transforms.shuffle import ShardBy
+from transforms.sources import find_source
+from transforms.transitions import count_transitions, mine_transitions, sum_counts
+from transforms.write_tables import WriteShards, map_shards
+
+SHARDS = 4
+
+
+def ours(log: str, clusters: str, output: str) -> None:
+    """Run the transforms of mine_transitions from the log to counts, for all users."""
+    with _pipeline() as pipeline:
+        item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, level=0)
+        interactions = pipeline | ReadInteractions(find_source(log, "interactions"), item_clusters)
+        (
+            interactions.usable
+            | UserSequences(min_rating=None)
+            | "Mine"
+            >> beam.Map(
+                lambda sequences, catalogue: count_transitions(
+                    mine_transitions(sequences, catalogue[1])
+                ),
+                beam.pvalue.AsSingleton(item_clusters),
+            ).with_output_types(pa.Table)
+            | "ByLabel" >> ShardBy(col.NOVEL, SHARDS, col.TRANSITION_COUNTS)
+            | "Sum" >> map_shards(sum_counts)
+            | WriteShards(output, "", SHARDS)
+        )
+
+
+def duckdb(log: str, clusters: str, output: str) -> None:
+    """Let DuckDB do the same on all cores, in one statement."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory() as spill, duckdb.connect() as connection:
+        connection.execute("SET preserve_insertion_order = false")
+        connection.execute(f"SET temp_directory = '{spill}'")
+        connection.execute(
+            f"""
+            COPY (
+                WITH engagement AS (
+                    SELECT user_id, timestamp, item_id, cluster_ids[1] AS cluster
+                    FROM '{log}' JOIN '{clusters}/item_clusters/*.parquet' USING (item_id)
+                ), after AS (
+                    SELECT *, lag(cluster) OVER (
+                        PARTITION BY user_id ORDER BY timestamp, item_id
+                    ) AS c2
+                    FROM engagement
+                ), run AS (
+                    SELECT user_id, cluster, c2, lag(c2) OVER in_time AS c1,
+                        row_number() OVER (
+                            PARTITION BY user_id, cluster ORDER BY timestamp, item_id
+                        ) AS nth
+                    FROM after
+                    WHERE c2 IS DISTINCT FROM cluster
+                    WINDOW in_time AS (PARTITION BY user_id ORDER BY timestamp, item_id)
+                )
+                SELECT coalesce(c1, c2) AS c1, c2, cluster AS novel, count(*) AS users
+                FROM run
+                WHERE nth = 1 AND c2 IS NOT NULL
+                GROUP BY ALL
+            ) TO '{output}/counts.parquet'
+            """
+        )
+
+
+def per_element(log: str, clusters: str, output: str) -> None:
+    """Run Beam as its guide has it: an element for each interaction, transition and count."""
+    items = pq.read_table(f"{clusters}/item_clusters").to_pylist()
+    cluster_of = {item["item_id"]: item["cluster_ids"][0] for item in items}
+
+    def by_user(row: dict) -> tuple[str, tuple]:
+        item = row["item_id"]
+        return row["user_id"], (row["timestamp"], item, cluster_of[item])
+
+    with _pipeline() as pipeline:
+        (
+            pipeline
+            | beam.io.ReadFromParquet(log)
+            | beam.Map(by_user)
+            | beam.GroupByKey()
+            | beam.FlatMapTuple(lambda _, engagements: _transitions(engagements))
+            | beam.combiners.Count.PerElement()
+            | beam.MapTuple(
+                lambda ids, users: dict(
+                    zip(col.TRANSITION_COUNTS.names, (*ids, users), strict=True)
+                )
+            )
+            | beam.io.WriteToParquet(f"{output}/counts", col.TRANSITION_COUNTS)
+        )
+
+
+def _transitions(engagements: Iterable[tuple]) -> Iterator[tuple[int, int, int]]:
+    latest: dict[int, None] = {}  # clusters, the one of the latest engagement last
+    for _, _, cluster in sorted(engagements):
+        if latest and cluster not in latest:
+            known = list(latest)[-2:]
+            yield known[0], known[-1], cluster
+        latest.pop(cluster, None)
+        latest[cluster] = None
+
+
+def _pipeline() -> beam.Pipeline:
+    folder = tempfile.mkdtemp(dir=tempfile.gettempdir())
+    options = PipelineOptions(
+        ["--runner=FnApiRunner", f"--shuffle_folder={folder}", *os.environ.get("XF", "").split()]
+    )
+    return beam.Pipeline(options=options)
+
+
+WAYS: dict[str, Callable[[str, str, str], None]] = {
+    "ours": ours,
+    "duckdb": duckdb,
+    "per_element": per_element,
+}
