@@ -212,7 +212,7 @@ class Stage:
             source.check([*columns, col.RATING] if by_rating else columns)
             fingerprints[name] = digest(source.fingerprint())
         for name, paths in self.model_files(flags).items():
-            fingerprints[name] = digest([files.fingerprint(path) for path in paths])
+            fingerprints[name] = digest(files.fingerprints(paths))
         for stage in self.stages:
             fingerprints[stage] = workspace.fingerprint(stage)
             workspace.verify(stage)

@@ -193,7 +193,7 @@ class FileSource(Source):
         return has_column(self._paths, column)
 
     def fingerprint(self) -> list[str]:
-        return [files.fingerprint(path) for path in self._paths]
+        return files.fingerprints(self._paths)
 
     def read(self) -> beam.PTransform:
         return ReadTables(tuple(self._paths))

@@ -1,7 +1,6 @@
 """What is wrong with a table or query is said in one line, before any work."""
 
 import datetime
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,7 +12,7 @@ from google.api_core.exceptions import Forbidden, RetryError
 from tests.emulators.fixtures import Cloud
 from tests.emulators.json_service import serve
 from tests.emulators.read_proxy import read_proxy
-from tests.emulators.storm import unwell
+from tests.emulators.storm import watched
 from tests.emulators.tables import load
 from tests.transforms.eager import run
 from transforms import bigquery
@@ -181,21 +180,18 @@ def test_only_rows_and_columns_that_are_used_are_sent(
 def test_work_is_done_in_the_project_that_is_given(
     cloud: Cloud, log: str, monkeypatch, value: str
 ) -> None:
-    asked: list[str] = []
-    healthy, address = cloud.environment, "BIGQUERY_STORAGE_EMULATOR_HOST"
+    address = "BIGQUERY_STORAGE_EMULATOR_HOST"
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     with (
-        read_proxy(healthy[address]) as proxy,
-        unwell(healthy["BIGQUERY_EMULATOR_HOST"], lambda _, path: asked.append(path), "") as url,
+        read_proxy(cloud.environment[address]) as proxy,
+        watched("BIGQUERY_EMULATOR_HOST", "/jobs|/queries") as jobs,
     ):
         monkeypatch.setenv(address, proxy.address)
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
         source = find_source(value.format(log), "interactions", project="other-proj")
         source.check(COLUMNS)
         source.fingerprint()
         run(lambda pipeline: {"read": pipeline | source.read()})
     assert {request.parent for request in proxy.sessions} == {"projects/other-proj"}
-    jobs = [path for path in asked if re.search("/jobs|/queries", path)]
     assert all("/projects/other-proj/" in path for path in jobs)
     assert bool(jobs) == value.startswith("SELECT")
 

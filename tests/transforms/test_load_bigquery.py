@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.emulators.fixtures import Cloud
-from tests.emulators.storm import unwell
+from tests.emulators.storm import watched
 from tests.emulators.tables import load, rows
 from tests.transforms.eager import run
 from transforms import bigquery, cloud_storage, files, load_bigquery
@@ -105,16 +105,12 @@ def test_the_table_has_the_rows_with_lists_as_repeated_columns(folder: str, targ
     }
 
 
-def test_jobs_are_of_the_project_that_is_given(folder: str, target, cloud, monkeypatch) -> None:
-    asked: list[str] = []
+def test_jobs_are_of_the_project_that_is_given(folder: str, target, monkeypatch) -> None:
     monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
     write_stage(folder, OLD)
-    healthy = cloud.environment["BIGQUERY_EMULATOR_HOST"]
-    with unwell(healthy, lambda _, path: asked.append(path), "") as url:
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+    with watched("BIGQUERY_EMULATOR_HOST", "/jobs") as jobs:
         check_target(target, folder, "recommend", "other-proj")
         assert LoadTable("recommend", folder, col.RECOMMENDATIONS, target, "other-proj")._load()
-    jobs = [path for path in asked if "/jobs" in path]
     assert len(jobs) >= 2
     assert all("/projects/other-proj/" in path for path in jobs)
 
