@@ -76,7 +76,7 @@ PROJECT_FLAG = --project=$(call need,PROJECT,my-project)
 AT = $(PROJECT_FLAG) --region=$(call need,REGION,us-central1)
 PIP_SECRET = --secret='id=pip,src=$(PIP_CONF)'
 
-dataflow-%: setup  ## submit a pipeline: PROJECT= REGION= WORKSPACE=gs://... [IMAGE=] [ARGS=flags]
+dataflow-%: $(if $(PRINT_ONLY),,setup)  ## submit a pipeline: PROJECT= REGION= WORKSPACE=gs://... [IMAGE=] [ARGS=flags]
 	$(call do,$(BIN)/python -m pipelines.$* --runner=DataflowRunner $(AT) \
 	  --workspace='$(WORKSPACE)' --temp_location='$(WORKSPACE)/temp' \
 	  $(if $(IMAGE),--sdk_container_image='$(IMAGE)') $(ARGS))

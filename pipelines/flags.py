@@ -137,11 +137,11 @@ def source(flags: argparse.Namespace, name: str) -> Source:
     """
     value = getattr(flags, name)
     if name != "interactions":
-        return find_source(value, name)
+        return find_source(value, name, project=flags.project)
     period = Period(_microseconds(flags.since), _microseconds(flags.until))
     if period.since is not None and period.until is not None and period.since >= period.until:
         raise InputError(f"--since={flags.since} is not before --until={flags.until}")
-    return find_source(value, name, period, flags.row_restriction)
+    return find_source(value, name, period, flags.row_restriction, flags.project)
 
 
 def _microseconds(time: str | None) -> int | None:
@@ -214,18 +214,20 @@ def parse(
 
     Returns
     -------
-    The pipeline's own flags, and those that are Beam's. A flag of neither ends the program.
+    The pipeline's own flags with Beam's --project, where BigQuery works too, and those that are
+    Beam's. A flag of neither ends the program.
     """
     flags, rest = parser.parse_known_args(argv)
     beam_parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for options in [PipelineOptions, *PipelineOptions.__subclasses__()]:
         if "_add_argparse_args" in vars(options):
             options._add_argparse_args(beam_parser)
-    _, unknown = beam_parser.parse_known_args(rest)
+    given, unknown = beam_parser.parse_known_args(rest)
     if unknown:
         name = unknown[0].split("=")[0]
         names = [name for action in parser._actions for name in action.option_strings]
         close = difflib.get_close_matches(name, names, 1)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the flags"
         parser.error(f"{name} is a flag neither of this pipeline nor of Beam{hint}")
+    flags.project = given.project
     return flags, rest

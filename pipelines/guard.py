@@ -26,15 +26,19 @@ _CREDENTIALS = (
 )
 _PERMISSION = (BAD_INPUT, "grant that to the account that runs this; docs/dataflow.md has a list")
 _NAME = (BAD_INPUT, "make it, or mend its name")
+_REQUESTED = (BAD_INPUT, "mend the flag or the input that this is about")
 _QUOTA = (FAILED, f"nothing is lost: wait, or ask for more quota, and {_AGAIN}")
 _SERVICE = (FAILED, f"Google Cloud does not answer; nothing is lost: {_AGAIN} later")
 _CLOUD = {
     "BadGateway": _SERVICE,
+    "BadRequest": _REQUESTED,
     "DeadlineExceeded": _SERVICE,
     "DefaultCredentialsError": _CREDENTIALS,
+    "FailedPrecondition": _REQUESTED,
     "Forbidden": _PERMISSION,
     "GatewayTimeout": _SERVICE,
     "InternalServerError": _SERVICE,
+    "InvalidArgument": _REQUESTED,
     "MalformedError": _CREDENTIALS,
     "NotFound": _NAME,
     "PermissionDenied": _PERMISSION,

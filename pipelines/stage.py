@@ -154,16 +154,15 @@ class Stage:
     def check_output(self, flags: argparse.Namespace) -> None:
         """Raise InputError for an --output_table that can't be loaded."""
         if (load := self._load(flags)) is not None:
-            check_target(load.target, flags.workspace, self.name)
+            check_target(load.target, flags.workspace, self.name, flags.project)
 
     def _load(self, flags: argparse.Namespace) -> LoadTable | None:
         """Return what loads the stage into BigQuery, if the flags ask for it."""
         if self.table is None or not flags.output_table:
             return None
+        folder = Workspace(flags.workspace).folder(self.folder)
         target = TableName.parse(flags.output_table, "output_table")
-        return LoadTable(
-            self.name, Workspace(flags.workspace).folder(self.folder), self.table, target
-        )
+        return LoadTable(self.name, folder, self.table, target, flags.project)
 
     def run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
         """Run the stage, unless it is complete for the same inputs and flags."""
@@ -222,7 +221,7 @@ class Stage:
             source.check([*columns, col.RATING] if by_rating else columns)
             fingerprints[name] = digest(source.fingerprint())
         for name, paths in self.model_files(flags).items():
-            fingerprints[name] = digest([files.fingerprint(path) for path in paths])
+            fingerprints[name] = digest(files.fingerprints(paths))
         for stage in self.stages:
             fingerprints[stage] = workspace.fingerprint(stage)
             workspace.verify(stage)

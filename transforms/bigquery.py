@@ -70,24 +70,30 @@ class TableName:
         return TableName(*found.groups())
 
 
-def client() -> bigquery.Client:
-    """Return a client of the REST API; it works in the project of the environment.
+def client(project: str | None = None) -> bigquery.Client:
+    """Return a client of the REST API.
+
+    Parameters
+    ----------
+    project
+        Where its work is done and billed; None: in the project of the environment.
 
     Raises
     ------
     InputError
-        If the environment has no credentials or no project.
+        If the environment has no credentials, or no project is given and it has none.
     """
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import bigquery
 
     try:
-        return bigquery.Client()
+        return bigquery.Client(project)
     except DefaultCredentialsError:
         raise InputError(f"BigQuery needs {_CREDENTIALS}") from None
     except OSError:
         raise InputError(
-            "BigQuery needs a project that the work is billed to: set GOOGLE_CLOUD_PROJECT"
+            "BigQuery needs a project that the work is billed to: give --project or set "
+            "GOOGLE_CLOUD_PROJECT"
         ) from None
 
 

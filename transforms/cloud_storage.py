@@ -97,8 +97,13 @@ def find(path: str) -> Stored | None:
 
 def listing(folder: str) -> list[Stored]:
     """List all objects below a folder, by name; not what consoles put there as a folder."""
-    bucket, name = _parse(f"{folder.rstrip('/')}/")
-    with _errors_name(folder):
+    return starting_with(f"{folder.rstrip('/')}/")
+
+
+def starting_with(prefix: str) -> list[Stored]:
+    """List all objects whose path begins like this, as `listing` does."""
+    bucket, name = _parse(prefix)
+    with _errors_name(prefix):
         blobs = _client().list_blobs(bucket, prefix=name, retry=_retry())
         return [_stored(blob) for blob in blobs if not blob.name.endswith("/")]
 

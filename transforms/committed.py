@@ -1,7 +1,7 @@
 """Files of a stage that are known to be whole while it is not complete, and how fast they come."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -57,20 +57,27 @@ class Committed:
             content = json.dumps(asdict(record)).encode()
             files.write_bytes(files.join(self.notes, f"{record.path}.json"), content)
 
-    def find(self, name: str) -> FileRecord | None:
-        """Return the record of a file that is as it was written.
+    def finder(self) -> Callable[[str], FileRecord | None]:
+        """Return what gives the record of a file that is as it was written, by its name.
 
-        None for any other, which does not count as committed any more.
+        It gives None for any other, which does not count as committed any more. What is there is
+        listed once, now: of a file without a note nothing is asked.
         """
-        note = files.join(self.notes, f"{name}.json")
-        content = files.read_if_there(note)
-        if content is None:
+        notes = set(files.list_folder(self.notes))
+        is_unchanged = files.checker(self.folder)
+
+        def find(name: str) -> FileRecord | None:
+            note = files.join(self.notes, f"{name}.json")
+            content = files.read_if_there(note) if note in notes else None
+            if content is None:
+                return None
+            record = FileRecord(**json.loads(content))
+            if is_unchanged(record):
+                return record
+            files.delete_file(note)
             return None
-        record = FileRecord(**json.loads(content))
-        if files.is_unchanged(self.folder, record):
-            return record
-        files.delete_file(note)
-        return None
+
+        return find
 
     def count(self) -> int:
         """Count the files."""

@@ -25,7 +25,7 @@ NO_TEXT = "the item has no title, keywords or text to embed"
 NO_EMBEDDING = "embedding is missing, though the items have a column of embeddings"
 BAD_EMBEDDING = "embedding holds other than finite numbers"
 BAD_ELIGIBLE = "eligible is neither true nor false"
-DUPLICATE_ITEM = "item_id occurs before; the first one is used"
+DUPLICATE_ITEM = "item_id occurs more than once; another row of it is used"
 
 
 class Reasons:

@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,36 +201,39 @@ def _local_record(root: Path, name: str) -> FileRecord:
         return _record(name, iter(lambda: file.read(_CHUNK), b""))
 
 
-def fingerprint(path: str) -> str:
-    """Return what changes with a file's content: its sha256, or the remote store's checksum."""
-    return _sha256(path) if is_local(path) else FileSystems.checksum(path)
+def fingerprints(paths: Sequence[str]) -> list[str]:
+    """Return what changes with the content of files of one place: sha256, or at gs:// CRC-32C.
+
+    Those at gs:// are listed, not asked for one by one.
+    """
+    if not paths or is_local(paths[0]):
+        return [_sha256(path) for path in paths]
+    listed = cloud_storage.starting_with(os.path.commonprefix(paths))  # noqa: RUF071
+    checksums = {found.path: found.crc32c for found in listed}
+    return [checksums[path] for path in paths]
 
 
 def altered(folder: str, records: Iterable[FileRecord]) -> list[FileRecord]:
-    """Return the records of a folder's files that are missing or not as they were written.
+    """Return the records of a folder's files that are missing or not as they were written."""
+    is_unchanged = checker(folder)
+    return [record for record in records if not is_unchanged(record)]
 
-    Local files are read again; of those at gs:// the checksums are listed.
+
+def checker(folder: str) -> Callable[[FileRecord], bool]:
+    """Return what says whether a file of a folder is as its record says.
+
+    A local file is read again; a folder at gs:// is listed once, now.
     """
     if is_local(folder):
-        return [record for record in records if not is_unchanged(folder, record)]
-    stored = {found.path: found for found in cloud_storage.listing(folder)}
-    return [
-        record for record in records if not _is_of(stored.get(join(folder, record.path)), record)
-    ]
+        return lambda record: _is_unchanged(Path(folder, record.path), record)
+    stored = {found.path: (found.size, found.crc32c) for found in cloud_storage.listing(folder)}
+    return lambda record: stored.get(join(folder, record.path)) == (record.size, record.crc32c)
 
 
-def is_unchanged(folder: str, record: FileRecord) -> bool:
-    """Say whether a file is as its record says."""
-    if not is_local(folder):
-        return _is_of(cloud_storage.find(join(folder, record.path)), record)
-    path = Path(folder, record.path)
+def _is_unchanged(path: Path, record: FileRecord) -> bool:
     if not path.is_file() or path.stat().st_size != record.size:
         return False
     return _sha256(str(path)) == record.sha256
-
-
-def _is_of(stored: cloud_storage.Stored | None, record: FileRecord) -> bool:
-    return stored is not None and (stored.size, stored.crc32c) == (record.size, record.crc32c)
 
 
 def times(folder: str) -> list[float]:

@@ -91,8 +91,15 @@ class Version:
         return TableName(target.project, target.dataset, f"{target.table}_{self.digest}")
 
 
-def check_target(target: TableName, workspace: str, pipeline: str) -> None:
+def check_target(
+    target: TableName, workspace: str, pipeline: str, project: str | None = None
+) -> None:
     """Check before any work that a stage can be loaded.
+
+    Parameters
+    ----------
+    project
+        As in `bigquery.client`.
 
     Raises
     ------
@@ -100,7 +107,7 @@ def check_target(target: TableName, workspace: str, pipeline: str) -> None:
         If there is no such dataset, it is too far from the workspace, or the table is there and
         not ours.
     """
-    client, retry = bigquery.client(), bigquery.rest_retry()
+    client, retry = bigquery.client(project), bigquery.rest_retry()
     with _user_errors(target):
         dataset = client.get_dataset(f"{target.project}.{target.dataset}", retry=retry)
         table = _find(client, target)
@@ -163,12 +170,15 @@ class LoadTable(beam.PTransform):
         Of its Parquet files.
     target
         The table.
+    project
+        As in `bigquery.client`.
     """
 
     written_by: str
     folder: str
     schema: pa.Schema
     target: TableName
+    project: str | None = None
 
     def expand(self, done: beam.PCollection[Any]) -> beam.PCollection[int]:
         return done | "Load" >> beam.Map(lambda _: self._load())
@@ -176,12 +186,13 @@ class LoadTable(beam.PTransform):
     def is_done(self) -> bool:
         """Say whether the table holds what the complete stage does."""
         with _user_errors(self.target):
-            return _holds(_find(bigquery.client(), self.target), Version.of(self.folder))
+            table = _find(bigquery.client(self.project), self.target)
+            return _holds(table, Version.of(self.folder))
 
     def _load(self) -> int:
         version = Version.of(self.folder)
         with _user_errors(self.target):
-            self._put_in_place(bigquery.client(), version)
+            self._put_in_place(bigquery.client(self.project), version)
         Metrics.counter("load_bigquery", "rows_loaded").inc(version.rows)
         return version.rows
 

@@ -132,7 +132,7 @@ class BuildNoveltyTable(beam.PTransform):
             begin
             | "Units" >> beam.Create(units(len(policy.prompts.descriptions)))
             | "Spread" >> beam.Reshuffle()
-            | "Resume" >> beam.ParDo(self._resume).with_outputs("done", main="missing")
+            | "Resume" >> beam.ParDo(_Resume(self.committed)).with_outputs("done", main="missing")
         )
         written = (
             todo.missing
@@ -141,9 +141,21 @@ class BuildNoveltyTable(beam.PTransform):
         )
         return (todo.done, written) | beam.Flatten()
 
-    def _resume(self, unit: Unit) -> Iterator[Any]:
-        """Tell the units that an interrupted run committed from those that are missing."""
-        record = self.committed.find(unit.file)
+
+class _Resume(beam.DoFn):
+    """Tells the units that an interrupted run committed from those that are missing.
+
+    It lists them when a bundle begins: one that is tried again finds what it had come to.
+    """
+
+    def __init__(self, committed: Committed) -> None:
+        self._committed = committed
+
+    def start_bundle(self) -> None:
+        self._find = self._committed.finder()
+
+    def process(self, unit: Unit) -> Iterator[Any]:
+        record = self._find(unit.file)
         if record is None:
             yield unit
         else:

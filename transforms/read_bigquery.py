@@ -31,7 +31,11 @@ Stream = tuple[int, str, bytes]  # number, name, serialised Arrow schema
 
 
 def create_session(
-    table: TableName, columns: tuple[str, ...], restriction: str, streams: int
+    table: TableName,
+    columns: tuple[str, ...],
+    restriction: str,
+    streams: int,
+    project: str | None = None,
 ) -> Any:
     """Create a read session.
 
@@ -43,6 +47,8 @@ def create_session(
         Which rows, in BigQuery's language of row restrictions; "" for all.
     streams
         How many the service may cut the table into.
+    project
+        As in `bigquery.client`.
     """
     from google.cloud.bigquery_storage_v1 import types
 
@@ -51,7 +57,7 @@ def create_session(
     )
     with bigquery.read_client() as client:
         return client.create_read_session(
-            parent=f"projects/{bigquery.client().project}",
+            parent=f"projects/{bigquery.client(project).project}",
             read_session=types.ReadSession(
                 table=table.path, data_format=types.DataFormat.ARROW, read_options=options
             ),
@@ -76,42 +82,50 @@ class ReadBigQuery(beam.PTransform):
         As in `create_session`.
     where
         What an error calls the input.
+    project
+        As in `bigquery.client`.
     """
 
     of: TableName | str
     columns: tuple[str, ...]
     restriction: str
     where: str
+    project: str | None = None
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[pa.Table]:
         return (
             begin
             | "Of" >> beam.Create([self.of])
-            | "Streams" >> beam.FlatMap(_streams, self.columns, self.restriction, self.where)
+            | "Streams"
+            >> beam.FlatMap(_streams, self.columns, self.restriction, self.where, self.project)
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(ReadStream(self.where)).with_output_types(pa.Table)
         )
 
 
 def _streams(
-    of: TableName | str, columns: tuple[str, ...], restriction: str, where: str
+    of: TableName | str,
+    columns: tuple[str, ...],
+    restriction: str,
+    where: str,
+    project: str | None = None,
 ) -> Iterator[Stream]:
     with bigquery.user_errors(where, ROLES):
-        table = _run(of) if isinstance(of, str) else of
-        session = create_session(table, columns, restriction, MAX_STREAMS)
+        table = _run(of, project) if isinstance(of, str) else of
+        session = create_session(table, columns, restriction, MAX_STREAMS, project)
     if not session.streams:
         raise InputError(f"{where} has no rows")
     for number, stream in enumerate(session.streams):
         yield number, stream.name, session.arrow_schema.serialized_schema
 
 
-def _run(query: str) -> TableName:
+def _run(query: str, project: str | None) -> TableName:
     """Run a query and return the table of what it returns."""
     from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY
 
     retry = bigquery.rest_retry()
     again = DEFAULT_JOB_RETRY.with_timeout(bigquery.RETRY_SECONDS)
-    job = bigquery.client().query(query, retry=retry, job_retry=again)
+    job = bigquery.client(project).query(query, retry=retry, job_retry=again)
     job.result(retry=retry, job_retry=again, max_results=0)
     table = job.destination
     return TableName(table.project, table.dataset_id, table.table_id)

@@ -25,7 +25,7 @@ from transforms.read_tables import (
 )
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import QueryJob, SchemaField, Table
+    from google.cloud.bigquery import Client, QueryJob, SchemaField, Table
 
 TABLE_PREFIX = "bq://"
 _QUERY = re.compile(r"\s*(SELECT|WITH)\s", re.IGNORECASE)
@@ -102,11 +102,14 @@ class Source(ABC):
         Value and name of the flag.
     period
         Which rows are input. A source may read others too: ReadInteractions leaves them out.
+    project
+        Where BigQuery's work is done and billed; None: in the project of the environment.
     """
 
     value: str
     name: str
     period: Period = Period()
+    project: str | None = None
 
     ordered: ClassVar[bool] = False  # whether POSITION tells which of two rows was first
 
@@ -128,7 +131,11 @@ class Source(ABC):
 
 
 def find_source(
-    value: str, name: str, period: Period = Period(), row_restriction: str | None = None
+    value: str,
+    name: str,
+    period: Period = Period(),
+    row_restriction: str | None = None,
+    project: str | None = None,
 ) -> Source:
     """Return the source that a flag names.
 
@@ -140,6 +147,8 @@ def find_source(
         "interactions" or "items".
     row_restriction
         Which rows of a BigQuery table, in its language of row restrictions.
+    project
+        As in Source.
 
     Raises
     ------
@@ -147,15 +156,15 @@ def find_source(
         If it can't be any, or no file is there.
     """
     if value.startswith(TABLE_PREFIX):
-        return TableSource(value, name, period, row_restriction or "")
+        return TableSource(value, name, period, project, row_restriction or "")
     if row_restriction is not None:
         raise InputError(
             f"--row_restriction is for BigQuery tables, and --{name}={_short(value)} is none; "
             "in a query, WHERE does the same"
         )
     if _QUERY.match(value):
-        return QuerySource(value, name, period)
-    return FileSource(value, name, period)
+        return QuerySource(value, name, period, project)
+    return FileSource(value, name, period, project)
 
 
 def _short(value: str) -> str:
@@ -184,7 +193,7 @@ class FileSource(Source):
         return has_column(self._paths, column)
 
     def fingerprint(self) -> list[str]:
-        return [files.fingerprint(path) for path in self._paths]
+        return files.fingerprints(self._paths)
 
     def read(self) -> beam.PTransform:
         return ReadTables(tuple(self._paths))
@@ -246,7 +255,8 @@ class TableSource(_BigQuerySource):
     @cached_property
     def _table(self) -> Table:
         with bigquery.user_errors(self._where, ROLES):
-            return bigquery.client().get_table(str(self._table_name), retry=bigquery.rest_retry())
+            client = bigquery.client(self.project)
+            return client.get_table(str(self._table_name), retry=bigquery.rest_retry())
 
     @property
     def _schema(self) -> list[SchemaField]:
@@ -268,7 +278,9 @@ class TableSource(_BigQuerySource):
         self._check_schema(required)
         # A session costs nothing, and finds what is wrong with the restriction or a permission.
         with bigquery.user_errors(self._where, ROLES):
-            session = create_session(self._table_name, self._columns, self._restriction, 1)
+            session = create_session(
+                self._table_name, self._columns, self._restriction, 1, self.project
+            )
         if not session.streams:
             raise InputError(f"{self._where} has no rows where {self._restriction or 'TRUE'}")
 
@@ -276,7 +288,9 @@ class TableSource(_BigQuerySource):
         return _version(self._table)
 
     def read(self) -> beam.PTransform:
-        return ReadBigQuery(self._table_name, self._columns, self._restriction, self._where)
+        return ReadBigQuery(
+            self._table_name, self._columns, self._restriction, self._where, self.project
+        )
 
 
 @dataclass(frozen=True)
@@ -288,7 +302,7 @@ class QuerySource(_BigQuerySource):
         from google.cloud.bigquery import QueryJobConfig
 
         with bigquery.user_errors(self._where, ROLES):
-            return bigquery.client().query(
+            return bigquery.client(self.project).query(
                 self.value,
                 QueryJobConfig(dry_run=True, use_query_cache=False),
                 retry=bigquery.rest_retry(),
@@ -310,20 +324,20 @@ class QuerySource(_BigQuerySource):
         A table that can't be looked up (a wildcard, one behind an authorised view) counts as
         changed each time. What depends on the time or on chance is not seen.
         """
-        versions = [self.value]
+        versions, client = [self.value], bigquery.client(self.project)
         for table in self._job.referenced_tables:
-            versions += _version_of(str(table))
+            versions += _version_of(client, str(table))
         return versions
 
     def read(self) -> beam.PTransform:
-        return ReadBigQuery(self.value, self._columns, "", self._where)
+        return ReadBigQuery(self.value, self._columns, "", self._where, self.project)
 
 
-def _version_of(table: str) -> list[str]:
+def _version_of(client: Client, table: str) -> list[str]:
     from google.api_core.exceptions import ClientError
 
     try:
-        return _version(bigquery.client().get_table(table, retry=bigquery.rest_retry()))
+        return _version(client.get_table(table, retry=bigquery.rest_retry()))
     except ClientError:
         return [table, datetime.datetime.now(datetime.UTC).isoformat()]
 

@@ -4,47 +4,24 @@ Without any, Google's libraries look for a metadata server, for minutes.
 """
 
 import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.emulators.json_service import serve
 from tests.emulators.servers import PROJECT
 
-
-class _Tokens(BaseHTTPRequestHandler):
-    """Exchanges any signed claim for a token."""
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        token = {"access_token": "nobody's", "expires_in": 3600, "token_type": "Bearer"}
-        answer = json.dumps(token).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+_TOKEN = {"access_token": "nobody's", "expires_in": 3600, "token_type": "Bearer"}
 
 
 @contextmanager
 def credentials() -> Iterator[Path]:
     """Yield a service account's key file, for GOOGLE_APPLICATION_CREDENTIALS."""
-    with (
-        TemporaryDirectory() as folder,
-        ThreadingHTTPServer(("127.0.0.1", 0), _Tokens) as server,
-    ):
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+    with TemporaryDirectory() as folder, serve(lambda path, claim: (200, _TOKEN)) as port:
         path = Path(folder, "key.json")
-        path.write_text(json.dumps(_key(f"http://127.0.0.1:{server.server_port}/token")))
-        try:
-            yield path
-        finally:
-            server.shutdown()
+        path.write_text(json.dumps(_key(f"http://127.0.0.1:{port}/token")))
+        yield path
 
 
 def _key(token_uri: str) -> dict[str, str]:

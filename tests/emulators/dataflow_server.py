@@ -5,17 +5,17 @@ Beam takes an endpoint for one of its own only where its address says `localhost
 
 import json
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+from tests.emulators.json_service import serve
 
 _JOBS = re.compile(r"/v1b3/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/jobs")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Dataflow:
     """A service that is running.
 
@@ -27,40 +27,21 @@ class Dataflow:
         What was submitted, as it came, with its project and region.
     """
 
-    endpoint: str
+    endpoint: str = ""
     jobs: list[dict[str, Any]] = field(default_factory=list)
 
-
-@contextmanager
-def dataflow_server() -> Iterator[Dataflow]:
-    """Run the service in a thread of this process."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Service) as server:
-        service = Dataflow(f"http://localhost:{server.server_port}")
-        server.jobs = service.jobs
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        try:
-            yield service
-        finally:
-            server.shutdown()
-
-
-class _Service(BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        match = _JOBS.fullmatch(self._path())
-        if match is None:
-            return self._answer({"error": {"code": 404, "message": self.path}}, 404)
-        self.server.jobs.append({**body, **match.groupdict()})
-        return self._answer(self._job(len(self.server.jobs)))
-
-    def do_GET(self) -> None:
-        number = re.fullmatch(_JOBS.pattern + r"/job-(\d+)", self._path())
-        if number:
-            return self._answer(self._job(int(number[3])))
-        return self._answer({"error": {"code": 404, "message": self.path}}, 404)
+    def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Take a job, where there is a body, or tell of one."""
+        path = path.split("?")[0]
+        if body and (match := _JOBS.fullmatch(path)):
+            self.jobs.append({**json.loads(body), **match.groupdict()})
+            return 200, self._job(len(self.jobs))
+        if not body and (match := re.fullmatch(_JOBS.pattern + r"/job-(\d+)", path)):
+            return 200, self._job(int(match[3]))
+        return 404, {"error": {"code": 404, "message": path}}
 
     def _job(self, number: int) -> dict[str, str]:
-        job = self.server.jobs[number - 1]
+        job = self.jobs[number - 1]
         return {
             "id": f"job-{number}",
             "name": job["name"],
@@ -71,16 +52,11 @@ class _Service(BaseHTTPRequestHandler):
             "currentState": "JOB_STATE_DONE",
         }
 
-    def _path(self) -> str:
-        return self.path.split("?")[0]
 
-    def _answer(self, content: dict[str, Any], status: int = 200) -> None:
-        answer = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+@contextmanager
+def dataflow_server() -> Iterator[Dataflow]:
+    """Run the service in a thread of this process."""
+    service = Dataflow()
+    with serve(service.answer) as port:
+        service.endpoint = f"http://localhost:{port}"
+        yield service

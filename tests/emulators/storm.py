@@ -2,10 +2,13 @@
 
 import http.client
 import json
+import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 from urllib.parse import urlsplit
 
 _REASONS = {
@@ -88,3 +91,26 @@ def unwell(healthy: str, status: Callable[[str, str], int | None], said: str) ->
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+@contextmanager
+def watched(variable: str, pattern: str) -> Iterator[list[str]]:
+    """Note requests to the service whose URL is in an environment variable.
+
+    Parameters
+    ----------
+    pattern
+        Which: the library asks for things of its own too, such as where a bucket is.
+
+    Yields
+    ------
+    Their paths, as they come.
+    """
+    asked: list[str] = []
+
+    def note(method: str, path: str) -> None:
+        if re.search(pattern, path):
+            asked.append(path)
+
+    with unwell(os.environ[variable], note, "") as url, patch.dict(os.environ, {variable: url}):
+        yield asked

@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.emulators.fixtures import Cloud
+from tests.emulators.read_proxy import read_proxy
 from tests.emulators.tables import load
 from tests.pipelines import small
+from transforms import dead_rows
 
 pytestmark = pytest.mark.slow
 
@@ -75,6 +77,17 @@ def test_bigquery_gives_what_files_give(
     assert [row["reason"] for row in expected[2]] == ["timestamp is missing"]
 
 
+def test_the_project_of_beam_pays_for_what_is_read(
+    cloud: Cloud, clusters: Path, log: dict[str, str], tmp_path: Path, monkeypatch
+) -> None:
+    address = "BIGQUERY_STORAGE_EMULATOR_HOST"
+    with read_proxy(cloud.environment[address]) as proxy:
+        monkeypatch.setenv(address, proxy.address)
+        mine(clusters, log["table"], tmp_path / "w", "--project=other-proj")
+    check, read = proxy.sessions
+    assert check.parent == read.parent == "projects/other-proj"
+
+
 def test_items_of_a_table_that_occur_twice_are_chosen_by_content(
     cloud: Cloud, log: dict[str, str], tmp_path: Path
 ) -> None:
@@ -88,4 +101,5 @@ def test_items_of_a_table_that_occur_twice_are_chosen_by_content(
         made.append(small.digests(tmp_path / str(number) / "clusters"))
     assert made[0] == made[1]
     dead = small.dead_letter(tmp_path / "0", "build_clusters")
-    assert sum(row["input"] == "items" for row in dead) == len(items)
+    reasons = [row["reason"] for row in dead if row["input"] == "items"]
+    assert reasons == [dead_rows.DUPLICATE_ITEM] * len(items)

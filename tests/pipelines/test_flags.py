@@ -51,6 +51,12 @@ def complaint(capsys: pytest.CaptureFixture, *argv: str) -> str:
     return capsys.readouterr().err.splitlines()[-1]
 
 
+def test_the_project_of_beam_is_that_of_the_input() -> None:
+    flags, beam_flags = parse("--project=other-proj", "--interactions=bq://my-project.shop.log")
+    assert command_line.source(flags, "interactions").project == "other-proj"
+    assert beam_flags == ["--project=other-proj"]  # Beam has it too
+
+
 def test_flags_have_defaults() -> None:
     flags, beam_flags = parse()
     assert (flags.workspace, flags.interactions, flags.seed, flags.shards) == ("w", "log.csv", 0, 4)

@@ -28,6 +28,8 @@ MAY_NOT = "nobody@test.iam.gserviceaccount.com does not have storage.objects.get
 ERRORS = [
     (google.Forbidden(URL + MAY_NOT), 2, f"{MAY_NOT}; grant that"),
     (google.NotFound(f"{URL}The specified bucket does not exist."), 2, "not exist; make it"),
+    (google.BadRequest(f"{URL}Invalid bucket name: 's'"), 2, "bucket name: 's'; mend the flag"),
+    (google.InvalidArgument("No such column: a."), 2, "No such column: a; mend the flag or the"),
     (google.Unauthorized(f"{URL}Anonymous caller"), 2, "Google Cloud takes no credentials"),
     (RefreshError("invalid_grant: expired", {"error": "x"}), 2, "gcloud auth application-default"),
     (DefaultCredentialsError("Your default ..."), 2, "Google Cloud takes no credentials"),
@@ -121,7 +123,9 @@ def _little_patience(monkeypatch) -> None:
     monkeypatch.setattr(cloud_storage, "RETRY_SECONDS", 1.0)
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, 2), (404, 2), (429, 1), (500, 1), (503, 1)])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 2), (403, 2), (404, 2), (429, 1), (500, 1), (503, 1)]
+)
 def test_a_storage_that_is_unwell_is_one_line(
     cloud: Cloud, monkeypatch, capfd, status: int, code: int
 ) -> None:
@@ -134,7 +138,9 @@ def test_a_storage_that_is_unwell_is_one_line(
     assert "no, sorry" in line
 
 
-@pytest.mark.parametrize(("status", "code"), [(403, 2), (404, 2), (429, 1), (500, 1), (503, 1)])
+@pytest.mark.parametrize(
+    ("status", "code"), [(400, 2), (403, 2), (404, 2), (429, 1), (500, 1), (503, 1)]
+)
 def test_a_bigquery_that_is_unwell_is_one_line_before_any_work(
     cloud: Cloud, monkeypatch, capfd, tmp_path: Path, status: int, code: int
 ) -> None:

@@ -18,6 +18,7 @@ from pipelines import mine_transitions
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import files
+from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.manifest import Tally
 from transforms.read_tables import ReadTables, find_files
@@ -442,3 +443,10 @@ def test_what_a_killed_writer_left_goes_before_work_is_taken_up(
         run(stage=replace(SHOUT, build=fail, resumes=True))
     assert run(stage=replace(SHOUT, resumes=True)) == 0
     assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
+
+
+def test_the_project_of_beam_is_that_of_a_loaded_table() -> None:
+    stage = replace(ECHO, table=col.NOVELTY_TABLE)
+    given = ["--workspace=w", "--output_table=my-project.shop.table", "--project=other-proj"]
+    flags, _ = command_line.parse(stage.parser(), given)
+    assert stage._load(flags).project == "other-proj"

@@ -1,11 +1,8 @@
 """What is wrong with a table or query is said in one line, before any work."""
 
 import datetime
-import json
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 import pyarrow as pa
@@ -13,7 +10,9 @@ import pytest
 from google.api_core.exceptions import Forbidden, RetryError
 
 from tests.emulators.fixtures import Cloud
+from tests.emulators.json_service import serve
 from tests.emulators.read_proxy import read_proxy
+from tests.emulators.storm import watched
 from tests.emulators.tables import load
 from tests.transforms.eager import run
 from transforms import bigquery
@@ -177,36 +176,42 @@ def test_only_rows_and_columns_that_are_used_are_sent(
     assert sorted(user for table in tables for user in table["user_id"].to_pylist()) == list(users)
 
 
+@pytest.mark.parametrize("value", ["bq://{}", "SELECT * FROM `{}`"])
+def test_work_is_done_in_the_project_that_is_given(
+    cloud: Cloud, log: str, monkeypatch, value: str
+) -> None:
+    address = "BIGQUERY_STORAGE_EMULATOR_HOST"
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    with (
+        read_proxy(cloud.environment[address]) as proxy,
+        watched("BIGQUERY_EMULATOR_HOST", "/jobs|/queries") as jobs,
+    ):
+        monkeypatch.setenv(address, proxy.address)
+        source = find_source(value.format(log), "interactions", project="other-proj")
+        source.check(COLUMNS)
+        source.fingerprint()
+        run(lambda pipeline: {"read": pipeline | source.read()})
+    assert {request.parent for request in proxy.sessions} == {"projects/other-proj"}
+    assert all("/projects/other-proj/" in path for path in jobs)
+    assert bool(jobs) == value.startswith("SELECT")
+
+
 # What the services answer when they refuse, from a server that does nothing else.
 
 
-class _Refuses(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self.server.requests += 1
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        status, reason = self.server.refusal
-        error = {"reason": reason, "message": "No,\nnot you.", "domain": "global"}
-        body = json.dumps({"error": {"code": status, "message": "No", "errors": [error]}}).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_POST = do_GET  # noqa: N815
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @contextmanager
-def refusing(patch: pytest.MonkeyPatch, status: int, reason: str) -> Iterator[ThreadingHTTPServer]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), _Refuses) as server:
-        server.refusal, server.requests = (status, reason), 0
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-        yield server
-        server.shutdown()
+def refusing(patch: pytest.MonkeyPatch, status: int, reason: str) -> Iterator[list[str]]:
+    """Refuse all requests of the REST API; yield the paths of those that come."""
+    error = {"reason": reason, "message": "No,\nnot you.", "domain": "global"}
+    asked: list[str] = []
+
+    def refuse(path: str, body: bytes) -> tuple[int, dict]:
+        asked.append(path)
+        return status, {"error": {"code": status, "message": "No", "errors": [error]}}
+
+    with serve(refuse) as port:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+        yield asked
 
 
 @pytest.mark.parametrize("value", ["bq://test-proj.shop.log", "SELECT * FROM `shop.log`"])
@@ -235,10 +240,10 @@ def test_a_service_that_stays_away_is_asked_again_for_a_while(
     cloud: Cloud, monkeypatch, value: str
 ) -> None:
     monkeypatch.setattr(bigquery, "RETRY_SECONDS", 2.0)
-    with refusing(monkeypatch, 503, "backendError") as server:
+    with refusing(monkeypatch, 503, "backendError") as asked:
         with pytest.raises(RetryError):
             find_source(value, "interactions").check(COLUMNS)
-        assert server.requests > 1
+        assert len(asked) > 1
 
 
 def test_a_session_that_is_refused_says_what_to_grant(cloud: Cloud, log: str, monkeypatch) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from tests.emulators.storm import watched
 from transforms import files
 from transforms.committed import Committed
 
@@ -19,19 +20,19 @@ def committed(tmp_path: Path) -> Committed:
 
 def test_a_written_file_is_found_with_its_checksum(committed: Committed) -> None:
     record = committed.write("a.parquet", TABLE)
-    assert committed.find("a.parquet") == record
+    assert committed.finder()("a.parquet") == record
 
 
 def test_a_file_without_a_note_is_not_trusted(committed: Committed, tmp_path: Path) -> None:
     committed.write("a.parquet", TABLE)
     (tmp_path / "notes" / "a.parquet.json").unlink()
-    assert committed.find("a.parquet") is None
+    assert committed.finder()("a.parquet") is None
 
 
 def test_a_note_without_its_file_says_nothing(committed: Committed, tmp_path: Path) -> None:
     committed.write("a.parquet", TABLE)
     (tmp_path / "stage" / "a.parquet").unlink()
-    assert committed.find("a.parquet") is None
+    assert committed.finder()("a.parquet") is None
 
 
 @pytest.mark.parametrize("at", [0, 50, -1])
@@ -41,14 +42,14 @@ def test_a_changed_byte_is_noticed(committed: Committed, tmp_path: Path, at: int
     content = bytearray(path.read_bytes())
     content[at] ^= 1
     path.write_bytes(content)
-    assert committed.find("a.parquet") is None
+    assert committed.finder()("a.parquet") is None
 
 
 def test_a_file_that_is_not_as_written_does_not_count(committed: Committed, tmp_path: Path) -> None:
     committed.write("a.parquet", TABLE)
     committed.write("b.parquet", TABLE)
     (tmp_path / "stage" / "a.parquet").write_bytes(b"")
-    committed.find("a.parquet")
+    committed.finder()("a.parquet")
     assert committed.count() == 1
 
 
@@ -80,6 +81,19 @@ def test_files_in_cloud_storage_are_committed_too(storage) -> None:
     records = [committed.write(name, TABLE) for name in ("a.parquet", "b.parquet", "c.parquet")]
     files.write_bytes(f"{root}/stage/b.parquet", b"?" * records[1].size)
     files.delete_file(f"{root}/stage/c.parquet")
-    found = [committed.find(name) for name in ("a.parquet", "b.parquet", "c.parquet", "d.parquet")]
+    found = [
+        committed.finder()(name) for name in ("a.parquet", "b.parquet", "c.parquet", "d.parquet")
+    ]
     assert found == [records[0], None, None, None]
     assert committed.progress(4).done == committed.count() == 1
+
+
+def test_at_gs_only_notes_that_are_there_are_read(storage) -> None:
+    root = f"gs://{storage.bucket}/w"
+    committed = Committed(f"{root}/stage", f"{root}/notes")
+    records = [committed.write(f"{number}.parquet", TABLE) for number in range(3)]
+    with watched("STORAGE_EMULATOR_HOST", "/o[/?]") as asked:
+        find = committed.finder()
+        found = [find(f"{number}.parquet") for number in range(100)]
+    assert found == [*records, *[None] * 97]
+    assert len(asked) == 2 + len(records)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from apache_beam.io.filesystems import FileSystems
 
+from tests.emulators.storm import watched
 from transforms import files
 
 
@@ -84,8 +86,6 @@ def test_damage_is_noticed(folder: str, damage: str | None) -> None:
     elif damage is not None:
         files.write_bytes(path, {"shorter": b"conten", "other": b"cOntent"}[damage])
     assert files.altered(folder, records) == ([] if damage is None else records[1:])
-    assert files.is_unchanged(folder, records[0])
-    assert files.is_unchanged(folder, records[1]) == (damage is None)
 
 
 def test_what_a_console_puts_as_a_folder_is_no_file(storage) -> None:
@@ -153,8 +153,19 @@ def test_a_fingerprint_follows_the_content(folder: str) -> None:
     prints = []
     for content in (b"one", b"two", b"one"):
         files.write_bytes(path, content)
-        prints.append(files.fingerprint(path))
+        prints += files.fingerprints([path])
     assert prints[0] == prints[2] != prints[1]
+
+
+def test_fingerprints_of_many_files_at_gs_are_one_listing(storage) -> None:
+    folder = f"gs://{storage.bucket}/folder"
+    paths = [f"{folder}/{name}" for name in ("log-2", "log-1", "log-3")]
+    for path in (*paths, f"{folder}/log-1.csv", f"{folder}/log-1/other"):
+        files.write_bytes(path, path.encode())
+    expected = [FileSystems.checksum(path) for path in paths]
+    with watched("STORAGE_EMULATOR_HOST", "/o[/?]") as asked:
+        assert files.fingerprints(paths) == expected
+    assert len(asked) == 1
 
 
 def test_the_same_table_gives_the_same_bytes(folder: str) -> None:

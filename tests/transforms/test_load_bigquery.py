@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 
 from tests.emulators.fixtures import Cloud
+from tests.emulators.storm import watched
 from tests.emulators.tables import load, rows
 from tests.transforms.eager import run
 from transforms import bigquery, cloud_storage, files, load_bigquery
@@ -102,6 +103,16 @@ def test_the_table_has_the_rows_with_lists_as_repeated_columns(folder: str, targ
         **dict.fromkeys(("user_id", "novel_cluster", "c1", "c2", "probability"), "NULLABLE"),
         **dict.fromkeys(("item_ids", "scores"), "REPEATED"),
     }
+
+
+def test_jobs_are_of_the_project_that_is_given(folder: str, target, monkeypatch) -> None:
+    monkeypatch.delenv("GOOGLE_CLOUD_PROJECT")
+    write_stage(folder, OLD)
+    with watched("BIGQUERY_EMULATOR_HOST", "/jobs") as jobs:
+        check_target(target, folder, "recommend", "other-proj")
+        assert LoadTable("recommend", folder, col.RECOMMENDATIONS, target, "other-proj")._load()
+    assert len(jobs) >= 2
+    assert all("/projects/other-proj/" in path for path in jobs)
 
 
 def test_a_table_without_rows_is_a_table(folder: str, target) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.prompt import Prompts
+from tests.emulators.storm import watched
 from transforms import files
 from transforms import novelty_table as nt
 from transforms.committed import Committed
@@ -69,11 +70,11 @@ class StandIn:
         return novel.astype(np.int32), np.ones((len(c1), 1), np.float32)
 
 
-def committed(folder: Path) -> Committed:
-    return Committed(str(folder / "table"), str(folder / "notes"))
+def committed(folder: Path | str) -> Committed:
+    return Committed(files.join(str(folder), "table"), files.join(str(folder), "notes"))
 
 
-def build(folder: Path, size: int = 3) -> list[nt.Unit]:
+def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:
     names = tuple(f"name {number}" for number in range(size))
     policy = Policy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
     found = nt.units(size)
@@ -99,6 +100,13 @@ def test_committed_units_are_not_decoded_again(tmp_path: Path) -> None:
     files.delete_file(str(tmp_path / "table" / found[1].file))
     build(tmp_path)
     assert StandIn.asked == [1]
+
+
+def test_at_gs_nothing_is_asked_of_units_that_are_missing(storage) -> None:
+    folder = f"gs://{storage.bucket}/w"
+    with watched("STORAGE_EMULATOR_HOST", "/o/") as asked:
+        build(folder)
+    assert asked == []
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content + b" "])
