@@ -13,6 +13,7 @@ from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
+from transforms.diversify import STRATEGIES, Diversify, Sampling
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
@@ -20,7 +21,6 @@ from transforms.transitions import (
     ENGAGEMENTS,
     SPLITS,
     count_transitions,
-    diversify,
     engagements,
     mine_by_split,
     sum_counts,
@@ -60,6 +60,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=10,
         help="training examples of each novel cluster, at most, so that none dominates (default: "
         "10)",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=tuple(STRATEGIES),
+        default="uniform",
+        help="how they are drawn. "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in STRATEGIES.items())
+        + " (default: uniform)",
     )
     for split in ("valid", "test"):
         parser.add_argument(
@@ -109,12 +117,8 @@ def build(
     descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
     prompts = make_prompts(flags.base_model, template, descriptions)
-    shards, seed, per_label, min_rating = (
-        flags.shards,
-        flags.seed,
-        flags.per_label,
-        flags.min_rating,
-    )
+    shards, seed, min_rating = flags.shards, flags.seed, flags.min_rating
+    sampling = Sampling(flags.strategy, flags.per_label, len(descriptions), seed)
     shares = (flags.valid_share, flags.test_share)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
@@ -138,11 +142,17 @@ def build(
         | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS)
         | "Sum" >> map_shards(sum_counts)
     )
-    sorted_by = (col.NOVEL, col.C1, col.C2, col.USER_ID)
+    drawn = (
+        counts
+        | "Counts" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
+        | Diversify(sampling)
+    )
+    by_label = (col.NOVEL, col.C1, col.C2)
     chosen = {
-        "train": counts | "Diversify" >> map_shards(lambda table: diversify(table, per_label, seed))
+        "train": drawn | "By-train" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, by_label)
     } | {
-        split: mined[split] | f"By{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, sorted_by)
+        split: mined[split]
+        | f"By-{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, (*by_label, col.USER_ID))
         for split in ("valid", "test")
     }
     examples = {

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.sharding import mix, stable_hash
+from transforms.sharding import stable_hash
 
 CLUSTER = "cluster"
 SPLITS = ("train", "valid", "test")
@@ -22,7 +22,7 @@ ENGAGEMENTS = pa.schema(
     }
 )
 _ORDER = [(col.USER_ID, "ascending"), (col.TIMESTAMP, "ascending"), (col.ITEM_ID, "ascending")]
-_ID_BITS = 21  # of a cluster id when three of them are packed into one integer
+_ID_BITS = 21  # of a cluster id when it is packed into one integer with its user
 
 
 def engagements(interactions: pa.Table, clusters: np.ndarray) -> pa.Table:
@@ -117,29 +117,6 @@ def sum_counts(counts: pa.Table) -> pa.Table:
     """Add up counts of parts of the users; TRANSITION_COUNTS in and out."""
     sums = counts.group_by([col.C1, col.C2, col.NOVEL]).aggregate([(col.USERS, "sum")])
     return _sorted(sums.rename_columns([col.C1, col.C2, col.NOVEL, col.USERS]))
-
-
-def diversify(counts: pa.Table, per_label: int, seed: int) -> pa.Table:
-    """Keep at most `per_label` distinct pairs (c1, c2) of each label, a seeded sample.
-
-    Which are kept depends on the pairs alone, not on their order: those of the smallest hashes.
-
-    Parameters
-    ----------
-    counts
-        TRANSITION_COUNTS, each (c1, c2, novel) once and all rows of each label.
-
-    Returns
-    -------
-    The rows kept, sorted by (novel, c1, c2).
-    """
-    c1, c2, novel = (counts[name].to_numpy().astype(np.int64) for name in col.EXAMPLES.names[:3])
-    key = mix((c1 << 2 * _ID_BITS) | (c2 << _ID_BITS) | novel, seed)
-    order = np.lexsort((key, novel))
-    label = novel[order]
-    starts = np.flatnonzero(np.r_[True, label[1:] != label[:-1]]) if len(label) else label
-    rank = np.arange(len(label)) - np.repeat(starts, np.diff(np.r_[starts, len(label)]))
-    return _sorted(counts.take(pa.array(order[rank < per_label])))
 
 
 def _sorted(counts: pa.Table) -> pa.Table:

@@ -52,6 +52,17 @@ def test_per_label_caps_the_training_examples(built: tuple[Path, Path]) -> None:
     assert set(Counter(row["novel"] for row in train).values()) == {2}
 
 
+def test_strategy_decides_which_are_trained_on(built: tuple[Path, Path]) -> None:
+    labels: dict[str, Counter] = {}
+    for strategy in ("uniform", "weighted", "none"):
+        assert small.mine(*built, "--per_label=2", f"--strategy={strategy}") == 0
+        train = read(built[0] / "transitions" / "examples" / "train")
+        assert len(train) == 12
+        labels[strategy] = Counter(row["novel"] for row in train)
+    assert set(labels["weighted"].values()) == {2}
+    assert max(labels["none"].values()) > 2
+
+
 def test_prompt_template_is_used(built: tuple[Path, Path], tmp_path: Path) -> None:
     file = tmp_path / "template.txt"
     file.write_text("First {c1}, then {c2}:\n")

@@ -11,7 +11,6 @@ from transforms import schemas as col
 from transforms.transitions import (
     ENGAGEMENTS,
     count_transitions,
-    diversify,
     engagements,
     mine_by_split,
     mine_transitions,
@@ -99,49 +98,6 @@ def test_counts_are_of_users(rows: list[Row]) -> None:
     counts = count_transitions(mine_transitions(table(rows))).to_pylist()
     expected = Counter(found[1:] for found in oracle(rows))
     assert {(row["c1"], row["c2"], row["novel"]): row["users"] for row in counts} == expected
-
-
-counts = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), unique=True, max_size=60
-).map(
-    lambda rows: pa.table(
-        [
-            *(pa.array([row[i] for row in rows], pa.int32()) for i in range(3)),
-            pa.array([1] * len(rows), pa.int64()),
-        ],
-        schema=col.TRANSITION_COUNTS,
-    )
-)
-
-
-@given(counts, st.integers(1, 5))
-def test_diversifying_keeps_min_of_cap_and_all_pairs_of_each_label(
-    table: pa.Table, per_label: int
-) -> None:
-    kept = Counter(diversify(table, per_label, seed=1)["novel"].to_pylist())
-    every = Counter(table["novel"].to_pylist())
-    assert kept == {label: min(per_label, pairs) for label, pairs in every.items()}
-
-
-@given(counts, st.randoms())
-def test_diversifying_does_not_depend_on_the_order_of_rows(table: pa.Table, random) -> None:
-    order = list(range(table.num_rows))
-    random.shuffle(order)
-    shuffled = table.take(pa.array(order, pa.int64()))
-    assert diversify(shuffled, 2, seed=1).equals(diversify(table, 2, seed=1))
-
-
-def test_diversifying_samples_other_pairs_with_another_seed() -> None:
-    pairs = pa.table(
-        [
-            pa.array(range(100), pa.int32()),
-            pa.array([200] * 100, pa.int32()),
-            pa.array([300] * 100, pa.int32()),
-            pa.array([1] * 100, pa.int64()),
-        ],
-        schema=col.TRANSITION_COUNTS,
-    )
-    assert not diversify(pairs, 10, seed=1).equals(diversify(pairs, 10, seed=2))
 
 
 def test_splits_have_about_the_shares_asked_for() -> None:
