@@ -16,6 +16,7 @@ from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_le
 from transforms.diversify import STRATEGIES, Diversify, Sampling
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
+from transforms.label_distribution import WriteLabelDistribution
 from transforms.manifest import Tally
 from transforms.transitions import (
     ENGAGEMENTS,
@@ -142,11 +143,10 @@ def build(
         | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS)
         | "Sum" >> map_shards(sum_counts)
     )
-    drawn = (
-        counts
-        | "Counts" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
-        | Diversify(sampling)
+    counted = counts | "Counted" >> beam.MapTuple(lambda _, table: table).with_output_types(
+        pa.Table
     )
+    drawn = counted | Diversify(sampling)
     by_label = (col.NOVEL, col.C1, col.C2)
     chosen = {
         "train": drawn | "By-train" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, by_label)
@@ -168,6 +168,7 @@ def build(
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
+        {"counts": counted, "drawn": drawn} | WriteLabelDistribution(folder, sampling.labels),
         *(
             rows | f"Write-{split}" >> WriteShards(folder, f"examples/{split}", shards)
             for split, rows in examples.items()

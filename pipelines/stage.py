@@ -36,6 +36,7 @@ _PACKAGES = (
     "pyarrow",
     "numpy",
     "scikit-learn",
+    "matplotlib",
     "torch",
     "transformers",
     "trl",
