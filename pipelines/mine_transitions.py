@@ -14,6 +14,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
 from transforms.diversify import STRATEGIES, Diversify, Sampling
+from transforms.errors import InputError
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
 from transforms.label_distribution import WriteLabelDistribution
@@ -39,7 +40,7 @@ from transforms.write_tables import (
 
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "
-    "letter, --min_rating, --level or the shares of the splits leave enough"
+    "letter, --min_rating, --level, --cut or the shares of the splits leave enough"
 )
 
 
@@ -48,6 +49,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
+    command_line.add_cut(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
         "--level",
@@ -69,6 +71,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="how they are drawn. "
         + "; ".join(f"{name}: {meaning}" for name, meaning in STRATEGIES.items())
         + " (default: uniform)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("user", "time"),
+        default="user",
+        help="what keeps training apart from valid and test. user: each user is in one of them; "
+        "time: also, training has the transitions before --cut, the others those from it on "
+        "(default: user)",
     )
     for split in ("valid", "test"):
         parser.add_argument(
@@ -104,6 +114,15 @@ def prompt_template(value: str) -> str:
     return text
 
 
+def check_flags(flags: argparse.Namespace) -> None:
+    """Check that --cut is given if and only if --split=time asks for it."""
+    if flags.split == "time" and flags.cut is None:
+        raise InputError("--split=time needs --cut, the date or time at which to split")
+    if flags.split != "time" and flags.cut is not None:
+        raise InputError(f"--cut={flags.cut} needs --split=time")
+    command_line.check_cut(flags)
+
+
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
     """Return the level that --level picks."""
     return resolve_level(workspace.folder("clusters"), flags.level)
@@ -121,6 +140,7 @@ def build(
     shards, seed, min_rating = flags.shards, flags.seed, flags.min_rating
     sampling = Sampling(flags.strategy, flags.per_label, len(descriptions), seed)
     shares = (flags.valid_share, flags.test_share)
+    cut = command_line.cut(flags)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
@@ -135,7 +155,7 @@ def build(
     )
     splits = by_user | "Split" >> map_shards(lambda table: user_splits(table, *shares, seed))
     mined = by_user | "Mine" >> beam.FlatMapTuple(
-        lambda _, table: mine_by_split(table, *shares, seed)
+        lambda _, table: mine_by_split(table, *shares, seed, cut)
     ).with_output_types(pa.Table).with_outputs(*SPLITS)
     counts = (
         mined.train
@@ -191,6 +211,8 @@ STAGE = Stage(
     model_files=command_line.base_model_files,
     level=level,
     build=build,
+    check_flags=check_flags,
+    check=command_line.check_same_cut,
 )
 
 if __name__ == "__main__":

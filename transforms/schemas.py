@@ -73,7 +73,15 @@ CLUSTERS = pa.schema(
 )
 ITEM_CLUSTERS = pa.schema({ITEM_ID: pa.string(), CLUSTER_IDS: pa.list_(pa.int32())})
 CATALOGUE = pa.schema({ITEM_ID: pa.string(), TITLE: pa.string(), ELIGIBLE: pa.bool_()})
-TRANSITIONS = pa.schema({USER_ID: pa.string(), C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32()})
+TRANSITIONS = pa.schema(
+    {
+        USER_ID: pa.string(),
+        C1: pa.int32(),
+        C2: pa.int32(),
+        NOVEL: pa.int32(),
+        TIMESTAMP: TIME_TYPE,  # of the first engagement with the novel cluster
+    }
+)
 TRANSITION_COUNTS = pa.schema(
     {C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32(), USERS: pa.int64()}
 )

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
+from transforms.interactions import before, from_on
 from transforms.sharding import stable_hash
 
 CLUSTER = "cluster"
@@ -68,6 +69,7 @@ def mine_transitions(table: pa.Table) -> pa.Table:
     begins = np.ones(len(user), bool)  # of a run of one user in one cluster
     begins[1:] = (user[1:] != user[:-1]) | (cluster[1:] != cluster[:-1])
     user, cluster = user[begins], cluster[begins]
+    time = table[col.TIMESTAMP].combine_chunks().filter(pa.array(begins))
     _, first = np.unique((user << _ID_BITS) | cluster, return_index=True)
     is_first = np.zeros(len(user), bool)
     is_first[first] = True
@@ -85,6 +87,7 @@ def mine_transitions(table: pa.Table) -> pa.Table:
             pa.array(c1, pa.int32()),
             pa.array(c2, pa.int32()),
             pa.array(cluster[at], pa.int32()),
+            time.take(pa.array(at)),
         ],
         schema=col.TRANSITIONS,
     )
@@ -131,14 +134,32 @@ def user_splits(table: pa.Table, valid_share: float, test_share: float, seed: in
     return pa.table([users, split], schema=col.USER_SPLITS)
 
 
+def on_side_of_cut(transitions: pa.Table, split: str, cut: int | None) -> pa.Table:
+    """Keep the TRANSITIONS of a split that are on its side of a cut in time.
+
+    Those of train are before it, so that nothing after it is learned; valid and test are asked for
+    what came after. Their pair (c1, c2) may be from before.
+
+    Parameters
+    ----------
+    cut
+        Microseconds since 1970; None keeps all.
+    """
+    return before(transitions, cut) if split == "train" else from_on(transitions, cut)
+
+
 def mine_by_split(
-    table: pa.Table, valid_share: float, test_share: float, seed: int
+    table: pa.Table, valid_share: float, test_share: float, seed: int, cut: int | None
 ) -> Iterator[beam.pvalue.TaggedOutput]:
-    """Mine a table of ENGAGEMENTS; the transitions of each split's users come out by its name."""
+    """Mine a table of ENGAGEMENTS.
+
+    The transitions of each split's users, on its side of the cut, come out by its name.
+    """
     splits = user_splits(table, valid_share, test_share, seed)
     transitions = mine_transitions(table)
     for split in SPLITS:
         users = splits.filter(pc.equal(splits[col.SPLIT], split))[col.USER_ID].combine_chunks()
         of_split = transitions.filter(pc.is_in(transitions[col.USER_ID], value_set=users))
+        of_split = on_side_of_cut(of_split, split, cut)
         Metrics.counter("mine_transitions", f"{split}_transitions").inc(of_split.num_rows)
         yield beam.pvalue.TaggedOutput(split, of_split)
