@@ -14,7 +14,7 @@ from pipelines.workspace import Workspace
 from transforms import clusters, files
 from transforms import schemas as col
 from transforms.errors import as_input_error
-from transforms.interactions import ReadInteractions
+from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
 from transforms.shuffle import GatherTables, ShardBy
 from transforms.validate import (
@@ -55,6 +55,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_shards(parser)
     command_line.add_items(parser)
     command_line.add_interactions(parser)
+    command_line.add_cut(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
         "--clusters",
@@ -93,6 +94,7 @@ def build(
     """Wire the pipeline."""
     folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
+    cut = command_line.cut(flags)
 
     item_source = command_line.source(flags, "items")
     raw_items = pipeline | "ReadItems" >> item_source.read()
@@ -117,7 +119,9 @@ def build(
         interactions.usable
         | "Traffic"
         >> beam.Map(
-            lambda table, ids: clusters.count_traffic(positive(table, min_rating), ids[0]),
+            lambda table, ids: clusters.count_traffic(
+                positive(before(table, cut), min_rating), ids[0]
+            ),
             beam.pvalue.AsSingleton(item_ids),
         ).with_output_types(pa.Table)
         | "TrafficShards" >> ShardBy(col.ITEM_ID, shards, clusters.TRAFFIC_COUNTS, (col.ITEM_ID,))
@@ -187,6 +191,7 @@ STAGE = Stage(
     model_files=model_files,
     level=lambda flags, workspace: len(flags.clusters) - 1,
     build=build,
+    check_flags=command_line.check_cut,
 )
 
 if __name__ == "__main__":

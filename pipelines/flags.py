@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from models.language_model import local_path
+from pipelines.workspace import Workspace
 from transforms import files
 from transforms.errors import InputError, as_input_error
 from transforms.sources import Period, Source, find_source
@@ -115,6 +116,43 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
         type=number(-math.inf),
         help="a user engages with an item whose rating is at least this (default: with every one)",
     )
+
+
+def add_cut(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that learn from the log; see `check_cut`."""
+    parser.add_argument(
+        "--cut",
+        type=moment,
+        help="learn only from interactions before this date or time, in ISO 8601, UTC; the later "
+        "ones are kept to test on (default: learn from all)",
+    )
+
+
+def check_cut(flags: argparse.Namespace) -> None:
+    """Raise InputError for a --cut that leaves nothing on one of its sides."""
+    cut, since, until = (_microseconds(time) for time in (flags.cut, flags.since, flags.until))
+    if cut is None:
+        return
+    if since is not None and cut <= since:
+        raise InputError(f"--cut={flags.cut} is not after --since={flags.since}")
+    if until is not None and cut >= until:
+        raise InputError(f"--cut={flags.cut} is not before --until={flags.until}")
+
+
+def check_same_cut(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError unless --cut is that of the clusters, whose tree weighs what it counted."""
+    built = workspace.manifest("clusters")["flags"].get("cut")
+    if flags.cut != built:
+        given, then = (f"--cut={time}" if time else "no --cut" for time in (flags.cut, built))
+        raise InputError(
+            f"{given}, but {workspace.folder('clusters')} was built with {then}: give all "
+            "pipelines of a workspace the same"
+        )
+
+
+def cut(flags: argparse.Namespace) -> int | None:
+    """Return --cut in microseconds since 1970; None where all is learned from."""
+    return _microseconds(flags.cut)
 
 
 def add_items(parser: argparse.ArgumentParser) -> None:

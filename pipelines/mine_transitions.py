@@ -13,15 +13,17 @@ from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
+from transforms.diversify import STRATEGIES, Diversify, Sampling
+from transforms.errors import InputError
 from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
 from transforms.interactions import ReadInteractions
+from transforms.label_distribution import WriteLabelDistribution
 from transforms.manifest import Tally
 from transforms.sequences import UserSequences
 from transforms.shuffle import ShardBy
 from transforms.transitions import (
     SPLITS,
     count_transitions,
-    diversify,
     mine_by_split,
     sum_counts,
     user_splits,
@@ -37,7 +39,7 @@ from transforms.write_tables import (
 
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "
-    "letter, --min_rating, --level or the shares of the splits leave enough"
+    "letter, --min_rating, --level, --cut or the shares of the splits leave enough"
 )
 
 
@@ -46,6 +48,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
+    command_line.add_cut(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
         "--level",
@@ -59,6 +62,22 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=10,
         help="training examples of each novel cluster, at most, so that none dominates (default: "
         "10)",
+    )
+    parser.add_argument(
+        "--strategy",
+        choices=tuple(STRATEGIES),
+        default="uniform",
+        help="how they are drawn. "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in STRATEGIES.items())
+        + " (default: uniform)",
+    )
+    parser.add_argument(
+        "--split",
+        choices=("user", "time"),
+        default="user",
+        help="what keeps training apart from valid and test. user: each user is in one of them; "
+        "time: also, training has the transitions before --cut, the others those from it on "
+        "(default: user)",
     )
     for split in ("valid", "test"):
         parser.add_argument(
@@ -94,6 +113,15 @@ def prompt_template(value: str) -> str:
     return text
 
 
+def check_flags(flags: argparse.Namespace) -> None:
+    """Check that --cut is given if and only if --split=time asks for it."""
+    if flags.split == "time" and flags.cut is None:
+        raise InputError("--split=time needs --cut, the date or time at which to split")
+    if flags.split != "time" and flags.cut is not None:
+        raise InputError(f"--cut={flags.cut} needs --split=time")
+    command_line.check_cut(flags)
+
+
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
     """Return the level that --level picks."""
     return resolve_level(workspace.folder("clusters"), flags.level)
@@ -108,13 +136,10 @@ def build(
     descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
     prompts = make_prompts(flags.base_model, template, descriptions)
-    shards, seed, per_label, min_rating = (
-        flags.shards,
-        flags.seed,
-        flags.per_label,
-        flags.min_rating,
-    )
+    shards, seed, min_rating = flags.shards, flags.seed, flags.min_rating
+    sampling = Sampling(flags.strategy, flags.per_label, len(descriptions), seed)
     shares = (flags.valid_share, flags.test_share)
+    cut = command_line.cut(flags)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
@@ -125,7 +150,7 @@ def build(
         | "SplitShards" >> ShardBy(col.USER_ID, shards, col.USER_SPLITS, (col.USER_ID,))
     )
     mined = sequences | "Mine" >> beam.FlatMap(
-        lambda table, catalogue: mine_by_split(table, catalogue[1], *shares, seed),
+        lambda table, catalogue: mine_by_split(table, catalogue[1], *shares, seed, cut),
         beam.pvalue.AsSingleton(item_clusters),
     ).with_output_types(pa.Table).with_outputs(*SPLITS)
     counts = (
@@ -134,11 +159,16 @@ def build(
         | "ByLabel" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS)
         | "Sum" >> map_shards(sum_counts)
     )
-    sorted_by = (col.NOVEL, col.C1, col.C2, col.USER_ID)
+    counted = counts | "Counted" >> beam.MapTuple(lambda _, table: table).with_output_types(
+        pa.Table
+    )
+    drawn = counted | Diversify(sampling)
+    by_label = (col.NOVEL, col.C1, col.C2)
     chosen = {
-        "train": counts | "Diversify" >> map_shards(lambda table: diversify(table, per_label, seed))
+        "train": drawn | "By-train" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, by_label)
     } | {
-        split: mined[split] | f"By{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, sorted_by)
+        split: mined[split]
+        | f"By-{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, (*by_label, col.USER_ID))
         for split in ("valid", "test")
     }
     examples = {
@@ -154,6 +184,7 @@ def build(
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
+        {"counts": counted, "drawn": drawn} | WriteLabelDistribution(folder, sampling.labels),
         *(
             rows | f"Write-{split}" >> WriteShards(folder, f"examples/{split}", shards)
             for split, rows in examples.items()
@@ -176,6 +207,8 @@ STAGE = Stage(
     model_files=command_line.base_model_files,
     level=level,
     build=build,
+    check_flags=check_flags,
+    check=command_line.check_same_cut,
 )
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ _PACKAGES = (
     "pyarrow",
     "numpy",
     "scikit-learn",
+    "matplotlib",
     "torch",
     "transformers",
     "trl",

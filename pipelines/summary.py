@@ -36,7 +36,7 @@ def summary(workspace: Workspace) -> str:
         f"{manifests['transitions']['rows']['used']:,} interactions with {items.num_rows:,} items "
         f"in {size} interest clusters",
         f"{pc.sum(counts[col.USERS]).as_py() or 0:,} transitions of training users; "
-        f"{train.num_rows:,} diversified examples",
+        f"{train.num_rows:,} training examples",
         f"match rate {before['match_rate']:.0%} before fine-tuning, {best['match_rate']:.0%} after "
         f"({best['step']} steps); recall@10 {before['recall_at_10']:.0%} -> "
         f"{best['recall_at_10']:.0%}",

@@ -28,6 +28,7 @@ _FORMS = {
     "items": ("TEXT", _SOURCE),
     "since": ("TEXT", _MOMENT),
     "until": ("TEXT", _MOMENT),
+    "cut": ("TEXT", _MOMENT),
     "output_table": ("BIGQUERY_TABLE", r"[a-z][a-z0-9.:-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"),
     "clusters": ("TEXT", r"[1-9][0-9]*(,[1-9][0-9]*)*"),
     "accelerator": ("TEXT", rf"({ACCELERATOR})?"),

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 import apache_beam as beam
+import pyarrow as pa
 
 from models.retriever_config import RetrieverConfig
 from pipelines import dataflow
@@ -12,7 +13,7 @@ from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
-from transforms.interactions import ReadInteractions
+from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
 from transforms.retrieval import TrainRetriever
 from transforms.sequences import UserSequences
@@ -28,6 +29,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
+    command_line.add_cut(parser)
     parser.add_argument(
         "--items_per_answer",
         type=command_line.whole_number(1),
@@ -57,6 +59,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
     command_line.from_flags(RetrieverConfig, flags, PREFIX)
+    command_line.check_cut(flags)
 
 
 def build(
@@ -68,6 +71,7 @@ def build(
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
     trained = (
         log.usable
+        | "BeforeCut" >> beam.Map(before, command_line.cut(flags)).with_output_types(pa.Table)
         | UserSequences(flags.min_rating)
         | "Gather"
         >> GatherTables(col.SEQUENCES, (col.USER_ID,)).with_resource_hints(
@@ -102,6 +106,7 @@ STAGE = Stage(
     level=lambda flags, workspace: workspace.level("novelty_table"),
     build=build,
     check_flags=check_flags,
+    check=command_line.check_same_cut,
     resumes=True,
 )
 

@@ -3,8 +3,10 @@
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pyarrow as pa
@@ -90,6 +92,32 @@ def check_transitions(workspace: Path, per_label: int) -> None:
         assert names[row["c2"]] in row["prompt"]
 
 
+def check_label_distribution(workspace: Path) -> None:
+    """Check the figures of the labels against the files they are about."""
+    folder, size = workspace / "transitions", len(descriptions(workspace))
+    figures = json.loads((folder / "manifest.json").read_text())["figures"]["label_distribution"]
+    users: Counter = Counter()
+    for row in read(folder / "counts"):
+        users[row["novel"]] += row["users"]
+    rows = Counter(row["novel"] for row in read(folder / "examples" / "train"))
+    assert figures["clusters"] == size
+    for name, labels in (("before", users), ("after", rows)):
+        counts = np.array(list(labels.values()))
+        p = counts / counts.sum()
+        top = [count for _, count in labels.most_common(math.ceil(size / 100))]
+        expected = {
+            "total": counts.sum(),
+            "labels": len(labels),
+            "entropy": -(p * np.log2(p)).sum(),
+            "evenness": -(p * np.log2(p)).sum() / np.log2(size),
+            "coverage": len(labels) / size,
+            "top_1_percent_share": sum(top) / counts.sum(),
+        }
+        assert figures[name].keys() == expected.keys()
+        assert all(abs(figures[name][key] - value) < 1e-5 for key, value in expected.items())
+    ElementTree.parse(folder / "label_distribution.svg")
+
+
 def descriptions(workspace: Path) -> list[str]:
     level = json.loads((workspace / "transitions" / "manifest.json").read_text())["level"]
     clusters = read(workspace / "clusters" / "clusters.parquet")
@@ -167,6 +195,7 @@ def check_workspace(workspace: Path, interactions: pa.Table, per_label: int, top
     check_manifests(workspace)
     check_clusters(workspace)
     check_transitions(workspace, per_label)
+    check_label_distribution(workspace)
     check_novelty_table(workspace, top_n)
     check_recommendations(workspace, rows)
     histories: dict[str, list[str]] = {}

@@ -28,6 +28,30 @@ def in_period(raw: pa.Table, period: Period) -> pa.Table:
     return raw.filter(pc.or_kleene(pc.is_null(times), keep))
 
 
+def before(table: pa.Table, cut: int | None) -> pa.Table:
+    """Keep the rows whose timestamp is before a cut.
+
+    Parameters
+    ----------
+    table
+        With a column timestamp, of type TIME_TYPE.
+    cut
+        Microseconds since 1970; None keeps all.
+    """
+    return table if cut is None else table.filter(pc.less(table[col.TIMESTAMP], _moment(cut)))
+
+
+def from_on(table: pa.Table, cut: int | None) -> pa.Table:
+    """Keep the other rows than `before`, those at the cut or later; None keeps all here too."""
+    if cut is None:
+        return table
+    return table.filter(pc.greater_equal(table[col.TIMESTAMP], _moment(cut)))
+
+
+def _moment(microseconds: int) -> pa.Scalar:
+    return pa.scalar(microseconds, col.TIME_TYPE)
+
+
 def _count_and_keep(raw: pa.Table, period: Period) -> pa.Table:
     kept = in_period(raw, period)
     Metrics.counter("interactions", "rows_outside_period").inc(raw.num_rows - kept.num_rows)

@@ -81,10 +81,10 @@ CATALOGUE = pa.schema({ITEM_ID: pa.string(), TITLE: pa.string(), ELIGIBLE: pa.bo
 TRANSITIONS = pa.schema(
     {
         USER_ID: pa.string(),
-        TIMESTAMP: TIME_TYPE,
         C1: pa.int32(),
         C2: pa.int32(),
         NOVEL: pa.int32(),
+        TIMESTAMP: TIME_TYPE,  # of the first engagement with the novel cluster
     }
 )
 TRANSITION_COUNTS = pa.schema(

@@ -9,7 +9,8 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.sharding import mix, stable_hash
+from transforms.interactions import before, from_on
+from transforms.sharding import stable_hash
 
 SPLITS = ("train", "valid", "test")
 _ID_BITS = 21  # of a cluster id when three of them are packed into one integer
@@ -33,8 +34,8 @@ def mine_transitions(sequences: pa.Table, clusters: np.ndarray, earlier: int = 2
 
     Returns
     -------
-    user_id, timestamp of the first engagement, c1 to cK, novel: TRANSITIONS for K = 2; in the
-    order of users and time.
+    user_id, c1 to cK, novel and the timestamp of the first engagement, in the order of users and
+    time: TRANSITIONS for K = 2.
     """
     lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
     user = np.repeat(np.arange(len(lengths)), lengths)
@@ -55,8 +56,8 @@ def mine_transitions(sequences: pa.Table, clusters: np.ndarray, earlier: int = 2
     return pa.table(
         {
             col.USER_ID: sequences[col.USER_ID].combine_chunks().take(pa.array(user[at])),
-            col.TIMESTAMP: pa.array(times[at]).cast(col.TIME_TYPE),
             **{name: pa.array(ids[name], pa.int32()) for name in sorted(ids)},
+            col.TIMESTAMP: pa.array(times[at]).cast(col.TIME_TYPE),
         }
     )
 
@@ -147,34 +148,6 @@ def _counts(key: np.ndarray, users: np.ndarray) -> pa.Table:
     return pa.table([*(pa.array(one, pa.int32()) for one in ids), users], col.TRANSITION_COUNTS)
 
 
-def diversify(counts: pa.Table, per_label: int, seed: int) -> pa.Table:
-    """Keep at most `per_label` distinct pairs (c1, c2) of each label, a seeded sample.
-
-    Which are kept depends on the pairs alone, not on their order: those of the smallest hashes.
-
-    Parameters
-    ----------
-    counts
-        TRANSITION_COUNTS, each (c1, c2, novel) once and all rows of each label.
-
-    Returns
-    -------
-    The rows kept, sorted by (novel, c1, c2).
-    """
-    c1, c2, novel = (counts[name].to_numpy().astype(np.int64) for name in col.EXAMPLES.names[:3])
-    key = mix((c1 << 2 * _ID_BITS) | (c2 << _ID_BITS) | novel, seed)
-    order = np.lexsort((key, novel))
-    label = novel[order]
-    starts = np.flatnonzero(np.r_[True, label[1:] != label[:-1]]) if len(label) else label
-    rank = np.arange(len(label)) - np.repeat(starts, np.diff(np.r_[starts, len(label)]))
-    return _sorted(counts.take(pa.array(order[rank < per_label])))
-
-
-def _sorted(counts: pa.Table) -> pa.Table:
-    table = counts.sort_by([(name, "ascending") for name in (col.NOVEL, col.C1, col.C2)])
-    return table.cast(col.TRANSITION_COUNTS).combine_chunks()
-
-
 def user_splits(sequences: pa.Table, valid_share: float, test_share: float, seed: int) -> pa.Table:
     """Return the USER_SPLITS of the users of SEQUENCES."""
     users = sequences[col.USER_ID]
@@ -182,12 +155,35 @@ def user_splits(sequences: pa.Table, valid_share: float, test_share: float, seed
     return pa.table([users, split], schema=col.USER_SPLITS)
 
 
+def on_side_of_cut(transitions: pa.Table, split: str, cut: int | None) -> pa.Table:
+    """Keep the TRANSITIONS of a split that are on its side of a cut in time.
+
+    Those of train are before it, so that nothing after it is learned; valid and test are asked for
+    what came after. Their pair (c1, c2) may be from before.
+
+    Parameters
+    ----------
+    cut
+        Microseconds since 1970; None keeps all.
+    """
+    return before(transitions, cut) if split == "train" else from_on(transitions, cut)
+
+
 def mine_by_split(
-    sequences: pa.Table, clusters: np.ndarray, valid_share: float, test_share: float, seed: int
+    sequences: pa.Table,
+    clusters: np.ndarray,
+    valid_share: float,
+    test_share: float,
+    seed: int,
+    cut: int | None,
 ) -> Iterator[beam.pvalue.TaggedOutput]:
-    """Mine SEQUENCES; the transitions of each split's users come out by its name."""
+    """Mine SEQUENCES.
+
+    The transitions of each split's users, on its side of the cut, come out by its name.
+    """
     split_of = user_splits(sequences, valid_share, test_share, seed)[col.SPLIT]
     for split in SPLITS:
-        of_split = mine_transitions(sequences.filter(pc.equal(split_of, split)), clusters)
+        mined = mine_transitions(sequences.filter(pc.equal(split_of, split)), clusters)
+        of_split = on_side_of_cut(mined, split, cut)
         Metrics.counter("mine_transitions", f"{split}_transitions").inc(of_split.num_rows)
         yield beam.pvalue.TaggedOutput(split, of_split)

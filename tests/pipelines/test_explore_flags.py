@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from pipelines import explore
+from pipelines.flags import names
+from pipelines.stage import Stage
 from tests.emulators.fixtures import Cloud
 from tests.pipelines import small
 
@@ -25,6 +27,8 @@ def arguments(tmp_path: Path) -> list[str]:
         ("--retriever_heads=3", "--retriever_...: 3 heads do not divide"),
         ("--finetune_method=half", "--finetune_...: method 'half' is not one of"),
         ("--base_model=./nowhere", "--base_model: the language model './nowhere' does not exist"),
+        ("--split=time", "--split=time needs --cut"),
+        ("--cut=2026-01-31", "--cut=2026-01-31T00:00:00+00:00 needs --split=time"),
         ("--dataset=movielens", "give either --dataset or --interactions and --items"),
     ],
 )
@@ -34,6 +38,22 @@ def test_a_flag_of_a_late_stage_is_refused_at_once(
     assert explore.main([*arguments, flag]) == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "w").exists()
+
+
+def test_a_cut_reaches_all_stages_that_learn_from_the_log(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def run(stage: Stage, flags: argparse.Namespace, beam_flags: list[str]) -> None:
+        if "cut" in names(stage.parser()):
+            seen[stage.name] = flags.cut
+
+    monkeypatch.setattr(Stage, "run", run)
+    monkeypatch.setattr(explore, "summary", lambda workspace: "")
+    assert explore.main([*arguments, "--split=time", "--cut=2023-11-15"]) == 0
+    stages = ("build_clusters", "mine_transitions", "train_retrieval")
+    assert seen == dict.fromkeys(stages, "2023-11-15T00:00:00+00:00")
 
 
 def test_missing_inputs_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

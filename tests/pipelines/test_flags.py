@@ -31,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
     command_line.add_workspace(made)
     command_line.add_interactions(made)
+    command_line.add_cut(made)
     command_line.add_shards(made)
     command_line.add_fields(made, Oven, "oven_", HELP)
     return made
@@ -92,6 +93,28 @@ def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> 
         command_line.source(flags, "interactions")
     flags.since, flags.until = flags.until, flags.since
     assert command_line.source(flags, "interactions").period == Period(-1_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("period", "said"),
+    [
+        ("--since=2026-01-31", "is not after --since=2026-01-31T00:00:00"),
+        ("--since=2026-02-01", "is not after --since=2026-02-01T00:00:00"),
+        ("--until=2026-01-31", "is not before --until=2026-01-31T00:00:00"),
+        ("--until=2026-01-30", "is not before --until=2026-01-30T00:00:00"),
+    ],
+)
+def test_a_cut_outside_of_the_period_is_refused(period: str, said: str) -> None:
+    flags, _ = parse("--cut=2026-01-31", period)
+    with pytest.raises(InputError, match=f"--cut=2026-01-31T00:00:00.*{said}"):
+        command_line.check_cut(flags)
+
+
+def test_a_cut_within_the_period_becomes_microseconds() -> None:
+    flags, _ = parse("--cut=1970-01-01T00:00:01", "--since=1970-01-01", "--until=1970-01-02")
+    command_line.check_cut(flags)
+    assert command_line.cut(flags) == 1_000_000
+    assert command_line.cut(parse()[0]) is None
 
 
 def test_a_required_flag_is_named(capsys) -> None:
@@ -166,6 +189,6 @@ def test_a_value_that_the_dataclass_refuses_is_an_input_error() -> None:
 def test_names_are_those_of_all_flags() -> None:
     assert command_line.names(parser()) == {
         *("help", "workspace", "seed", "shards"),
-        *("interactions", "since", "until", "row_restriction", "min_rating"),
+        *("interactions", "since", "until", "row_restriction", "min_rating", "cut"),
         *("oven_degrees", "oven_minutes", "oven_mode"),
     }

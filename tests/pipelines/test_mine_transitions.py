@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract import read
+from tests.contract import check_label_distribution, check_transitions, read
 from tests.pipelines import small
 
 
@@ -50,6 +50,29 @@ def test_per_label_caps_the_training_examples(built: tuple[Path, Path]) -> None:
     assert small.mine(*built, "--per_label=2") == 0
     train = read(built[0] / "transitions" / "examples" / "train")
     assert set(Counter(row["novel"] for row in train).values()) == {2}
+
+
+def test_the_labels_are_measured_and_drawn(
+    built: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "interest-explorer"):
+        assert small.mine(*built, "--per_label=3") == 0
+    check_transitions(built[0], per_label=3)
+    check_label_distribution(built[0])
+    paths = [file["path"] for file in small.manifest(built[0], "transitions")["files"]]
+    assert "label_distribution.svg" in paths
+    assert "-> 2.58 bits, 6 -> 6 of 6 clusters" in caplog.text  # log2(6)
+
+
+def test_strategy_decides_which_are_trained_on(built: tuple[Path, Path]) -> None:
+    labels: dict[str, Counter] = {}
+    for strategy in ("uniform", "weighted", "none"):
+        assert small.mine(*built, "--per_label=2", f"--strategy={strategy}") == 0
+        train = read(built[0] / "transitions" / "examples" / "train")
+        assert len(train) == 12
+        labels[strategy] = Counter(row["novel"] for row in train)
+    assert set(labels["weighted"].values()) == {2}
+    assert max(labels["none"].values()) > 2
 
 
 def test_prompt_template_is_used(built: tuple[Path, Path], tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import schemas as col
+from transforms.diversify import Sampling, diversify
 from transforms.sequences import user_sequences
 from transforms.transitions import (
     count_transitions,
-    diversify,
     mine_by_split,
     mine_transitions,
     split_users,
@@ -20,12 +20,16 @@ from transforms.transitions import (
 )
 
 Row = tuple[str, str, int]  # user, item, time
+Found = tuple  # user, c1, ..., cK, novel, time
+CUT = 3
+SHARES = (0.3, 0.3)
+USERS, SEED = "uvwé", 29  # in train, train, valid and test
 
 # Few users, items and moments: ties, repeats and revisits are the rule. An item has one cluster.
 ITEMS = [f"item{number:02d}" for number in range(12)]
 CLUSTERS = np.arange(12, dtype=np.int32) % 5
 rows = st.lists(
-    st.tuples(st.sampled_from("uvwé"), st.sampled_from(ITEMS), st.integers(0, 6)), max_size=60
+    st.tuples(st.sampled_from(USERS), st.sampled_from(ITEMS), st.integers(0, 6)), max_size=60
 )
 
 
@@ -40,7 +44,14 @@ def sequences(rows: list[Row]) -> pa.Table:
     return user_sequences(pa.table(columns, schema=col.INTERACTIONS))
 
 
-def oracle(rows: list[Row], earlier: int = 2) -> list[tuple]:
+def found(transitions: pa.Table) -> list[Found]:
+    times = transitions[col.TIMESTAMP].cast(pa.int64())
+    at = transitions.schema.get_field_index(col.TIMESTAMP)
+    whole = transitions.set_column(at, col.TIMESTAMP, times)
+    return [tuple(row.values()) for row in whole.to_pylist()]
+
+
+def oracle(rows: list[Row], earlier: int = 2) -> list[Found]:
     """Walk through each user's engagements and remember when each cluster was last seen."""
     found = []
     for user in sorted({row[0] for row in rows}):
@@ -51,26 +62,19 @@ def oracle(rows: list[Row], earlier: int = 2) -> list[tuple]:
             if latest and cluster not in latest:
                 known = sorted(latest, key=lambda one: latest[one])[-earlier:]
                 missing = [known[0]] * (earlier - len(known))
-                found.append((user, time, *missing, *known, cluster))
+                found.append((user, *missing, *known, cluster, time))
             latest[cluster] = number
     return found
 
 
-def rows_of(transitions: pa.Table) -> list[tuple]:
-    times = transitions["timestamp"].cast(pa.int64())
-    plain = transitions.set_column(1, "timestamp", times)
-    return [tuple(row.values()) for row in plain.to_pylist()]
-
-
 @given(rows, st.integers(1, 4))
 def test_mining_finds_the_transitions_of_the_definition(rows: list[Row], earlier: int) -> None:
-    mined = mine_transitions(sequences(rows), CLUSTERS, earlier)
-    assert rows_of(mined) == oracle(rows, earlier)
+    assert found(mine_transitions(sequences(rows), CLUSTERS, earlier)) == oracle(rows, earlier)
 
 
 @given(st.lists(st.tuples(st.just("u"), st.sampled_from(ITEMS[:5]), st.integers(0, 999))))
 def test_clusters_revisited_again_and_again_are_searched_through(rows: list[Row]) -> None:
-    assert rows_of(mine_transitions(sequences(rows), CLUSTERS, 4)) == oracle(rows, 4)
+    assert found(mine_transitions(sequences(rows), CLUSTERS, 4)) == oracle(rows, 4)
 
 
 @given(rows, st.randoms())
@@ -87,12 +91,12 @@ def test_transitions_have_the_schema() -> None:
 
 def test_one_earlier_cluster_counts_as_both() -> None:
     seen = [("u", "item00", 1), ("u", "item05", 2), ("u", "item03", 3)]
-    assert rows_of(mine_transitions(sequences(seen), CLUSTERS)) == [("u", 3, 0, 0, 3)]
+    assert found(mine_transitions(sequences(seen), CLUSTERS)) == [("u", 0, 0, 3, 3)]
 
 
 def test_clusters_are_ordered_by_their_latest_engagement() -> None:
     seen = [("u", f"item0{cluster}", time) for time, cluster in enumerate([0, 1, 0, 2])]
-    assert rows_of(mine_transitions(sequences(seen), CLUSTERS))[-1] == ("u", 3, 1, 0, 2)
+    assert found(mine_transitions(sequences(seen), CLUSTERS))[-1] == ("u", 1, 0, 2, 3)
 
 
 @given(rows)
@@ -106,7 +110,7 @@ def test_counts_of_parts_add_up_to_the_counts_of_all(rows: list[Row]) -> None:
 @given(rows)
 def test_counts_are_of_users(rows: list[Row]) -> None:
     counts = count_transitions(mine_transitions(sequences(rows), CLUSTERS)).to_pylist()
-    expected = Counter(found[2:] for found in oracle(rows))
+    expected = Counter(found[1:4] for found in oracle(rows))
     assert {(row["c1"], row["c2"], row["novel"]): row["users"] for row in counts} == expected
 
 
@@ -114,49 +118,6 @@ def test_counts_are_of_users(rows: list[Row]) -> None:
 def test_counts_are_sorted_by_label_and_pair(rows: list[Row]) -> None:
     counts = count_transitions(mine_transitions(sequences(rows), CLUSTERS)).to_pylist()
     assert counts == sorted(counts, key=lambda row: (row["novel"], row["c1"], row["c2"]))
-
-
-counts = st.lists(
-    st.tuples(st.integers(0, 4), st.integers(0, 4), st.integers(0, 4)), unique=True, max_size=60
-).map(
-    lambda rows: pa.table(
-        [
-            *(pa.array([row[i] for row in rows], pa.int32()) for i in range(3)),
-            pa.array([1] * len(rows), pa.int64()),
-        ],
-        schema=col.TRANSITION_COUNTS,
-    )
-)
-
-
-@given(counts, st.integers(1, 5))
-def test_diversifying_keeps_min_of_cap_and_all_pairs_of_each_label(
-    table: pa.Table, per_label: int
-) -> None:
-    kept = Counter(diversify(table, per_label, seed=1)["novel"].to_pylist())
-    every = Counter(table["novel"].to_pylist())
-    assert kept == {label: min(per_label, pairs) for label, pairs in every.items()}
-
-
-@given(counts, st.randoms())
-def test_diversifying_does_not_depend_on_the_order_of_rows(table: pa.Table, random) -> None:
-    order = list(range(table.num_rows))
-    random.shuffle(order)
-    shuffled = table.take(pa.array(order, pa.int64()))
-    assert diversify(shuffled, 2, seed=1).equals(diversify(table, 2, seed=1))
-
-
-def test_diversifying_samples_other_pairs_with_another_seed() -> None:
-    pairs = pa.table(
-        [
-            pa.array(range(100), pa.int32()),
-            pa.array([200] * 100, pa.int32()),
-            pa.array([300] * 100, pa.int32()),
-            pa.array([1] * 100, pa.int64()),
-        ],
-        schema=col.TRANSITION_COUNTS,
-    )
-    assert not diversify(pairs, 10, seed=1).equals(diversify(pairs, 10, seed=2))
 
 
 def test_splits_have_about_the_shares_asked_for() -> None:
@@ -172,13 +133,63 @@ def test_every_user_is_in_one_split(rows: list[Row]) -> None:
     assert users == sorted({row[0] for row in rows})
 
 
+def by_split(rows: list[Row], cut: int | None = None) -> dict[str, pa.Table]:
+    return {
+        tagged.tag: tagged.value
+        for tagged in mine_by_split(sequences(rows), CLUSTERS, *SHARES, SEED, cut)
+    }
+
+
+def split_of(rows: list[Row]) -> dict[str, str]:
+    splits = user_splits(sequences(rows), *SHARES, SEED).to_pylist()
+    return {row["user_id"]: row["split"] for row in splits}
+
+
 @given(rows)
 def test_transitions_go_to_the_split_of_their_user(rows: list[Row]) -> None:
-    splits = user_splits(sequences(rows), 0.3, 0.3, seed=0).to_pylist()
-    split_of = {row["user_id"]: row["split"] for row in splits}
-    found = [
-        (tagged.tag, *row)
-        for tagged in mine_by_split(sequences(rows), CLUSTERS, 0.3, 0.3, seed=0)
-        for row in rows_of(tagged.value)
-    ]
-    assert sorted(found) == sorted((split_of[row[0]], *row) for row in oracle(rows))
+    mined = {split: found(transitions) for split, transitions in by_split(rows).items()}
+    splits = split_of(rows)
+    assert mined == {
+        split: [row for row in oracle(rows) if splits[row[0]] == split]
+        for split in ("train", "valid", "test")
+    }
+
+
+@given(rows)
+def test_a_cut_divides_training_from_what_is_asked(rows: list[Row]) -> None:
+    mined = {split: found(transitions) for split, transitions in by_split(rows, CUT).items()}
+    splits = split_of(rows)
+    assert mined == {
+        split: [
+            row
+            for row in oracle(rows)
+            if splits[row[0]] == split and (row[4] < CUT) == (split == "train")
+        ]
+        for split in ("train", "valid", "test")
+    }
+
+
+def trained_on(rows: list[Row], cut: int | None = None) -> tuple[pa.Table, pa.Table]:
+    """Return the counts and the training examples of a log."""
+    counts = sum_counts(count_transitions(by_split(rows, cut)["train"]))
+    return counts, diversify(counts, Sampling("weighted", 2, 5, seed=0))
+
+
+@given(rows, rows)
+def test_nothing_after_the_cut_reaches_training(rows: list[Row], others: list[Row]) -> None:
+    history = [row for row in rows if row[2] < CUT]
+    later = [row for row in others if row[2] >= CUT]
+    assert trained_on([*later, *history], CUT) == trained_on(rows, CUT)
+
+
+@given(rows, rows)
+def test_no_test_user_reaches_training(rows: list[Row], others: list[Row]) -> None:
+    splits = split_of([*rows, *others])
+    of_others = [row for row in others if splits[row[0]] != "train"]
+    of_train = [row for row in rows if splits[row[0]] == "train"]
+    assert trained_on([*of_others, *of_train]) == trained_on(rows)
+
+
+def test_users_of_the_tests_are_in_different_splits() -> None:
+    splits = split_of([(user, "item00", 0) for user in USERS])
+    assert [splits[user] for user in USERS] == ["train", "train", "valid", "test"]

@@ -1,0 +1,154 @@
+"""What lies after --cut, or is of a user kept for tests, changes nothing that is learned."""
+
+import datetime
+import json
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines import train_retrieval
+from pipelines.workspace import Workspace
+from tests.contract import read
+from tests.pipelines import small
+from tests.pipelines.small import Row
+from tests.transforms.eager import run
+from transforms import schemas as col
+
+CUT = small.START + 1000 * small.USERS // 2
+CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
+MINE = (CUT_FLAG, "--split=time", "--valid_share=0.3", "--test_share=0.2")
+
+
+def changed(log: list[Row]) -> list[Row]:
+    """Return a log with the same past, and another future: of the same users and of new ones."""
+    rng = np.random.default_rng(5)
+    ids = [item["item_id"] for item in small.items()]
+    users = [f"customer {user}" for user in range(small.USERS)] + ["a new one", "another"]
+    future = [
+        {
+            "user_id": user,
+            "item_id": str(rng.choice(ids[:25])),  # another traffic too
+            "timestamp": CUT + 60 * step,
+            "rating": 4.0,
+        }
+        for user in users
+        for step in range(12)
+    ]
+    return [*future, *(row for row in log if row["timestamp"] < CUT)]
+
+
+@pytest.fixture(scope="module")
+def workspaces(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Workspaces of two logs with the same past, mined."""
+    made = []
+    log = small.interactions()
+    for name, rows in (("one", log), ("other", changed(log))):
+        folder = tmp_path_factory.mktemp(name)
+        items = small.write(folder / "items.parquet", small.items())
+        interactions = small.write(folder / "log.parquet", rows)
+        assert small.build(folder / "w", items, interactions, CUT_FLAG) == 0
+        assert small.mine(folder / "w", interactions, *MINE) == 0
+        made.append(folder / "w")
+    return made[0], made[1]
+
+
+def test_clusters_are_of_the_past(workspaces: tuple[Path, Path]) -> None:
+    one, other = (small.digests(workspace / "clusters") for workspace in workspaces)
+    assert one == other
+    assert {"clusters.parquet", "item_clusters/part-00000-of-00002.parquet"} <= one.keys()
+
+
+@pytest.mark.parametrize("folder", ["counts", "examples/train"])
+def test_what_is_trained_on_is_of_the_past(workspaces: tuple[Path, Path], folder: str) -> None:
+    one, other = workspaces
+    assert read(one / "transitions" / folder)
+    assert small.digests(one / "transitions" / folder) == small.digests(
+        other / "transitions" / folder
+    )
+
+
+@pytest.mark.parametrize("split", ["valid", "test"])
+def test_what_is_asked_is_of_the_future(workspaces: tuple[Path, Path], split: str) -> None:
+    one, other = (read(workspace / "transitions/examples" / split) for workspace in workspaces)
+    assert one
+    assert one != other
+
+
+def test_rows_after_the_cut_are_read_and_used(workspaces: tuple[Path, Path]) -> None:
+    rows = len(small.interactions())
+    for stage, more in (("clusters", len(small.items())), ("transitions", 0)):
+        counted = small.manifest(workspaces[0], stage)["rows"]
+        assert (counted["read"], counted["used"]) == (rows + more, rows + more)
+
+
+def test_users_kept_for_tests_change_nothing_that_is_trained_on(
+    workspaces: tuple[Path, Path], tmp_path: Path
+) -> None:
+    splits = {row["user_id"]: row["split"] for row in read(workspaces[0] / "transitions/splits")}
+    log = small.interactions()
+    items = [row["item_id"] for row in log]
+    others = [
+        row if splits[row["user_id"]] == "train" else {**row, "item_id": item}
+        for row, item in zip(log, reversed(items), strict=True)
+    ]
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w" / "clusters").symlink_to(workspaces[0] / "clusters")
+    interactions = small.write(tmp_path / "log.parquet", others)
+    assert small.mine(tmp_path / "w", interactions, *MINE) == 0
+    for folder in ("counts", "examples/train"):
+        assert small.digests(tmp_path / "w/transitions" / folder) == small.digests(
+            workspaces[0] / "transitions" / folder
+        )
+    for split in ("valid", "test"):
+        folder = f"transitions/examples/{split}"
+        assert read(tmp_path / "w" / folder) != read(workspaces[0] / folder)
+
+
+class Sequences(beam.PTransform):
+    """In place of the training: what it is given."""
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+        return sequences
+
+
+def test_the_retriever_is_trained_on_the_past(
+    workspaces: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train_retrieval, "TrainRetriever", Sequences)
+    log, one = workspaces[0].parent / "log.parquet", workspaces[0]
+    (one / "novelty_table").mkdir()
+    (one / "novelty_table" / "manifest.json").write_text(json.dumps({"level": 1}))
+    flags = train_retrieval.STAGE.parser().parse_args(
+        [f"--workspace={one}", f"--interactions={log}", CUT_FLAG]
+    )
+    [sequences] = run(
+        lambda pipeline: {
+            "sequences": train_retrieval.build(pipeline, flags, Workspace(str(one)))[-1]
+        }
+    )["sequences"]
+    past = [row for row in small.interactions() if row["timestamp"] < CUT]
+    assert 0 < len(past) < len(small.interactions())
+    assert {row[col.USER_ID]: row[col.ITEM_IDS] for row in sequences.to_pylist()} == {
+        user: [row["item_id"] for row in past if row["user_id"] == user]
+        for user in {row["user_id"] for row in past}
+    }
+
+
+@pytest.mark.parametrize(
+    ("cut", "said"),
+    [
+        ((), "no --cut, but"),
+        (("--split=time", "--cut=2023-01-01"), "--cut=2023-01-01T00:00:00+00:00, but"),
+    ],
+)
+def test_pipelines_with_another_cut_than_the_clusters_are_refused(
+    workspaces: tuple[Path, Path], cut: tuple[str, ...], said: str, capsys
+) -> None:
+    assert small.mine(workspaces[0], workspaces[0].parent / "log.parquet", *cut) == 2
+    assert f"{said} {workspaces[0]}/clusters was built with --cut=2023" in capsys.readouterr().err
