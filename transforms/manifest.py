@@ -25,6 +25,7 @@ class Tally:
     written: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # dead rows by reason
     files: tuple[FileRecord, ...] = ()
+    figures: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the output
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(
@@ -34,6 +35,7 @@ class Tally:
             self.written + other.written,
             self.reasons + other.reasons,
             self.files + other.files,
+            self.figures | other.figures,
         )
 
 
@@ -93,6 +95,7 @@ class WriteManifest(beam.PTransform):
                 "written": tally.written,
             },
             "dead_letter": dict(sorted(tally.reasons.items())),
+            "figures": dict(sorted(tally.figures.items())),
             "files": [asdict(record) for record in sorted(tally.files)],
             "packages": self.packages,
             "seconds": round(time.time() - self.started, 1),

@@ -26,6 +26,8 @@ TALLIES = [
     Tally(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
     Tally(written=3, files=(FileRecord("b", 2, "22", "2="),)),
     Tally(written=1, files=(FileRecord("a", 1, "11", "1="),)),
+    Tally(figures={"steep": 3.5}),
+    Tally(figures={"cups": [1, 2]}),
 ]
 
 tallies = st.lists(
@@ -78,6 +80,7 @@ def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
         "level": 1,
         "rows": {"read": 5, "used": 3, "dead": 2, "written": 4},
         "dead_letter": {"bitter": 1, "cold": 1},
+        "figures": {"cups": [1, 2], "steep": 3.5},
         "files": [
             {"path": "a", "size": 1, "sha256": "11", "crc32c": "1="},
             {"path": "b", "size": 2, "sha256": "22", "crc32c": "2="},
