@@ -11,9 +11,10 @@ import functools
 import itertools
 import re
 import string
+import types
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
@@ -152,6 +153,7 @@ def describe_clusters(
     traffic: np.ndarray,
     first_tokens: Callable[[Sequence[str]], Sequence[Hashable]],
     keyword_count: int = 4,
+    kept: Mapping[int, Sequence[str]] = types.MappingProxyType({}),
 ) -> list[list[str]]:
     """Return the keywords of each cluster of a level, most telling first.
 
@@ -170,7 +172,9 @@ def describe_clusters(
     first_tokens
         Of each of some keywords, the first token of a description that begins with it.
     keyword_count
-        At most this many keywords per cluster.
+        At most this many keywords per new name.
+    kept
+        Clusters that have a name already; the others get different ones.
 
     Returns
     -------
@@ -195,9 +199,12 @@ def describe_clusters(
     scores.data *= factors
     pair = np.array([" & " in term for term in terms], bool)[scores.indices]
     worth *= np.where(pair, _PAIR_LEAD * factors, np.where(proper, 1.0, factors))
-    leads = _leads(scores, worth, terms, first_tokens)
+    leads = _leads(scores, worth, terms, first_tokens, kept)
     result = []
     for cluster, lead in enumerate(leads):
+        if cluster in kept:
+            result.append(list(kept[cluster]))
+            continue
         row = slice(*scores.indptr[cluster : cluster + 2])
         columns, values = scores.indices[row], scores.data[row]
         good = factors[row] >= min(_USUAL, factors[row].max(initial=0))
@@ -459,6 +466,7 @@ def _leads(
     worth: np.ndarray,
     terms: list[str],
     first_tokens: Callable[[Sequence[str]], Sequence[Hashable]],
+    kept: Mapping[int, Sequence[str]],
 ) -> list[str]:
     """Give each cluster a term of its own to lead with, and as many as possible a first token.
 
@@ -474,8 +482,13 @@ def _leads(
         [clusters, terms], for its sparsity.
     worth
         Aligned with the data of the scores: of a term as the lead of a cluster.
+    kept
+        Keywords of clusters that have some, whose leads and first tokens are taken.
     """
     count = scores.shape[0]
+    leads_taken = {words[0] for words in kept.values()}
+    taken = sorted(leads_taken)
+    taken_columns = [column for column, term in enumerate(terms) if term in leads_taken]
     order = np.concatenate(
         [
             low + np.lexsort((scores.indices[low:high], -worth[low:high]))[:_CANDIDATES]
@@ -483,23 +496,30 @@ def _leads(
         ]
     )
     clusters = np.repeat(np.arange(count), np.diff(scores.indptr))[order]
+    open_to_all = ~np.isin(scores.indices[order], taken_columns) & ~np.isin(clusters, list(kept))
+    order, clusters = order[open_to_all], clusters[open_to_all]
     values = (worth[order] / worth.max(initial=0)) ** _LEAD_POWER
     columns, candidate_of = np.unique(scores.indices[order], return_inverse=True)
     candidates = [terms[column] for column in columns]
-    tokens = _codes(first_tokens(candidates))[candidate_of]
-    names = _codes(term if " & " in term else term.split(" ")[0] for term in candidates)[
-        candidate_of
-    ]
+    of_all = [*taken, *candidates]
+    tokens = _codes(first_tokens(of_all))
+    names = _codes(term if " & " in term else term.split(" ")[0] for term in of_all)
+    tokens, taken_tokens = tokens[len(taken) :][candidate_of], tokens[: len(taken)]
+    names, taken_names = names[len(taken) :][candidate_of], names[: len(taken)]
 
     # Without a token of its own, a cluster leads with what is not the best term of any token.
     second_best = np.delete(np.arange(len(order)), _first_of_each(clusters, tokens))
     spare = np.zeros(count)
     np.maximum.at(spare, clusters[second_best], values[second_best])
-    chosen = _matching(clusters, tokens, values, spare)
-    free = np.flatnonzero((chosen < 0)[clusters] & ~np.isin(names, names[chosen[chosen >= 0]]))
+    own = np.flatnonzero(~np.isin(tokens, taken_tokens))
+    first = _matching(clusters[own], tokens[own], values[own], spare)
+    chosen = np.full(count, -1)
+    chosen[first >= 0] = own[first[first >= 0]]
+    used = np.concatenate([names[chosen[chosen >= 0]], taken_names])
+    free = np.flatnonzero((chosen < 0)[clusters] & ~np.isin(names, used))
     more = _matching(clusters[free], names[free], values[free], np.zeros(count))
     chosen[more >= 0] = free[more[more >= 0]]
-    labels = _labels(set(terms))
+    labels = _labels({*terms, *taken})
     return [candidates[candidate_of[place]] if place >= 0 else next(labels) for place in chosen]
 
 

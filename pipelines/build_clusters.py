@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import os
 import sys
 
 import apache_beam as beam
@@ -13,7 +14,7 @@ from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import clusters, files
 from transforms import schemas as col
-from transforms.errors import as_input_error
+from transforms.errors import InputError, as_input_error
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
 from transforms.shuffle import GatherTables, ShardBy
@@ -76,16 +77,69 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=4,
         help="keywords in the description of a cluster, at most (default: 4)",
     )
+    parser.add_argument(
+        "--fit_sample",
+        type=command_line.whole_number(1),
+        default=200_000,
+        help="items, drawn by traffic, that the clusters are fitted on where there are more; all "
+        "are assigned (default: 200000)",
+    )
+    parser.add_argument(
+        "--previous",
+        help="workspace of an earlier run, local or gs://: clusters that did not change keep id "
+        "and description, and clusters/mapping.parquet says which (default: none)",
+    )
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the base model and of the text encoder, unless a hub has them."""
+    """Return the files of the models that are here, and of the earlier clusters.
+
+    Raises
+    ------
+    InputError
+        If these are not complete, altered, or what this run is going to replace.
+    """
     found = command_line.base_model_files(flags)
+    if flags.previous is not None:
+        found["previous"] = _previous_files(flags)
     if command_line.source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
         path = local_path(flags.text_encoder)
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
+
+
+def _previous_files(flags: argparse.Namespace) -> list[str]:
+    earlier = Workspace(flags.previous)
+    if _same_place(flags.previous, flags.workspace):
+        raise InputError(
+            f"--previous={flags.previous} is the workspace of this run, which replaces its "
+            "clusters; give this run another --workspace"
+        )
+    with as_input_error("--previous: "):
+        records = earlier.manifest("clusters")["files"]
+        earlier.verify("clusters")
+    names = [record["path"] for record in records]
+    read = (name for name in names if name.startswith(("clusters.", "item_clusters/")))
+    return [earlier.folder("clusters", name) for name in sorted(read)]
+
+
+def _same_place(one: str, other: str) -> bool:
+    if files.is_local(one) and files.is_local(other):
+        return os.path.realpath(one) == os.path.realpath(other)
+    return one.rstrip("/") == other.rstrip("/")
+
+
+def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError if an earlier run has other numbers of clusters."""
+    if flags.previous is None:
+        return
+    before = Workspace(flags.previous).manifest("clusters")["flags"]["clusters"]
+    if before != flags.clusters:
+        raise InputError(
+            f"--clusters={','.join(map(str, flags.clusters))}: --previous={flags.previous} has "
+            f"{','.join(map(str, before))}; give the same numbers, or leave --previous out"
+        )
 
 
 def build(
@@ -95,6 +149,8 @@ def build(
     folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
     cut = command_line.cut(flags)
+    fit_sample = flags.fit_sample
+    previous = None if flags.previous is None else files.join(flags.previous, "clusters")
 
     item_source = command_line.source(flags, "items")
     raw_items = pipeline | "ReadItems" >> item_source.read()
@@ -139,18 +195,22 @@ def build(
     )
     if not item_source.has_column(col.EMBEDDING):
         embedded = embedded | "Embed" >> clusters.EmbedItems(flags.text_encoder)
-    tree = (
+    fitted = (
         embedded
         | "Sample"
         >> beam.MapTuple(
-            lambda _, table: table.select(clusters.TREE_SAMPLE.names)
+            lambda _, table: clusters.weighted_sample(
+                table.select(clusters.TREE_SAMPLE.names), fit_sample, seed
+            )
         ).with_output_types(pa.Table)
         | "GatherSample" >> GatherTables(clusters.TREE_SAMPLE, (col.ITEM_ID,))
-        | "FitTree" >> beam.Map(clusters.fit_tree, sizes, seed)
+        | "SampleOfAll" >> beam.Map(clusters.weighted_sample, fit_sample, seed)
+        | "Fit" >> beam.Map(clusters.fit_tree, sizes, fit_sample, seed, previous)
     )
+    fitted_once = beam.pvalue.AsSingleton(fitted)
     assigned = embedded | "Assign" >> beam.Map(
-        lambda sharded, fitted: (sharded[0], clusters.assign(sharded[1], fitted)),
-        beam.pvalue.AsSingleton(tree),
+        lambda sharded, fitted: (sharded[0], clusters.assign(sharded[1], fitted.tree)),
+        fitted_once,
     ).with_output_types(tuple[int, pa.Table])
     named = (
         assigned
@@ -158,10 +218,16 @@ def build(
         | "GatherAssigned" >> GatherTables(clusters.ASSIGNED, (col.ITEM_ID,))
         | "Name"
         >> beam.Map(
-            clusters.cluster_table, beam.pvalue.AsSingleton(tree), keyword_count, flags.base_model
+            clusters.cluster_table, fitted_once, keyword_count, flags.base_model
         ).with_output_types(pa.Table)
-        | "Balance" >> beam.Map(clusters.log_traffic_balance).with_output_types(pa.Table)
     )
+    mapping = []
+    if previous is not None:
+        mapping.append(
+            fitted
+            | "Mapping" >> beam.Map(lambda found: found.mapping).with_output_types(pa.Table)
+            | "WriteMapping" >> WriteTable(folder, "mapping.parquet")
+        )
     dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
         valid_items[TALLY],
@@ -169,6 +235,8 @@ def build(
         interactions[TALLY],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
+        named | "Quality" >> beam.Map(clusters.quality_tally, fitted_once),
+        *mapping,
         assigned
         | "ItemClusters" >> map_shards(lambda table: table.select(col.ITEM_CLUSTERS.names))
         | "WriteItemClusters" >> WriteShards(folder, "item_clusters", shards),
@@ -189,6 +257,7 @@ STAGE = Stage(
     },
     stages=(),
     model_files=model_files,
+    check=check,
     level=lambda flags, workspace: len(flags.clusters) - 1,
     build=build,
     check_flags=command_line.check_cut,

@@ -155,7 +155,9 @@ def _check_place(cloud: GoogleCloudOptions) -> None:
 
 def _check_inputs(flags: argparse.Namespace, options: PipelineOptions) -> None:
     """Check that workers, which see no disk of the launcher, can read what flags name."""
-    ways = dict.fromkeys(("interactions", "items"), "copy it to gs:// and name it there")
+    ways = dict.fromkeys(
+        ("interactions", "items", "previous"), "copy it to gs:// and name it there"
+    )
     if not options.view_as(WorkerOptions).sdk_container_image:  # it may hold them at that path
         way = "give a hub id, or an --sdk_container_image that holds it"
         ways |= {"base_model": way, "text_encoder": way}

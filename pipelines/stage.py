@@ -54,7 +54,7 @@ _PACKAGES = (
 # Where a file lies is no part of what it says; the fingerprints of the inputs are. Nor is how the
 # work is done.
 _NOT_IN_PLAN = {
-    *("help", "workspace", "interactions", "items"),
+    *("help", "workspace", "previous", "interactions", "items"),
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
     "output_table",
 }
@@ -89,7 +89,8 @@ class Stage:
     check
         Raises InputError for flags that can't work on the workspace.
     model_files
-        Name -> files of the models that it starts from, as far as they are local.
+        Name -> files of the models and of the earlier run that it starts from, as far as they are
+        no hub's.
     resumes
         Whether what an interrupted run left behind is taken up (by default it is wiped).
     commits

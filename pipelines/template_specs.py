@@ -30,6 +30,7 @@ _FORMS = {
     "until": ("TEXT", _MOMENT),
     "cut": ("TEXT", _MOMENT),
     "output_table": ("BIGQUERY_TABLE", r"[a-z][a-z0-9.:-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"),
+    "previous": ("TEXT", r"gs://.+"),
     "clusters": ("TEXT", r"[1-9][0-9]*(,[1-9][0-9]*)*"),
     "accelerator": ("TEXT", rf"({ACCELERATOR})?"),
     "min_ram": ("TEXT", rf"({MIN_RAM})?"),

@@ -56,6 +56,9 @@ def check_clusters(workspace: Path) -> None:
     clusters = read(workspace / "clusters" / "clusters.parquet")
     items = read(workspace / "clusters" / "item_clusters")
     levels = 1 + max(row["level"] for row in clusters)
+    figures = json.loads((workspace / "clusters" / "manifest.json").read_text())["figures"]
+    for name in ("balance", "coherence", "separation"):
+        assert len(figures[name]) == levels
     parents = {(row["level"], row["cluster_id"]): row["parent_id"] for row in clusters}
     counts: Counter = Counter()
     for item in items:
@@ -69,9 +72,35 @@ def check_clusters(workspace: Path) -> None:
         of_level = [row for row in clusters if row["level"] == level]
         assert [row["cluster_id"] for row in of_level] == list(range(len(of_level)))
         assert len({row["description"] for row in of_level}) == len(of_level)
+        balance = max(row["traffic"] for row in of_level) * len(of_level)
+        total = sum(row["traffic"] for row in of_level)
+        assert abs(figures["balance"][level] - (balance / total if total else 1)) < 1e-3
         for row in of_level:
             assert row["item_count"] == counts[level, row["cluster_id"]] > 0
             assert row["description"] == ", ".join(row["keywords"])
+
+
+def check_mapping(workspace: Path, previous: Path) -> None:
+    """Check that clusters with an old and a new id kept id and description."""
+    rows = read(workspace / "clusters" / "mapping.parquet")
+    before, after = (
+        {
+            row["cluster_id"]: row["description"]
+            for row in read(folder / "clusters" / "clusters.parquet")
+            if row["level"] == levels_of(folder) - 1
+        }
+        for folder in (previous, workspace)
+    )
+    assert sorted(row["old_id"] for row in rows if row["old_id"] is not None) == sorted(before)
+    assert sorted(row["new_id"] for row in rows if row["new_id"] is not None) == sorted(after)
+    for row in rows:
+        if None not in row.values():
+            assert row["old_id"] == row["new_id"]
+            assert before[row["old_id"]] == after[row["new_id"]]
+
+
+def levels_of(workspace: Path) -> int:
+    return 1 + max(row["level"] for row in read(workspace / "clusters" / "clusters.parquet"))
 
 
 def check_transitions(workspace: Path, per_label: int) -> None:

@@ -14,11 +14,17 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from models.cluster_descriptions import describe_clusters, description
+from models.cluster_matching import Match, match_clusters, renumbered
+from models.cluster_quality import coherence, separation
 from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
 from models.language_model import load_tokenizer
 from models.text_encoder import TextEncoder
+from models.traffic_sample import sample_keys, smallest, times_drawn
+from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
+from transforms.manifest import Tally
+from transforms.sharding import stable_hash
 
 log = logging.getLogger("interest-explorer")
 
@@ -133,21 +139,156 @@ def _lists(rows: np.ndarray) -> pa.ListArray:
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(rows.reshape(-1)))
 
 
-def fit_tree(sample: pa.Table, sizes: Sequence[int], seed: int) -> ClusterTree:
-    """Fit the tree of clusters on TREE_SAMPLE.
+def weighted_sample(items: pa.Table, size: int, seed: int) -> pa.Table:
+    """Draw items by traffic: size + 1 of them, as `fit_tree` needs, or all if there are fewer.
+
+    The sample of a union is the sample of the samples of its parts.
+    """
+    kept = smallest(_keys(items, seed), size)
+    return items if len(kept) == items.num_rows else items.take(pa.array(kept))
+
+
+def _keys(items: pa.Table, seed: int) -> np.ndarray:
+    return sample_keys(stable_hash(items[col.ITEM_ID], seed), items[col.TRAFFIC].to_numpy())
+
+
+@dataclass(frozen=True)
+class FittedClusters:
+    """A tree of clusters, what of an earlier one it kept, and how good it is.
+
+    Attributes
+    ----------
+    tree
+        Its clusters have the ids of the earlier ones that they are most like.
+    names
+        Per level, the keywords of clusters that did not change since the earlier run.
+    mapping
+        CLUSTER_MAPPING; no rows without an earlier run.
+    figures
+        Of the manifest; measured on the sample, with items counted by traffic.
+    """
+
+    tree: ClusterTree
+    names: tuple[dict[int, list[str]], ...]
+    mapping: pa.Table
+    figures: dict[str, Any]
+
+
+def fit_tree(
+    sample: pa.Table, sizes: Sequence[int], size: int, seed: int, previous: str | None
+) -> FittedClusters:
+    """Fit the tree of clusters.
+
+    Parameters
+    ----------
+    sample
+        TREE_SAMPLE, from `weighted_sample` with the same size and seed, sorted by id.
+    sizes
+        Numbers of clusters, coarse to fine.
+    size
+        Of the sample.
+    seed
+        Of the sample.
+    previous
+        Folder of the clusters of an earlier run to begin with.
 
     Raises
     ------
     InputError
-        If there are too few items for so many clusters.
+        If there are too few items for so many clusters, or none that the earlier run knows.
     """
     if sample.num_rows < max(sizes):
         raise InputError(
             f"--clusters={','.join(map(str, sizes))}: {max(sizes)} clusters need at least as many "
             f"items, and only {sample.num_rows} can be used; ask for fewer clusters"
         )
+    times = times_drawn(_keys(sample, seed), sample[col.TRAFFIC].to_numpy(), size)
+    sample, times = sample.filter(pa.array(times > 0)), times[times > 0]
+    rows, traffic = embeddings_of(sample), sample[col.TRAFFIC].to_numpy()
+    earlier = None if previous is None else read_previous(previous, sample[col.ITEM_ID])
+    start = None if earlier is None else (earlier.cluster_ids[:, -1], earlier.parents)
     with as_input_error(f"--clusters={','.join(map(str, sizes))}: "):
-        return fit_cluster_tree(embeddings_of(sample), sample[col.TRAFFIC].to_numpy(), sizes, seed)
+        tree = fit_cluster_tree(rows, traffic, sizes, times, start)
+    cluster_ids = assign_clusters(tree, rows)
+    weights = times * traffic if traffic.any() else times
+    figures = {
+        "coherence": [round(coherence(rows, of, weights), 4) for of in cluster_ids.T],
+        "separation": [round(separation(rows, of, weights), 4) for of in cluster_ids.T],
+    }
+    if earlier is None:
+        none: tuple[dict[int, list[str]], ...] = tuple({} for _ in sizes)
+        return FittedClusters(tree, none, col.CLUSTER_MAPPING.empty_table(), figures)
+    known = earlier.cluster_ids[:, 0] >= 0
+    matches = [
+        match_clusters(old[known], new[known], count)
+        for old, new, count in zip(earlier.cluster_ids.T, cluster_ids.T, sizes, strict=True)
+    ]
+    names = tuple(
+        {int(at): of_level[at] for at in match.old_ids[match.unchanged]}
+        for of_level, match in zip(earlier.keywords, matches, strict=True)
+    )
+    return FittedClusters(renumbered(tree, matches), names, cluster_mapping(matches[-1]), figures)
+
+
+def cluster_mapping(match: Match) -> pa.Table:
+    """List what became of each cluster: CLUSTER_MAPPING by id, those that are gone before new."""
+    same = set(match.old_ids[match.unchanged].tolist())
+    changed = [number for number in range(len(match.old_ids)) if number not in same]
+    nulls = [None] * len(changed)
+    return pa.table(
+        [[*sorted(same), *changed, *nulls], [*sorted(same), *nulls, *changed]],
+        schema=col.CLUSTER_MAPPING,
+    )
+
+
+@dataclass(frozen=True)
+class PreviousClusters:
+    """The clusters of an earlier run.
+
+    Attributes
+    ----------
+    cluster_ids
+        [items, levels] int64 of the items asked for; -1 for those it did not know.
+    parents
+        Per level [n_level] int32, -1 at level 0.
+    keywords
+        Per level, of each cluster.
+    """
+
+    cluster_ids: np.ndarray
+    parents: tuple[np.ndarray, ...]
+    keywords: tuple[list[list[str]], ...]
+
+
+def read_previous(folder: str, item_ids: pa.ChunkedArray) -> PreviousClusters:
+    """Read the clusters of an earlier run and those of its items that are asked for.
+
+    Raises
+    ------
+    InputError
+        If it knew none of the items.
+    """
+    clusters = files.read_parquet(files.join(folder, "clusters.parquet"), col.CLUSTERS)
+    levels = [
+        clusters.filter(pc.equal(clusters[col.LEVEL], level))
+        for level in sorted(pc.unique(clusters[col.LEVEL]).to_pylist())
+    ]
+    items = files.read_parquet(files.join(folder, "item_clusters", "*.parquet"), col.ITEM_CLUSTERS)
+    at = pc.index_in(item_ids, value_set=items[col.ITEM_ID].combine_chunks())
+    known = pc.is_valid(at).to_numpy()
+    if not known.any():
+        raise InputError(
+            f"--previous: {folder} knows none of the items; name the workspace of an earlier run "
+            "on these items, or leave it out"
+        )
+    lists = items[col.CLUSTER_IDS].combine_chunks().take(pc.drop_null(at).combine_chunks())
+    cluster_ids = np.full((len(known), len(levels)), -1)
+    cluster_ids[known] = pc.list_flatten(lists).to_numpy().reshape(-1, len(levels))
+    return PreviousClusters(
+        cluster_ids,
+        tuple(pc.fill_null(of[col.PARENT_ID], -1).to_numpy() for of in levels),
+        tuple(of[col.KEYWORDS].to_pylist() for of in levels),
+    )
 
 
 def assign(items: pa.Table, tree: ClusterTree) -> pa.Table:
@@ -180,7 +321,7 @@ def first_tokens(tokenizer: Any, keywords: Sequence[str]) -> list[int]:
 
 
 def cluster_table(
-    assigned: pa.Table, tree: ClusterTree, keyword_count: int, base_model: str
+    assigned: pa.Table, fitted: FittedClusters, keyword_count: int, base_model: str
 ) -> pa.Table:
     """Name and measure the clusters of every level.
 
@@ -188,6 +329,8 @@ def cluster_table(
     ----------
     assigned
         All items as `assign` leaves them.
+    fitted
+        Their clusters; those that have a name already keep it.
     base_model
         The language model that will read the names: no two begin with the same token of it, as far
         as keywords reach.
@@ -214,10 +357,13 @@ def cluster_table(
         )
     ]
     levels = []
-    for level, size in enumerate(tree.sizes):
+    for level, size in enumerate(fitted.tree.sizes):
         cluster = ids[:, level]
-        names = describe_clusters(cluster, size, keywords, texts, traffic, tokens_of, keyword_count)
-        parents = [None] * size if level == 0 else tree.parents[level].tolist()
+        kept = fitted.names[level]
+        names = describe_clusters(
+            cluster, size, keywords, texts, traffic, tokens_of, keyword_count, kept
+        )
+        parents = [None] * size if level == 0 else fitted.tree.parents[level].tolist()
         levels.append(
             pa.table(
                 [
@@ -235,15 +381,28 @@ def cluster_table(
     return pa.concat_tables(levels).combine_chunks()
 
 
-def log_traffic_balance(clusters: pa.Table) -> pa.Table:
-    """Say how equal the traffic of the clusters of each level is; returns the table."""
-    for level in pc.unique(clusters[col.LEVEL]).to_pylist():
+def quality_tally(clusters: pa.Table, fitted: FittedClusters) -> Tally:
+    """Say how good the clusters of each level are, and return it for the manifest."""
+    balances = []
+    for level, size in enumerate(fitted.tree.sizes):
         traffic = clusters.filter(pc.equal(clusters[col.LEVEL], level))[col.TRAFFIC].to_numpy()
-        balance = traffic.max() / traffic.mean() if traffic.any() else 1.0
+        balances.append(round(float(traffic.max() / traffic.mean()), 4) if traffic.any() else 1.0)
         log.info(
-            "build_clusters: level %d: %d clusters, largest / mean traffic %.2f",
+            "build_clusters: level %d: %d clusters, largest / mean traffic %.2f, coherence %.3f, "
+            "separation %.3f",
             level,
-            len(traffic),
-            balance,
+            size,
+            balances[-1],
+            fitted.figures["coherence"][level],
+            fitted.figures["separation"][level],
         )
-    return clusters
+    figures: dict[str, Any] = {"balance": balances}
+    for name, values in fitted.figures.items():
+        figures[name] = [None if np.isnan(value) else value for value in values]
+    if fitted.mapping.num_rows:
+        figures["unchanged"] = [len(names) for names in fitted.names]
+        log.info(
+            "build_clusters: clusters that did not change since --previous, per level: %s",
+            figures["unchanged"],
+        )
+    return Tally(figures=figures)

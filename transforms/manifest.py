@@ -25,7 +25,7 @@ class Tally:
     written: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # dead rows by reason
     files: tuple[FileRecord, ...] = ()
-    figures: dict[str, Any] = field(default_factory=dict)
+    figures: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the output
 
     def __add__(self, other: "Tally") -> "Tally":
         return Tally(

@@ -24,6 +24,8 @@ CLUSTER_IDS = "cluster_ids"
 PARENT_ID = "parent_id"
 DESCRIPTION = "description"
 ITEM_COUNT = "item_count"
+OLD_ID = "old_id"
+NEW_ID = "new_id"
 
 # Transitions: (c1, c2) -> novel.
 C1 = "c1"
@@ -76,6 +78,8 @@ CLUSTERS = pa.schema(
         TRAFFIC: pa.float64(),
     }
 )
+# Finest clusters before and after; null where it is gone, or new.
+CLUSTER_MAPPING = pa.schema({OLD_ID: pa.int32(), NEW_ID: pa.int32()})
 ITEM_CLUSTERS = pa.schema({ITEM_ID: pa.string(), CLUSTER_IDS: pa.list_(pa.int32())})
 CATALOGUE = pa.schema({ITEM_ID: pa.string(), TITLE: pa.string(), ELIGIBLE: pa.bool_()})
 TRANSITIONS = pa.schema(

@@ -38,6 +38,12 @@ def with_traffic(table: pa.Table) -> pa.Table:
     return clusters.add_traffic(table, clusters.TRAFFIC_COUNTS.empty_table())
 
 
+def fit(
+    table: pa.Table, sizes: list[int], size: int = 1_000, previous: str | None = None
+) -> clusters.FittedClusters:
+    return clusters.fit_tree(clusters.weighted_sample(table, size, 0), sizes, size, 0, previous)
+
+
 def test_traffic_of_an_item_is_its_interactions() -> None:
     ids = pa.array(["item00", "item01", "item02"])
     counts = [
@@ -71,15 +77,15 @@ def test_embeddings_of_different_lengths_are_named() -> None:
 
 def test_fewer_items_than_clusters_is_an_error_with_both_numbers() -> None:
     with pytest.raises(InputError, match=r"8 clusters need .* only 5"):
-        clusters.fit_tree(with_traffic(items(5)), [4, 8], seed=0)
+        fit(with_traffic(items(5)), [4, 8])
 
 
 def test_clusters_are_counted_and_weighed_at_every_level(base_model: Path) -> None:
     table = clusters.add_traffic(
         items(30), pa.table([["item00", "item07"], [5.0, 2.0]], schema=clusters.TRAFFIC_COUNTS)
     )
-    tree = clusters.fit_tree(table, [2, 6], seed=0)
-    named = clusters.cluster_table(clusters.assign(table, tree), tree, 2, str(base_model))
+    fitted = fit(table, [2, 6])
+    named = clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 2, str(base_model))
     for level, size in enumerate((2, 6)):
         rows = [row for row in named.to_pylist() if row["level"] == level]
         assert [row["cluster_id"] for row in rows] == list(range(size))
@@ -90,8 +96,8 @@ def test_clusters_are_counted_and_weighed_at_every_level(base_model: Path) -> No
 
 def test_assigning_no_items_gives_no_rows() -> None:
     table = with_traffic(items(10))
-    tree = clusters.fit_tree(table, [3], seed=0)
-    assert clusters.assign(table.slice(0, 0), tree).num_rows == 0
+    fitted = fit(table, [3])
+    assert clusters.assign(table.slice(0, 0), fitted.tree).num_rows == 0
 
 
 def test_the_first_token_is_that_of_the_description_behind_a_prompt(base_model: Path) -> None:
@@ -115,13 +121,13 @@ def test_clusters_are_told_apart_by_the_base_models_first_token(base_model: Path
         field = table.schema.field(name)
         at = table.schema.get_field_index(name)
         table = table.set_column(at, field, pa.array(values, field.type))
-    tree = clusters.fit_tree(table, [3], seed=0)
-    named = clusters.cluster_table(clusters.assign(table, tree), tree, 1, str(base_model))
+    fitted = fit(table, [3])
+    named = clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 1, str(base_model))
     assert set(named[col.DESCRIPTION].to_pylist()) == {"romance", "mystery", "green"}
 
 
 def test_a_base_model_that_is_not_there_is_an_error() -> None:
     table = with_traffic(items(6))
-    tree = clusters.fit_tree(table, [3], seed=0)
+    fitted = fit(table, [3])
     with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
-        clusters.cluster_table(clusters.assign(table, tree), tree, 2, "./nowhere")
+        clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 2, "./nowhere")
