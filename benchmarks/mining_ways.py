@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 
@@ -11,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.mine_transitions import STAGE
+from pipelines.stage import with_default_runner
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters
 from transforms.interactions import ReadInteractions
@@ -25,7 +26,7 @@ SHARDS = 4
 
 def ours(log: str, clusters: str, output: str) -> None:
     """Run the transforms of mine_transitions from the log to counts, for all users."""
-    with _pipeline() as pipeline:
+    with _pipeline(STAGE.threads) as pipeline:
         item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, level=0)
         interactions = pipeline | ReadInteractions(find_source(log, "interactions"), item_clusters)
         (
@@ -89,7 +90,7 @@ def per_element(log: str, clusters: str, output: str) -> None:
         item = row["item_id"]
         return row["user_id"], (row["timestamp"], item, cluster_of[item])
 
-    with _pipeline() as pipeline:
+    with _pipeline(threads=False) as pipeline:
         (
             pipeline
             | beam.io.ReadFromParquet(log)
@@ -116,12 +117,10 @@ def _transitions(engagements: Iterable[tuple]) -> Iterator[tuple[int, int, int]]
         latest[cluster] = None
 
 
-def _pipeline() -> beam.Pipeline:
-    folder = tempfile.mkdtemp(dir=tempfile.gettempdir())
-    options = PipelineOptions(
-        ["--runner=FnApiRunner", f"--shuffle_folder={folder}", *os.environ.get("XF", "").split()]
-    )
-    return beam.Pipeline(options=options)
+def _pipeline(threads: bool) -> beam.Pipeline:
+    """Make a pipeline as a stage runs in process."""
+    flags = [f"--shuffle_folder={tempfile.mkdtemp()}"]
+    return beam.Pipeline(options=PipelineOptions(with_default_runner(flags, threads)))
 
 
 WAYS: dict[str, Callable[[str, str, str], None]] = {

@@ -207,6 +207,7 @@ STAGE = Stage(
     model_files=command_line.base_model_files,
     level=level,
     build=build,
+    threads=True,
     check_flags=check_flags,
     check=command_line.check_same_cut,
 )

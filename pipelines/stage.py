@@ -100,6 +100,8 @@ class Stage:
         Adds the flags that ask for a report in place of a run.
     report
         The text of the report that the flags ask for; None where they ask for a run.
+    threads
+        Whether threads share its work when it runs in process: for what NumPy and Arrow do.
     table
         Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table.
     """
@@ -119,6 +121,7 @@ class Stage:
     commits: bool = False
     add_reports: Callable[[argparse.ArgumentParser], None] = lambda parser: None
     report: Callable[[argparse.Namespace, Workspace], str | None] = lambda flags, workspace: None
+    threads: bool = False
     table: pa.Schema | None = None
 
     def parser(self) -> argparse.ArgumentParser:
@@ -171,7 +174,7 @@ class Stage:
         started = time.time()
         workspace = Workspace(flags.workspace)
         self.check_flags(flags)
-        options = PipelineOptions(_with_default_runner(beam_flags))
+        options = PipelineOptions(with_default_runner(beam_flags, self.threads))
         prepare_launch(self.name, flags, options)
         self.check_output(flags)
         inputs = self._inputs(flags, workspace)
@@ -315,10 +318,22 @@ def _differences(noted: dict[str, Any], plan: StagePlan) -> list[str]:
     return names or ["level"]
 
 
-def _with_default_runner(beam_flags: list[str]) -> list[str]:
-    # Beam's default runner downloads Prism when it is online; this one is always the same.
-    named = any(flag.split("=")[0] == "--runner" for flag in beam_flags)
-    return beam_flags if named else [*beam_flags, "--runner=FnApiRunner"]
+def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
+    """Return the flags of Beam with a runner, if they name none: the one in process.
+
+    Parameters
+    ----------
+    threads
+        Whether it works with a thread for each core, unless the flags say how it works.
+    """
+    named = {flag.split("=")[0] for flag in beam_flags}
+    if "--runner" not in named:
+        # Beam's default runner downloads Prism when it is online; this one is always the same.
+        beam_flags = [*beam_flags, "--runner=FnApiRunner"]
+        if threads and not named & {"--direct_num_workers", "--direct_running_mode"}:
+            every_core = ["--direct_num_workers=0", "--direct_running_mode=multi_threading"]
+            beam_flags = [*beam_flags, *every_core]
+    return beam_flags
 
 
 def _packages() -> dict[str, str]:

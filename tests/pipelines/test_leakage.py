@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from pipelines import flags as command_line
 from pipelines import train_retrieval
 from pipelines.workspace import Workspace
 from tests.contract import read
@@ -16,6 +17,8 @@ from tests.pipelines import small
 from tests.pipelines.small import Row
 from tests.transforms.eager import run
 from transforms import schemas as col
+from transforms.catalogue import read_item_clusters
+from transforms.sequences import item_ids_of
 
 CUT = small.START + 1000 * small.USERS // 2
 CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
@@ -124,8 +127,8 @@ def test_the_retriever_is_trained_on_the_past(
     log, one = workspaces[0].parent / "log.parquet", workspaces[0]
     (one / "novelty_table").mkdir()
     (one / "novelty_table" / "manifest.json").write_text(json.dumps({"level": 1}))
-    flags = train_retrieval.STAGE.parser().parse_args(
-        [f"--workspace={one}", f"--interactions={log}", CUT_FLAG]
+    flags, _ = command_line.parse(
+        train_retrieval.STAGE.parser(), [f"--workspace={one}", f"--interactions={log}", CUT_FLAG]
     )
     [sequences] = run(
         lambda pipeline: {
@@ -134,7 +137,9 @@ def test_the_retriever_is_trained_on_the_past(
     )["sequences"]
     past = [row for row in small.interactions() if row["timestamp"] < CUT]
     assert 0 < len(past) < len(small.interactions())
-    assert {row[col.USER_ID]: row[col.ITEM_IDS] for row in sequences.to_pylist()} == {
+    item_ids, _ = read_item_clusters(str(one / "clusters"), level=1)
+    found = zip(sequences[col.USER_ID].to_pylist(), item_ids_of(sequences, item_ids), strict=True)
+    assert {user: items.as_py() for user, items in found} == {
         user: [row["item_id"] for row in past if row["user_id"] == user]
         for user in {row["user_id"] for row in past}
     }
