@@ -69,6 +69,10 @@ test-faults: setup setup-emulators  ## kill real processes and look what is left
 bench-novelty-table: setup  ## pairs/s of the novelty table beside other ways to build it
 	$(BIN)/python -m benchmarks.novelty_table $(ARGS)
 
+.PHONY: bench-clusters
+bench-clusters: setup  ## clusters of real items beside plain k-means
+	$(BIN)/python -m benchmarks.clusters $(ARGS)
+
 # Google Cloud. With PRINT_ONLY=1 commands are printed in place of being run.
 do = @$(if $(PRINT_ONLY),printf '%q ' $(1); echo,$(1))
 need = '$(or $($(1)),$(error $(1)=$(2) is missing))'

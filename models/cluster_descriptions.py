@@ -31,11 +31,14 @@ _PAIRED_PER_ITEM = 8
 _KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.9, 0.4, 0.44
 
 _MIN_SHARE = 0.05  # of a cluster's items that carry a good term
+_LIFT = (
+    1.25  # times the share outside that a good term has inside, of the items and of their weights
+)
 _USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is no rarer outside
 # Factors on the scores of terms that describe but do not tell apart, and of those that do neither:
 # they are used only where there is nothing better.
 _USUAL, _WEAK = 1e-2, 1e-4
-_LEAD_SHARE_POWER = 0.5
+_LEAD_SHARE_POWER = 1.0
 _CANDIDATES = 100  # leads considered per cluster
 # A word that this many items of a cluster carry, and this many times the share that carries it
 # outside, is proper to the cluster: it may lead a description that goes on with broader terms.
@@ -207,7 +210,7 @@ def describe_clusters(
             continue
         row = slice(*scores.indptr[cluster : cluster + 2])
         columns, values = scores.indices[row], scores.data[row]
-        good = factors[row] >= min(_USUAL, factors[row].max(initial=0))
+        good = factors[row] == factors[row].max(initial=0)
         best_first = columns[good][np.lexsort((columns[good], -values[good]))]
         # Pairs are for leads, where single keywords run out.
         others = (terms[column] for column in best_first if " & " not in terms[column])
@@ -452,10 +455,12 @@ def _scores(
     inside = shares.data
     outside = (weights @ present)[shares.indices] - inside * of_cluster[clusters]
     outside /= np.maximum(weights.sum() - of_cluster[clusters], 1)
+    items_inside = counts.data / sizes[clusters]
+    items_outside = present.sum(0)[shares.indices] - counts.data
+    items_outside /= np.maximum(len(cluster_ids) - sizes[clusters], 1)
     common = counts.data >= np.maximum(2, _MIN_SHARE * sizes[clusters])
-    factors = np.select(
-        [common & (inside > outside), common & (inside >= _USUAL_SHARE)], [1.0, _USUAL], _WEAK
-    )
+    rarer = (inside > _LIFT * outside) & (items_inside > _LIFT * items_outside)
+    factors = np.select([common & rarer, common & (inside >= _USUAL_SHARE)], [1.0, _USUAL], _WEAK)
     scores = class_tf_idf(frequencies)
     proper = (counts.data >= _PROPER_ITEMS) & (inside > _PROPER_LIFT * outside)
     return scores, inside, factors, proper

@@ -291,6 +291,22 @@ def test_as_many_clusters_as_possible_have_a_first_token_of_their_own(owned):
     assert len(letters) == letters_of_their_own(owned)
 
 
+def test_clusters_that_have_a_name_keep_it_and_others_begin_differently():
+    owned = [["Horror", "Zombies"], ["Horror", "Ghosts"], ["Romance", "Hotel"]]
+    ids = np.repeat([0, 1, 2], 5)
+    found = describe_clusters(
+        ids,
+        3,
+        [owned[i] for i in ids],
+        [""] * 15,
+        np.ones(15),
+        first_letters,
+        kept={2: ["horror", "an old name"]},
+    )
+    assert found[2] == ["horror", "an old name"]
+    assert {found[0][0], found[1][0]} == {"zombies", "ghosts"}
+
+
 def test_one_users_private_tag_names_nothing():
     keywords = [["Jazz"], ["Jazz"], ["Jazz"], ["Jazz", "seen with anna"]] * 5
     keywords += [["Metal"], ["Metal"], ["Metal", "to buy in may"], ["Metal"]] * 1 + [["Metal"]] * 16

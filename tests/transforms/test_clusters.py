@@ -131,3 +131,20 @@ def test_a_base_model_that_is_not_there_is_an_error() -> None:
     fitted = fit(table, [3])
     with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
         clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 2, "./nowhere")
+
+
+def test_the_sample_of_parts_is_the_sample_of_all() -> None:
+    table = with_traffic(items(50))
+    parts = [clusters.weighted_sample(table.slice(at, 10), 12, 3) for at in (30, 0, 40, 10, 20)]
+    merged = clusters.weighted_sample(pa.concat_tables(parts), 12, 3).sort_by(col.ITEM_ID)
+    assert merged.num_rows == 13
+    assert merged.equals(clusters.weighted_sample(table, 12, 3))
+    assert not merged.equals(clusters.weighted_sample(table, 12, 4))
+
+
+def test_what_cannot_be_measured_is_null_in_the_manifest() -> None:
+    fitted = fit(with_traffic(items(4)), [4])
+    named = pa.table({col.LEVEL: pa.array([0] * 4, pa.int32()), col.TRAFFIC: [1.0, 1.0, 1.0, 5.0]})
+    figures = clusters.quality_tally(named, fitted).figures
+    assert figures["coherence"] == [None]
+    assert figures["balance"] == [2.5]

