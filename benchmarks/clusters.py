@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from models.cluster_quality import coherence, separation, stability
@@ -55,7 +56,9 @@ def real_items(name: str, folder: Path, scratch: Path) -> pa.Table | None:
             col.TEXT: items[col.TEXT] if col.TEXT in items.column_names else missing,
         }
     )
-    return clusters.add_traffic(table, clusters.count_traffic(interactions))
+    at = pc.index_in(interactions[col.ITEM_ID], value_set=table[col.ITEM_ID].combine_chunks())
+    traffic = np.bincount(at.drop_null().to_numpy(), minlength=table.num_rows)
+    return table.append_column(col.TRAFFIC, pa.array(traffic, pa.float64())).sort_by(col.ITEM_ID)
 
 
 def ours(sizes: list[int]) -> Assignment:
