@@ -15,7 +15,7 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
 from transforms.diversify import STRATEGIES, Diversify, Sampling
 from transforms.errors import InputError
-from transforms.examples import STARTS_FILE, make_prompts, prompt_starts, write_examples
+from transforms.examples import STARTS_FILE, WriteExamples, make_prompts, prompt_starts
 from transforms.interactions import ReadInteractions
 from transforms.label_distribution import WriteLabelDistribution
 from transforms.manifest import Tally
@@ -171,11 +171,6 @@ def build(
         | f"By-{split}" >> ShardBy(col.NOVEL, shards, col.TRANSITIONS, (*by_label, col.USER_ID))
         for split in ("valid", "test")
     }
-    examples = {
-        split: rows
-        | f"Examples-{split}" >> map_shards(lambda table: write_examples(table, prompts))
-        for split, rows in chosen.items()
-    }
     return [
         log[TALLY],
         pipeline
@@ -186,12 +181,12 @@ def build(
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
         {"counts": counted, "drawn": drawn} | WriteLabelDistribution(folder, sampling.labels),
         *(
-            rows | f"Write-{split}" >> WriteShards(folder, f"examples/{split}", shards)
-            for split, rows in examples.items()
+            rows | f"Write-{split}" >> WriteExamples(folder, f"examples/{split}", shards, prompts)
+            for split, rows in chosen.items()
         ),
         *(
             rows | f"Check-{split}" >> RequireRows(f"no transitions of {split} users: {NO_ROWS}")
-            for split, rows in examples.items()
+            for split, rows in chosen.items()
             if split != "test"
         ),
     ]

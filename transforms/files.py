@@ -131,8 +131,17 @@ def _record(name: str, chunks: Iterable[bytes]) -> FileRecord:
 
 def write_parquet(folder: str, name: str, table: pa.Table) -> FileRecord:
     """Write a table to `folder/name`; the same table gives the same bytes."""
+    return write_row_groups(folder, name, table.schema, [table])
+
+
+def write_row_groups(
+    folder: str, name: str, schema: pa.Schema, tables: Iterable[pa.Table]
+) -> FileRecord:
+    """Write tables to `folder/name`, one at a time, each as row groups of its own."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
     return write_record(folder, name, buffer.getvalue())
 
 

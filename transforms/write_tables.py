@@ -15,6 +15,11 @@ from transforms.manifest import Tally
 from transforms.shuffle import ShardBy
 
 
+def shard_file(shard: int, shards: int, kind: str = "parquet") -> str:
+    """Return the name of the file of a shard."""
+    return f"part-{shard:05d}-of-{shards:05d}.{kind}"
+
+
 @dataclass(eq=False)
 class WriteShards(beam.PTransform):
     """Writes (shard, table) to `<folder>/<name>/part-<shard>-of-<shards>.parquet`."""
@@ -27,7 +32,7 @@ class WriteShards(beam.PTransform):
         return sharded | beam.MapTuple(self._write)
 
     def _write(self, shard: int, table: pa.Table) -> Tally:
-        file = f"part-{shard:05d}-of-{self.shards:05d}.parquet"
+        file = shard_file(shard, self.shards)
         record = files.write_parquet(
             self.folder, f"{self.name}/{file}" if self.name else file, table
         )
@@ -69,7 +74,7 @@ class WriteDeadLetter(beam.PTransform):
         if not dead.num_rows:
             return Tally()
         lines = "".join(f"{line}\n" for line in dead["line"].to_pylist())
-        name = f"part-{shard:05d}-of-{self.shards:05d}.jsonl"
+        name = shard_file(shard, self.shards, "jsonl")
         files.write_record(self.folder, name, lines.encode())
         return Tally(dead=dead.num_rows, reasons=Counter(dead["reason"].to_pylist()))
 

@@ -2,19 +2,24 @@
 
 from pathlib import Path
 
+import apache_beam as beam
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from models.prompt import Prompts, PromptTemplate
-from transforms import files
+from tests.transforms.eager import run
+from transforms import examples, files
 from transforms.errors import InputError
 from transforms.examples import (
     STARTS_FILE,
+    WriteExamples,
     make_prompts,
     prompt_starts,
     read_prompts,
     write_examples,
 )
+from transforms.manifest import Tally
 
 TEMPLATE = PromptTemplate.parse("{c1} then {c2}:\n")
 NAMES = ("tea, green", "salt", "bread")
@@ -32,6 +37,25 @@ def test_prompt_names_the_pair_and_completion_the_novel_cluster() -> None:
         "prompt": "bread then tea, green:\n",
         "completion": "salt",
     }
+
+
+def test_examples_are_written_as_many_at_a_time_as_memory_allows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = pa.table([pa.array([0, 1, 2], pa.int32())] * 3, names=["c1", "c2", "novel"])
+    prompts = make_prompts("none", TEMPLATE, NAMES)
+    monkeypatch.setattr(examples, "_ROWS", 2)
+    [tally] = run(
+        lambda pipeline: {
+            "tally": pipeline
+            | beam.Create([(1, rows)])
+            | WriteExamples(str(tmp_path), "train", 3, prompts)
+        }
+    )["tally"]
+    written = pq.ParquetFile(tmp_path / "train" / "part-00001-of-00003.parquet")
+    assert written.num_row_groups == 2
+    assert written.read().equals(write_examples(rows, prompts))
+    assert tally == Tally(written=3, files=tuple(files.folder_records(str(tmp_path))))
 
 
 def test_prompts_are_read_as_they_were_written(tmp_path: Path) -> None:
