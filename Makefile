@@ -113,6 +113,10 @@ bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own
 bench-mining: setup  ## interactions/s of mining beside DuckDB and Beam's elements, and its memory
 	$(BIN)/python -m benchmarks.mining $(ARGS)
 
+.PHONY: bench-cluster-assignment
+bench-cluster-assignment: setup  ## items/s of build_clusters on millions of items, and its memory
+	$(BIN)/python -m benchmarks.cluster_assignment $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

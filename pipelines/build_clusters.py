@@ -4,8 +4,10 @@ import argparse
 import itertools
 import os
 import sys
+from dataclasses import dataclass
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
 from models.text_encoder import local_path
@@ -17,7 +19,7 @@ from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
-from transforms.shuffle import GatherTables, ShardBy
+from transforms.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
 from transforms.validate import (
     DEAD,
     DUPLICATES,
@@ -28,12 +30,7 @@ from transforms.validate import (
     ValidateItems,
     positive,
 )
-from transforms.write_tables import (
-    WriteDeadLetter,
-    WriteShards,
-    WriteTable,
-    map_shards,
-)
+from transforms.write_tables import WriteDeadLetter, WriteShards, WriteTable
 
 
 def cluster_sizes(text: str) -> list[int]:
@@ -142,6 +139,25 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
         )
 
 
+@dataclass(eq=False)
+class WriteItems(beam.PTransform):
+    """Writes the columns of a schema, of all items, in shards by id."""
+
+    folder: str
+    name: str
+    shards: int
+    schema: pa.Schema
+
+    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        columns = self.schema.names
+        return (
+            items
+            | "Columns" >> beam.Map(lambda table: table.select(columns)).with_output_types(pa.Table)
+            | "ById" >> ShardBy(col.ITEM_ID, self.shards, self.schema, (col.ITEM_ID,))
+            | "Write" >> WriteShards(self.folder, self.name, self.shards)
+        )
+
+
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
@@ -149,7 +165,7 @@ def build(
     folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
     cut = command_line.cut(flags)
-    fit_sample = flags.fit_sample
+    fit_sample, base_model = flags.fit_sample, flags.base_model
     previous = None if flags.previous is None else files.join(flags.previous, "clusters")
 
     item_source = command_line.source(flags, "items")
@@ -157,7 +173,7 @@ def build(
     valid_items = raw_items | "ValidateItems" >> ValidateItems()
     items = (
         valid_items.usable
-        | "ItemShards" >> ShardBy(col.ITEM_ID, shards, VALID_ITEMS, (col.ITEM_ID,))
+        | "ItemParts" >> ShardBy(col.ITEM_ID, PARTS, VALID_ITEMS)
         | "FirstOfEach" >> DropDuplicates(item_source.ordered)
     )
     duplicates = raw_items | "DeadDuplicates" >> DeadDuplicates(
@@ -171,54 +187,59 @@ def build(
         | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
     )
     interactions = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_ids)
-    traffic = (
+    traffic = beam.pvalue.AsSingleton(
         interactions.usable
-        | "Traffic"
+        | "Engaged"
+        >> beam.Map(lambda table: positive(before(table, cut), min_rating)[col.ITEM].to_numpy())
+        | "Traffic" >> beam.CombineGlobally(clusters.CountTraffic())
+        | "OfParts"
         >> beam.Map(
-            lambda table, ids: clusters.count_traffic(
-                positive(before(table, cut), min_rating), ids[0]
-            ),
+            lambda counts, ids: clusters.traffic_of_parts(counts, ids[0], PARTS),
             beam.pvalue.AsSingleton(item_ids),
-        ).with_output_types(pa.Table)
-        | "TrafficShards" >> ShardBy(col.ITEM_ID, shards, clusters.TRAFFIC_COUNTS, (col.ITEM_ID,))
+        )
     )
-    embedded = (
-        {"items": items.usable, "traffic": traffic}
-        | "Join" >> beam.CoGroupByKey()
-        | "AddTraffic"
-        >> beam.MapTuple(
-            lambda shard, both: (
-                shard,
-                clusters.add_traffic(*both["items"], *both["traffic"]),
-            )
-        ).with_output_types(tuple[int, pa.Table])
-    )
+    parts = items.usable | "KeepParts" >> Spill()
     if not item_source.has_column(col.EMBEDDING):
-        embedded = embedded | "Embed" >> clusters.EmbedItems(flags.text_encoder)
-    fitted = (
-        embedded
-        | "Sample"
-        >> beam.MapTuple(
-            lambda _, table: clusters.weighted_sample(
-                table.select(clusters.TREE_SAMPLE.names), fit_sample, seed
-            )
-        ).with_output_types(pa.Table)
-        | "GatherSample" >> GatherTables(clusters.TREE_SAMPLE, (col.ITEM_ID,))
-        | "SampleOfAll" >> beam.Map(clusters.weighted_sample, fit_sample, seed)
-        | "Fit" >> beam.Map(clusters.fit_tree, sizes, fit_sample, seed, previous)
+        embedded = parts | "Embed" >> clusters.EmbedItems(flags.text_encoder)
+        parts = embedded | "KeepEmbedded" >> Spill()
+
+    def weighted(numbered: tuple[int, Kept], traffic: list[np.ndarray]) -> pa.Table:
+        part, kept = numbered
+        return clusters.add_traffic(table_of(kept), traffic[part])
+
+    # Every part gets its traffic twice, for the sample and once there are clusters: what waits for
+    # these then need not be kept again.
+    sample = (
+        parts
+        | "Weigh" >> beam.Map(weighted, traffic).with_output_types(pa.Table)
+        | "Sample" >> beam.CombineGlobally(clusters.DrawSample(fit_sample, seed)).without_defaults()
+        | "KeySample" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
+        | "KeepSample" >> Spill()
+    )
+    fitted = sample | "Fit" >> beam.MapTuple(
+        lambda _, kept: clusters.fit_tree(table_of(kept), sizes, previous)
     )
     fitted_once = beam.pvalue.AsSingleton(fitted)
-    assigned = embedded | "Assign" >> beam.Map(
-        lambda sharded, fitted: (sharded[0], clusters.assign(sharded[1], fitted.tree)),
+    assigned = parts | "Assign" >> beam.Map(
+        lambda part, traffic, fitted: clusters.assign(weighted(part, traffic), fitted.tree),
+        traffic,
         fitted_once,
-    ).with_output_types(tuple[int, pa.Table])
+    ).with_output_types(pa.Table)
+    counts = assigned | "Count" >> beam.Map(clusters.count_finest, sizes)
     named = (
-        assigned
-        | "Assigned" >> beam.MapTuple(lambda _, table: table).with_output_types(pa.Table)
-        | "GatherAssigned" >> GatherTables(clusters.ASSIGNED, (col.ITEM_ID,))
+        sample
         | "Name"
         >> beam.Map(
-            clusters.cluster_table, fitted_once, keyword_count, flags.base_model
+            lambda keyed, fitted: clusters.name_clusters(
+                table_of(keyed[1]), fitted, keyword_count, base_model
+            ),
+            fitted_once,
+        )
+        | "Clusters"
+        >> beam.Map(
+            lambda names, fitted, counts: clusters.cluster_table(names, fitted.tree, counts),
+            fitted_once,
+            beam.pvalue.AsList(counts),
         ).with_output_types(pa.Table)
     )
     mapping = []
@@ -237,12 +258,8 @@ def build(
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
         named | "Quality" >> beam.Map(clusters.quality_tally, fitted_once),
         *mapping,
-        assigned
-        | "ItemClusters" >> map_shards(lambda table: table.select(col.ITEM_CLUSTERS.names))
-        | "WriteItemClusters" >> WriteShards(folder, "item_clusters", shards),
-        assigned
-        | "Catalogue" >> map_shards(lambda table: table.select(col.CATALOGUE.names))
-        | "WriteCatalogue" >> WriteShards(folder, "catalogue", shards),
+        assigned | "ItemClusters" >> WriteItems(folder, "item_clusters", shards, col.ITEM_CLUSTERS),
+        assigned | "Catalogue" >> WriteItems(folder, "catalogue", shards, col.CATALOGUE),
     ]
 
 

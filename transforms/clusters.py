@@ -1,10 +1,10 @@
 """Items into clusters: embedding, traffic, the tree, and the clusters' names."""
 
+import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -24,37 +24,71 @@ from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
 from transforms.manifest import Tally
-from transforms.sharding import stable_hash
+from transforms.sharding import shards_of, stable_hash
+from transforms.shuffle import PARTS, Kept, table_of
 
 log = logging.getLogger("interest-explorer")
 
 ITEMS_WITH_TRAFFIC = col.ITEMS.append(pa.field(col.TRAFFIC, pa.float64()))
-TREE_SAMPLE = pa.schema(
-    {
-        col.ITEM_ID: pa.string(),
-        col.EMBEDDING: pa.list_(pa.float32()),
-        col.TRAFFIC: pa.float64(),
-    }
-)
-TRAFFIC_COUNTS = pa.schema({col.ITEM_ID: pa.string(), col.TRAFFIC: pa.float64()})
+_TIMES = "times"  # how many items a sampled one stands for
+TREE_SAMPLE = ITEMS_WITH_TRAFFIC.append(pa.field(_TIMES, pa.float64()))
 _ENCODE_ROWS = 512
+_SECONDS_PER_LINE = 5.0  # of the log
 
 
-def count_traffic(interactions: pa.Table, item_ids: pa.Array) -> pa.Table:
-    """Count the interactions of each item of the catalogue that has any; TRAFFIC_COUNTS."""
-    counts = np.bincount(interactions[col.ITEM].to_numpy(), minlength=len(item_ids))
-    there = np.flatnonzero(counts)
-    return pa.table(
-        [item_ids.take(pa.array(there)), counts[there].astype(np.float64)], schema=TRAFFIC_COUNTS
-    )
+class CountTraffic(beam.CombineFn):
+    """Positions of items in the catalogue, [n] integers -> traffic up to the last one, float64."""
+
+    def create_accumulator(self) -> np.ndarray:
+        return np.zeros(0)
+
+    def add_input(self, traffic: np.ndarray, items: np.ndarray) -> np.ndarray:
+        beyond = int(items.max(initial=-1)) + 1 - len(traffic)
+        if beyond > 0:
+            traffic = np.append(traffic, np.zeros(beyond))
+        np.add.at(traffic, items, 1.0)  # in time of the batch, not of the catalogue
+        return traffic
+
+    def merge_accumulators(self, counts: Iterable[np.ndarray]) -> np.ndarray:
+        return functools.reduce(_add, counts)
+
+    def extract_output(self, traffic: np.ndarray) -> np.ndarray:
+        return traffic
 
 
-def add_traffic(items: pa.Table, counts: pa.Table) -> pa.Table:
-    """Give each item the sum of its traffic counts, 0 without any; ITEMS_WITH_TRAFFIC by id."""
-    sums = counts.group_by([col.ITEM_ID]).aggregate([(col.TRAFFIC, "sum")])
-    at = pc.index_in(items[col.ITEM_ID], value_set=sums[col.ITEM_ID].combine_chunks())
-    traffic = pc.fill_null(sums[f"{col.TRAFFIC}_sum"].combine_chunks().take(at), 0.0)
-    return items.append_column(ITEMS_WITH_TRAFFIC.field(col.TRAFFIC), traffic).sort_by(col.ITEM_ID)
+def _add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    short, long = sorted((one, other), key=len)
+    total = long.copy()
+    total[: len(short)] += short
+    return total
+
+
+def traffic_of_parts(traffic: np.ndarray, item_ids: pa.Array, parts: int) -> list[np.ndarray]:
+    """Split the traffic of items as ShardBy splits the items.
+
+    Parameters
+    ----------
+    traffic
+        [<= items] by position; items beyond have none.
+    item_ids
+        [items] strings, sorted.
+    parts
+        Their number.
+
+    Returns
+    -------
+    Per part, the traffic of its items in the order of their ids, float64.
+    """
+    of_all = np.zeros(len(item_ids))
+    of_all[: len(traffic)] = traffic
+    part = shards_of(item_ids, parts)
+    ends = np.cumsum(np.bincount(part, minlength=parts))
+    return np.split(of_all[np.argsort(part, kind="stable")], ends[:-1])
+
+
+def add_traffic(items: pa.Table, traffic: np.ndarray) -> pa.Table:
+    """Give items their traffic [items]: ITEMS_WITH_TRAFFIC."""
+    return items.append_column(ITEMS_WITH_TRAFFIC.field(col.TRAFFIC), pa.array(traffic))
 
 
 def item_texts(items: pa.Table) -> list[str]:
@@ -88,17 +122,15 @@ def embeddings_of(items: pa.Table) -> np.ndarray:
 
 @dataclass(eq=False)
 class EmbedItems(beam.PTransform):
-    """(shard, ITEMS_WITH_TRAFFIC) -> the same with an embedding of each item's text."""
+    """(part, Kept ITEMS) -> (part, ITEMS) with an embedding of each item's text; PARTS of them."""
 
     encoder: str
 
-    def expand(
-        self, items: beam.PCollection[tuple[int, pa.Table]]
-    ) -> beam.PCollection[tuple[int, pa.Table]]:
+    def expand(self, items: beam.PCollection) -> beam.PCollection[tuple[int, pa.Table]]:
         from transforms.inference import BatchHandler, RunInference
 
         name = self.encoder
-        handler = BatchHandler(lambda: _load(name), _embed)
+        handler = BatchHandler(lambda: _Embedder(name), lambda model, part: model.embed(*part))
         return (
             items
             # Before the encoder, so that a retried bundle gets the same batches.
@@ -107,30 +139,40 @@ class EmbedItems(beam.PTransform):
         )
 
 
-def _load(encoder: str) -> TextEncoder:
-    with as_input_error("--text_encoder: "):
-        return TextEncoder(encoder)
+class _Embedder:
+    """A text encoder that says from time to time how far this worker is with it."""
 
+    def __init__(self, encoder: str) -> None:
+        with as_input_error("--text_encoder: "):
+            self._encoder = TextEncoder(encoder)
+        self._parts = self._items = 0
+        self._begun = self._logged = time.monotonic()
 
-def _embed(encoder: TextEncoder, sharded: tuple[int, pa.Table]) -> tuple[int, pa.Table]:
-    shard, items = sharded
-    texts = item_texts(items)
-    parts, begun = [np.empty((0, encoder.dimension), np.float32)], time.monotonic()
-    for start in range(0, len(texts), _ENCODE_ROWS):
-        parts.append(encoder.encode(texts[start : start + _ENCODE_ROWS]))
-        done = min(start + _ENCODE_ROWS, len(texts))
-        left = (time.monotonic() - begun) / done * (len(texts) - done)
-        log.info(
-            "build_clusters: part %d: %s of %s items embedded, %.0f s left",
-            shard,
-            f"{done:,}",
-            f"{len(texts):,}",
-            left,
-        )
-    Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
-    vectors = np.concatenate(parts)  # [items, dimension]
-    at = items.schema.get_field_index(col.EMBEDDING)
-    return shard, items.set_column(at, col.ITEMS.field(col.EMBEDDING), _lists(vectors))
+    def embed(self, part: int, kept: Kept) -> tuple[int, pa.Table]:
+        items = table_of(kept)
+        texts = item_texts(items)
+        batches = [np.empty((0, self._encoder.dimension), np.float32)]
+        for start in range(0, len(texts), _ENCODE_ROWS):
+            batches.append(self._encoder.encode(texts[start : start + _ENCODE_ROWS]))
+            self._items += len(batches[-1])
+            self._say()
+        self._parts += 1
+        Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
+        vectors = np.concatenate(batches)  # [items, dimension]
+        at = items.schema.get_field_index(col.EMBEDDING)
+        return part, items.set_column(at, col.ITEMS.field(col.EMBEDDING), _lists(vectors))
+
+    def _say(self) -> None:
+        now = time.monotonic()
+        if now - self._logged >= _SECONDS_PER_LINE:
+            self._logged = now
+            log.info(
+                "build_clusters: %d of %d parts embedded, %s items, %.0f a second",
+                self._parts,
+                PARTS,
+                f"{self._items:,}",
+                self._items / (now - self._begun),
+            )
 
 
 def _lists(rows: np.ndarray) -> pa.ListArray:
@@ -140,12 +182,43 @@ def _lists(rows: np.ndarray) -> pa.ListArray:
 
 
 def weighted_sample(items: pa.Table, size: int, seed: int) -> pa.Table:
-    """Draw items by traffic: size + 1 of them, as `fit_tree` needs, or all if there are fewer.
+    """Draw items by traffic: size + 1 of them, as `drawn` needs, or all if there are fewer.
 
     The sample of a union is the sample of the samples of its parts.
     """
     kept = smallest(_keys(items, seed), size)
-    return items if len(kept) == items.num_rows else items.take(pa.array(kept))
+    return items if len(kept) == items.num_rows else items.take(pa.array(kept)).combine_chunks()
+
+
+def drawn(sample: pa.Table, size: int, seed: int) -> pa.Table:
+    """Turn what `weighted_sample` drew with the same size and seed into TREE_SAMPLE."""
+    times = times_drawn(_keys(sample, seed), sample[col.TRAFFIC].to_numpy(), size)
+    return sample.append_column(TREE_SAMPLE.field(_TIMES), pa.array(times)).filter(
+        pa.array(times > 0)
+    )
+
+
+@dataclass(eq=False)
+class DrawSample(beam.CombineFn):
+    """ITEMS_WITH_TRAFFIC -> TREE_SAMPLE of them all, sorted by id."""
+
+    size: int
+    seed: int
+
+    def create_accumulator(self) -> pa.Table:
+        return ITEMS_WITH_TRAFFIC.empty_table()
+
+    def add_input(self, sample: pa.Table, items: pa.Table) -> pa.Table:
+        return weighted_sample(pa.concat_tables([sample, items]), self.size, self.seed)
+
+    def merge_accumulators(self, samples: Iterable[pa.Table]) -> pa.Table:
+        return functools.reduce(self.add_input, samples)
+
+    def extract_output(self, sample: pa.Table) -> pa.Table:
+        return drawn(sample.sort_by(col.ITEM_ID), self.size, self.seed)
+
+    def get_accumulator_coder(self) -> beam.coders.Coder:
+        return beam.coders.registry.get_coder(pa.Table)
 
 
 def _keys(items: pa.Table, seed: int) -> np.ndarray:
@@ -174,21 +247,15 @@ class FittedClusters:
     figures: dict[str, Any]
 
 
-def fit_tree(
-    sample: pa.Table, sizes: Sequence[int], size: int, seed: int, previous: str | None
-) -> FittedClusters:
+def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> FittedClusters:
     """Fit the tree of clusters.
 
     Parameters
     ----------
     sample
-        TREE_SAMPLE, from `weighted_sample` with the same size and seed, sorted by id.
+        TREE_SAMPLE, sorted by id.
     sizes
         Numbers of clusters, coarse to fine.
-    size
-        Of the sample.
-    seed
-        Of the sample.
     previous
         Folder of the clusters of an earlier run to begin with.
 
@@ -202,9 +269,8 @@ def fit_tree(
             f"--clusters={','.join(map(str, sizes))}: {max(sizes)} clusters need at least as many "
             f"items, and only {sample.num_rows} can be used; ask for fewer clusters"
         )
-    times = times_drawn(_keys(sample, seed), sample[col.TRAFFIC].to_numpy(), size)
-    sample, times = sample.filter(pa.array(times > 0)), times[times > 0]
     rows, traffic = embeddings_of(sample), sample[col.TRAFFIC].to_numpy()
+    times = sample[_TIMES].to_numpy()
     earlier = None if previous is None else read_previous(previous, sample[col.ITEM_ID])
     start = None if earlier is None else (earlier.cluster_ids[:, -1], earlier.parents)
     with as_input_error(f"--clusters={','.join(map(str, sizes))}: "):
@@ -292,21 +358,34 @@ def read_previous(folder: str, item_ids: pa.ChunkedArray) -> PreviousClusters:
 
 
 def assign(items: pa.Table, tree: ClusterTree) -> pa.Table:
-    """Replace the embedding of items by their clusters, one of each level."""
-    ids = (
-        assign_clusters(tree, embeddings_of(items))
-        if items.num_rows
-        else np.empty((0, len(tree.sizes)), np.int32)
-    )
+    """Replace the embedding of items by their clusters, one of each level.
+
+    Raises
+    ------
+    InputError
+        If their embeddings have other lengths than those that the tree was fitted on.
+    """
     return items.drop_columns([col.EMBEDDING]).append_column(
-        col.ITEM_CLUSTERS.field(col.CLUSTER_IDS), _lists(ids)
+        col.ITEM_CLUSTERS.field(col.CLUSTER_IDS), _lists(_cluster_ids(items, tree))
     )
 
 
-ASSIGNED = pa.schema(
-    [field for field in ITEMS_WITH_TRAFFIC if field.name != col.EMBEDDING]
-    + [col.ITEM_CLUSTERS.field(col.CLUSTER_IDS)]
-)
+def _cluster_ids(items: pa.Table, tree: ClusterTree) -> np.ndarray:
+    """Return the clusters of items, [items, levels] int32."""
+    if not items.num_rows:
+        return np.empty((0, len(tree.sizes)), np.int32)
+    with as_input_error("the embeddings of the items have different lengths: "):
+        return assign_clusters(tree, embeddings_of(items))
+
+
+def count_finest(assigned: pa.Table, sizes: Sequence[int]) -> np.ndarray:
+    """Count what each cluster of the finest level has: [2, finest] float64, items and traffic."""
+    lists = assigned[col.CLUSTER_IDS].combine_chunks()
+    cluster = pc.list_element(lists, len(sizes) - 1).to_numpy()
+    traffic = assigned[col.TRAFFIC].to_numpy()
+    return np.stack(
+        [np.bincount(cluster, weights, sizes[-1]) for weights in (np.ones(len(cluster)), traffic)]
+    )
 
 
 def first_tokens(tokenizer: Any, keywords: Sequence[str]) -> list[int]:
@@ -320,24 +399,26 @@ def first_tokens(tokenizer: Any, keywords: Sequence[str]) -> list[int]:
     return [row[len(newline)] for row in ids]
 
 
-def cluster_table(
-    assigned: pa.Table, fitted: FittedClusters, keyword_count: int, base_model: str
-) -> pa.Table:
-    """Name and measure the clusters of every level.
+def name_clusters(
+    sample: pa.Table, fitted: FittedClusters, keyword_count: int, base_model: str
+) -> list[list[list[str]]]:
+    """Name the clusters of every level.
 
     Parameters
     ----------
-    assigned
-        All items as `assign` leaves them.
+    sample
+        TREE_SAMPLE that they were fitted on.
     fitted
-        Their clusters; those that have a name already keep it.
+        The clusters; those that have a name already keep it.
+    keyword_count
+        Keywords per cluster, at most.
     base_model
         The language model that will read the names: no two begin with the same token of it, as far
         as keywords reach.
 
     Returns
     -------
-    CLUSTERS, sorted by level and id.
+    Per level, the keywords of each cluster.
 
     Raises
     ------
@@ -346,34 +427,54 @@ def cluster_table(
     """
     with as_input_error("--base_model: "):
         tokenizer = load_tokenizer(base_model)
-    tokens_of = partial(first_tokens, tokenizer)
-    ids = pc.list_flatten(assigned[col.CLUSTER_IDS]).to_numpy().reshape(assigned.num_rows, -1)
-    traffic = assigned[col.TRAFFIC].to_numpy()
-    keywords = [words or [] for words in assigned[col.KEYWORDS].to_pylist()]
+    tokens_of = functools.partial(first_tokens, tokenizer)
+    ids = _cluster_ids(sample, fitted.tree)
+    traffic = sample[_TIMES].to_numpy() * sample[col.TRAFFIC].to_numpy()
+    keywords = [words or [] for words in sample[col.KEYWORDS].to_pylist()]
     texts = [
         " ".join(part for part in parts if part)
-        for parts in zip(
-            assigned[col.TITLE].to_pylist(), assigned[col.TEXT].to_pylist(), strict=True
-        )
+        for parts in zip(sample[col.TITLE].to_pylist(), sample[col.TEXT].to_pylist(), strict=True)
     ]
-    levels = []
-    for level, size in enumerate(fitted.tree.sizes):
-        cluster = ids[:, level]
-        kept = fitted.names[level]
-        names = describe_clusters(
-            cluster, size, keywords, texts, traffic, tokens_of, keyword_count, kept
+    return [
+        describe_clusters(
+            ids[:, level], size, keywords, texts, traffic, tokens_of, keyword_count, kept
         )
-        parents = [None] * size if level == 0 else fitted.tree.parents[level].tolist()
+        for level, (size, kept) in enumerate(zip(fitted.tree.sizes, fitted.names, strict=True))
+    ]
+
+
+def cluster_table(
+    names: Sequence[list[list[str]]], tree: ClusterTree, counts: Iterable[np.ndarray]
+) -> pa.Table:
+    """List the clusters of every level.
+
+    Parameters
+    ----------
+    names
+        Per level, the keywords of each cluster.
+    tree
+        The clusters.
+    counts
+        `count_finest` of all parts of the items.
+
+    Returns
+    -------
+    CLUSTERS, sorted by level and id.
+    """
+    item_counts, traffic = np.sum(list(counts), axis=0)
+    levels = []
+    for level, (size, ancestors) in enumerate(zip(tree.sizes, tree.ancestors, strict=True)):
+        parents = [None] * size if level == 0 else tree.parents[level].tolist()
         levels.append(
             pa.table(
                 [
                     pa.array(np.full(size, level, np.int32)),
                     pa.array(np.arange(size, dtype=np.int32)),
                     pa.array(parents, pa.int32()),
-                    pa.array([description(words) for words in names], pa.string()),
-                    pa.array(names, pa.list_(pa.string())),
-                    pa.array(np.bincount(cluster, minlength=size), pa.int64()),
-                    pa.array(np.bincount(cluster, traffic, size), pa.float64()),
+                    pa.array([description(words) for words in names[level]], pa.string()),
+                    pa.array(names[level], pa.list_(pa.string())),
+                    pa.array(np.bincount(ancestors, item_counts, size).astype(np.int64)),
+                    pa.array(np.bincount(ancestors, traffic, size)),
                 ],
                 schema=col.CLUSTERS,
             )

@@ -9,11 +9,9 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.shuffle import ShardBy
+from transforms.shuffle import PARTS, ShardBy
 from transforms.validate import positive
 
-# A part is what is in memory at a time: of a billion interactions, 16 million.
-PARTS = 64
 ENGAGEMENTS = pa.schema(
     [col.INTERACTIONS.field(name) for name in (col.USER_ID, col.TIMESTAMP, col.ITEM)]
 )

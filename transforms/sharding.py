@@ -50,6 +50,20 @@ def stable_hash(values: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray
     return hashes
 
 
+def shards_of(values: pa.Array | pa.ChunkedArray, shards: int) -> np.ndarray:
+    """Return the shard of each value, [n] unsigned integers below `shards`; equal for equal ones.
+
+    Parameters
+    ----------
+    values
+        [n] strings or integers, no nulls.
+    shards
+        Their number.
+    """
+    shard = stable_hash(values) % np.uint64(shards)
+    return shard.astype(np.uint16 if shards <= 1 << 16 else np.uint32)  # NumPy is fast at 16 bits
+
+
 def split_by_hash(table: pa.Table, column: str, shards: int) -> Iterator[tuple[int, pa.Table]]:
     """Split a table so that equal values of a column go to the same shard.
 
@@ -59,8 +73,7 @@ def split_by_hash(table: pa.Table, column: str, shards: int) -> Iterator[tuple[i
     """
     if not table.num_rows:
         return
-    shard = stable_hash(table[column]) % np.uint64(shards)
-    shard = shard.astype(np.uint16 if shards <= 1 << 16 else np.uint32)  # NumPy is fast at 16 bits
+    shard = shards_of(table[column], shards)
     order = np.argsort(shard, kind="stable")
     (rows,) = table.combine_chunks().to_batches()
     by_shard = pa.Table.from_batches([rows.take(pa.array(order))])

@@ -45,6 +45,7 @@ from transforms.parse import (
     not_utf8,
 )
 from transforms.read_tables import MALFORMED, POSITION
+from transforms.shuffle import Spill, table_of
 
 DEAD = "dead"
 TALLY = "tally"
@@ -303,6 +304,12 @@ class DeadDuplicates(beam.PTransform):
     def expand(self, raw: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
         return (
             raw
-            | beam.Map(dead_duplicates, self.positions).with_output_types(pa.Table)
+            | "Key" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
+            | "Spill" >> Spill()
+            | "Duplicates"
+            >> beam.Map(
+                lambda keyed, positions: dead_duplicates(table_of(keyed[1]), positions),
+                self.positions,
+            ).with_output_types(pa.Table)
             | "NotEmpty" >> beam.Filter(lambda dead: dead.num_rows > 0)
         )

@@ -1,12 +1,14 @@
 """build_clusters as a whole: its figures, a fit on a sample, and a run beside an earlier one."""
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from pipelines import stage
 from tests import contract
 from tests.pipelines import small
 
@@ -71,6 +73,61 @@ def test_clusters_can_be_fitted_on_a_part_of_the_items(run: Run) -> None:
     part = run("part", small.items(), "--fit_sample=40")
     contract.check_clusters(part)
     assert len(contract.read(part / "clusters" / "item_clusters")) == 60
+
+
+def test_clusters_are_named_by_the_sample_and_carry_about_equal_traffic(run: Run) -> None:
+    named = run("named", small.items() + more_items(300), "--fit_sample=80")
+    contract.check_clusters(named)
+    words = {word for name in small.AISLES for word in name.split()}
+    for row in contract.read(named / "clusters" / "clusters.parquet"):
+        assert {word for keyword in row["keywords"] for word in keyword.split()} <= words
+    assert max(small.manifest(named, "clusters")["figures"]["balance"]) < 2
+
+
+@pytest.fixture(scope="module")
+def twice(shop: Path) -> Path:
+    """Items in three files; some come again with another title, in the same file or another."""
+    folder, rows = shop / "twice", small.items()
+    again = [{**row, "title": f"second {row['title']}"} for row in rows[5:40:7]]
+    for number, part in enumerate((rows[:25] + again[:1], rows[25:], again[1:])):
+        small.write(folder / f"{number}.parquet", part)
+    return folder
+
+
+def test_each_item_is_taken_and_its_traffic_counted_once(
+    first: Path, shop: Path, twice: Path
+) -> None:
+    once = shop / "once"
+    assert small.build(once, twice, shop / "log.parquet") == 0
+    assert small.digests(once / "clusters") == small.digests(first / "clusters")
+    dead = small.dead_letter(once, "build_clusters")
+    assert sorted(row["title"] for row in dead) == sorted(
+        f"second {row['title']}" for row in small.items()[5:40:7]
+    )
+    clusters_of = {
+        row["item_id"]: row["cluster_ids"]
+        for row in contract.read(once / "clusters" / "item_clusters")
+    }
+    traffic = Counter(
+        (level, cluster)
+        for row in small.interactions()
+        for level, cluster in enumerate(clusters_of[row["item_id"]])
+    )
+    for row in contract.read(once / "clusters" / "clusters.parquet"):
+        assert row["traffic"] == traffic[row["level"], row["cluster_id"]]
+
+
+def test_items_kept_in_memory_give_the_same_bytes_as_in_files(
+    shop: Path, twice: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_files, in_memory = shop / "in-files", shop / "in-memory"
+    assert small.build(in_files, twice, shop / "log.parquet", "--fit_sample=30") == 0
+    monkeypatch.setattr(stage, "_LOCAL_RUNNERS", ())
+    assert small.build(in_memory, twice, shop / "log.parquet", "--fit_sample=30") == 0
+    assert small.digests(in_memory / "clusters") == small.digests(in_files / "clusters")
+    dead = [small.dead_letter(folder, "build_clusters") for folder in (in_files, in_memory)]
+    assert dead[0] == dead[1]
+    assert len(dead[0]) == 5
 
 
 def test_a_rerun_on_the_same_items_keeps_every_cluster(first: Path, run: Run) -> None:

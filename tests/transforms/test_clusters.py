@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.language_model import load_tokenizer
 from models.prompt import completion_token_ids
@@ -12,6 +14,7 @@ from tests.models.tiny_llm import save_tiny_llm
 from transforms import clusters
 from transforms import schemas as col
 from transforms.errors import InputError
+from transforms.sharding import split_by_hash
 
 
 @pytest.fixture(scope="module")
@@ -35,23 +38,77 @@ def items(count: int, dimension: int = 4) -> pa.Table:
 
 
 def with_traffic(table: pa.Table) -> pa.Table:
-    return clusters.add_traffic(table, clusters.TRAFFIC_COUNTS.empty_table())
+    return clusters.add_traffic(table, np.zeros(table.num_rows))
 
 
-def fit(
-    table: pa.Table, sizes: list[int], size: int = 1_000, previous: str | None = None
-) -> clusters.FittedClusters:
-    return clusters.fit_tree(clusters.weighted_sample(table, size, 0), sizes, size, 0, previous)
+def sample_of(table: pa.Table, size: int = 1_000) -> pa.Table:
+    return clusters.drawn(clusters.weighted_sample(table, size, 0), size, 0)
 
 
-def test_traffic_of_an_item_is_its_interactions() -> None:
-    ids = pa.array(["item00", "item01", "item02"])
+def fit(table: pa.Table, sizes: list[int]) -> clusters.FittedClusters:
+    return clusters.fit_tree(sample_of(table), sizes, None)
+
+
+def list_clusters(
+    table: pa.Table, fitted: clusters.FittedClusters, keyword_count: int, base_model: Path | str
+) -> pa.Table:
+    names = clusters.name_clusters(sample_of(table), fitted, keyword_count, str(base_model))
+    assigned = clusters.assign(table, fitted.tree)
     counts = [
-        clusters.count_traffic(pa.table({"item": pa.array(part, pa.int32())}), ids)
-        for part in ([0, 1, 1], [1])
+        clusters.count_finest(part, fitted.tree.sizes)
+        for part in (assigned.slice(0, 2), assigned.slice(2), assigned.slice(0, 0))
     ]
-    found = clusters.add_traffic(items(3), pa.concat_tables(counts))
-    assert found[col.TRAFFIC].to_pylist() == [1.0, 3.0, 0.0]
+    return clusters.cluster_table(names, fitted.tree, counts)
+
+
+@given(st.lists(st.lists(st.integers(0, 20))), st.lists(st.lists(st.integers(0, 20))))
+def test_traffic_of_an_item_is_its_interactions(
+    one: list[list[int]], other: list[list[int]]
+) -> None:
+    count = clusters.CountTraffic()
+    accumulators = []
+    for worker in (one, other):
+        accumulators.append(count.create_accumulator())
+        for batch in worker:
+            accumulators[-1] = count.add_input(accumulators[-1], np.array(batch, np.int32))
+    traffic = count.extract_output(count.merge_accumulators(accumulators))
+    found = [item for batch in one + other for item in batch]
+    assert len(traffic) == max(found, default=-1) + 1
+    assert traffic.tolist() == [found.count(item) for item in range(len(traffic))]
+
+
+@given(st.sets(st.text("abc", max_size=4)), st.integers(1, 5), st.data())
+def test_each_part_gets_the_traffic_of_its_items(
+    names: set[str], parts: int, data: st.DataObject
+) -> None:
+    ids = pa.array(sorted(names), pa.string())
+    known = data.draw(st.integers(0, len(ids)))
+    traffic = data.draw(st.lists(st.integers(0, 9), min_size=known, max_size=known))
+    expected = dict(zip(ids.to_pylist(), traffic, strict=False))
+    split = clusters.traffic_of_parts(np.array(traffic, float), ids, parts)
+    assert len(split) == parts
+    of_part = dict(split_by_hash(pa.table({"id": ids}), "id", parts))
+    for number, found in enumerate(split):
+        table = of_part.get(number)
+        own = [] if table is None else table["id"].to_pylist()
+        assert found.tolist() == [expected.get(name, 0) for name in own]
+
+
+@pytest.mark.parametrize("size", [1, 7, 29, 30, 100])
+def test_a_sample_drawn_part_by_part_is_that_of_all_items(size: int) -> None:
+    table = clusters.add_traffic(items(30), np.arange(30.0) ** 2)
+    draw = clusters.DrawSample(size, 0)
+    accumulators = []
+    for begin in (20, 0):
+        accumulator = draw.create_accumulator()
+        for part in (table.slice(begin + 5, 5), table.slice(begin, 5), table.slice(0, 0)):
+            accumulator = draw.add_input(accumulator, part)
+        accumulators.append(accumulator)
+    accumulators.append(draw.add_input(draw.create_accumulator(), table.slice(10, 10)))
+    found = draw.extract_output(draw.merge_accumulators(accumulators))
+    assert found.equals(sample_of(table, size))
+    assert found.num_rows == min(size, 30)
+    assert found.schema == clusters.TREE_SAMPLE
 
 
 def test_text_of_an_item_joins_what_is_there() -> None:
@@ -81,17 +138,25 @@ def test_fewer_items_than_clusters_is_an_error_with_both_numbers() -> None:
 
 
 def test_clusters_are_counted_and_weighed_at_every_level(base_model: Path) -> None:
-    table = clusters.add_traffic(
-        items(30), pa.table([["item00", "item07"], [5.0, 2.0]], schema=clusters.TRAFFIC_COUNTS)
-    )
+    traffic = np.random.default_rng(1).integers(0, 9, 30).astype(float)
+    table = clusters.add_traffic(items(30), traffic)
     fitted = fit(table, [2, 6])
-    named = clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 2, str(base_model))
+    assigned = clusters.assign(table, fitted.tree)[col.CLUSTER_IDS].to_pylist()
+    named = list_clusters(table, fitted, 2, base_model)
     for level, size in enumerate((2, 6)):
         rows = [row for row in named.to_pylist() if row["level"] == level]
         assert [row["cluster_id"] for row in rows] == list(range(size))
-        assert sum(row["item_count"] for row in rows) == 30
-        assert sum(row["traffic"] for row in rows) == 7.0
+        for row in rows:
+            members = [at for at, ids in enumerate(assigned) if ids[level] == row["cluster_id"]]
+            assert row["item_count"] == len(members)
+            assert row["traffic"] == sum(traffic[members])
         assert all((row["parent_id"] is None) == (level == 0) for row in rows)
+
+
+def test_items_that_are_embedded_otherwise_than_the_sample_are_an_error() -> None:
+    fitted = fit(with_traffic(items(10)), [3])
+    with pytest.raises(InputError, match=r"different lengths: .* 5 dimensions, the tree 4"):
+        clusters.assign(with_traffic(items(2, 5)), fitted.tree)
 
 
 def test_assigning_no_items_gives_no_rows() -> None:
@@ -122,7 +187,7 @@ def test_clusters_are_told_apart_by_the_base_models_first_token(base_model: Path
         at = table.schema.get_field_index(name)
         table = table.set_column(at, field, pa.array(values, field.type))
     fitted = fit(table, [3])
-    named = clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 1, str(base_model))
+    named = list_clusters(table, fitted, 1, base_model)
     assert set(named[col.DESCRIPTION].to_pylist()) == {"romance", "mystery", "green"}
 
 
@@ -130,16 +195,7 @@ def test_a_base_model_that_is_not_there_is_an_error() -> None:
     table = with_traffic(items(6))
     fitted = fit(table, [3])
     with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
-        clusters.cluster_table(clusters.assign(table, fitted.tree), fitted, 2, "./nowhere")
-
-
-def test_the_sample_of_parts_is_the_sample_of_all() -> None:
-    table = with_traffic(items(50))
-    parts = [clusters.weighted_sample(table.slice(at, 10), 12, 3) for at in (30, 0, 40, 10, 20)]
-    merged = clusters.weighted_sample(pa.concat_tables(parts), 12, 3).sort_by(col.ITEM_ID)
-    assert merged.num_rows == 13
-    assert merged.equals(clusters.weighted_sample(table, 12, 3))
-    assert not merged.equals(clusters.weighted_sample(table, 12, 4))
+        list_clusters(table, fitted, 2, "./nowhere")
 
 
 def test_what_cannot_be_measured_is_null_in_the_manifest() -> None:

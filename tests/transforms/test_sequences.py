@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.sequences import (
-    PARTS,
     UserSequences,
     item_ids_of,
     order_by,
     user_sequences,
 )
+from transforms.shuffle import PARTS
 
 Row = tuple[str, int, int]  # user, item, time
 rows = st.lists(

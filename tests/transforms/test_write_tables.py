@@ -13,7 +13,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.shuffle import GatherTables, ShardBy
+from transforms.shuffle import GatherTables, ShardBy, Spill, Spilled, table_of
 from transforms.write_tables import (
     RequireRows,
     WriteDeadLetter,
@@ -84,6 +84,27 @@ def test_rows_shuffled_through_files_are_the_same(tmp_path: Path, parts: list[pa
     first, second = (files.folder_records(str(tmp_path / name)) for name in "12")
     assert first == second
     assert len(list(spilled.glob("*.arrow"))) == len(parts)
+
+
+@pytest.mark.parametrize("parts", [tables(ROWS, 4), [SCHEMA.empty_table()], []])
+@pytest.mark.parametrize("in_files", [False, True])
+def test_tables_that_wait_are_the_same(
+    tmp_path: Path, parts: list[pa.Table], in_files: bool
+) -> None:
+    numbered = list(enumerate(parts))
+    kept = run(
+        lambda pipeline: {
+            "kept": pipeline
+            | beam.Create(numbered).with_output_types(tuple[int, pa.Table])
+            | Spill()
+        },
+        *([f"--shuffle_folder={tmp_path}"] if in_files else []),
+    )["kept"]
+    found = [(number, table_of(one)) for number, one in sorted(kept, key=lambda one: one[0])]
+    assert all(isinstance(one, Spilled) == in_files for _, one in kept)
+    assert [number for number, _ in found] == [number for number, _ in numbered]
+    assert all(table.equals(parts[number]) for number, table in found)
+    assert all(table.schema == SCHEMA for _, table in found)
 
 
 @pytest.mark.parametrize("parts", [tables(ROWS, 4), []])
