@@ -20,7 +20,7 @@ from transforms import schemas as col
 
 ITEMS, INTERACTIONS = 2_000_000, 3_000_000
 DIMENSION = 256
-CLUSTERS = "8,64,761"
+CLUSTERS, FIT_SAMPLE = "8,64,761", 200_000
 _TOPICS = 2_000
 _SPREAD = 0.7  # of an item around its topic, whose own coordinates have deviation 1
 _ROW_GROUP = (1 << 26) // (4 * DIMENSION)  # items: 64 MB of embeddings
@@ -83,7 +83,7 @@ def _names(prefix: str, numbers: np.ndarray) -> pa.Array:
     return pa.array([f"{prefix}{number:08d}" for number in numbers.tolist()], pa.string())
 
 
-def measure(folder: Path, items: int, interactions: int) -> Measured:
+def measure(folder: Path, items: int, interactions: int, build_flags: list[str]) -> Measured:
     """Make the input, run build_clusters on it in a process of its own, and delete both."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -99,7 +99,7 @@ def measure(folder: Path, items: int, interactions: int) -> Measured:
                 f"--workspace={folder / 'workspace'}",
                 f"--items={folder / 'items.parquet'}",
                 f"--interactions={folder / 'log.parquet'}",
-                f"--clusters={CLUSTERS}",
+                *build_flags,
             ],
             stdout=sys.stderr,
         )
@@ -115,14 +115,16 @@ def measure(folder: Path, items: int, interactions: int) -> Measured:
     return measured
 
 
-def compare(folder: Path, items: int, interactions: int) -> dict[str, float]:
+def compare(
+    folder: Path, items: int, interactions: int, build_flags: list[str]
+) -> dict[str, float]:
     """Run with a tenth of the items and with all, print both, and return the last line's figures.
 
     Peak growth is the peak of all over that of a tenth: 1 would be memory that does not depend on
     the number of items.
     """
     sizes = (items // 10, items)
-    runs = [measure(folder, size, interactions) for size in sizes]
+    runs = [measure(folder, size, interactions, build_flags) for size in sizes]
     print(f"{'items':>12}{'seconds':>10}{'per second':>12}{'GiB':>7}")
     for size, run in zip(sizes, runs, strict=True):
         print(f"{size:>12,}{run.seconds:>10.1f}{size / run.seconds:>12,.0f}{run.gib:>7.2f}")
@@ -163,8 +165,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=INTERACTIONS,
         help=f"interactions of either run (default: {INTERACTIONS:,})",
     )
+    parser.add_argument(
+        "--clusters",
+        default=CLUSTERS,
+        help="as of build_clusters (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--fit_sample",
+        type=whole_number(1),
+        default=FIT_SAMPLE,
+        help="as of build_clusters; a small one, with few clusters, shows what the rest of the "
+        f"stage takes (default: {FIT_SAMPLE:,})",
+    )
     flags = parser.parse_args(argv)
-    print(json.dumps(compare(flags.folder, flags.items, flags.interactions)))
+    build_flags = [f"--clusters={flags.clusters}", f"--fit_sample={flags.fit_sample}"]
+    print(json.dumps(compare(flags.folder, flags.items, flags.interactions, build_flags)))
     return 0
 
 
