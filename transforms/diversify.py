@@ -16,13 +16,13 @@ import pyarrow as pa
 from transforms import schemas as col
 from transforms.arrow_coder import ArrowTableCoder
 from transforms.sharding import mix
+from transforms.transitions import pack
 
 STRATEGIES = {
     "uniform": "each pair (c1, c2) of a label is as likely as any other",
     "weighted": "a pair of a label is the likelier the more users it has",
     "none": "no diversification: as many rows in all, drawn by their users whatever the label",
 }
-_ID_BITS = 21  # of a cluster id when three of them are packed into one integer
 _BATCH_ROWS = 1 << 18  # what is sorted at a time
 
 
@@ -74,7 +74,7 @@ class Sampling:
         -------
         [rows] float64
         """
-        hashes = mix(_packed(counts), self.seed)
+        hashes = mix(pack(counts), self.seed)
         keys = -np.log1p(-((hashes >> np.uint64(11)) * 2.0**-53))
         return keys if self.strategy == "uniform" else keys / counts[col.USERS].to_numpy()
 
@@ -118,20 +118,11 @@ def _smallest(counts: pa.Table, sampling: Sampling) -> pa.Table:
     once = counts.group_by([col.C1, col.C2, col.NOVEL]).aggregate([(col.USERS, "max")])
     once = once.rename_columns(col.TRANSITION_COUNTS.names).cast(col.TRANSITION_COUNTS)
     group = sampling.group_of(once)
-    order = np.lexsort((_packed(once), sampling.keys(once), group))
+    order = np.lexsort((pack(once), sampling.keys(once), group))
     group = group[order]
     rank = np.arange(len(group)) - np.searchsorted(group, group)  # in the group
     drawn = once.take(pa.array(order[rank < sampling.cap]))
-    by = [(name, "ascending") for name in (col.NOVEL, col.C1, col.C2)]
-    return drawn.sort_by(by).combine_chunks()
-
-
-def _packed(counts: pa.Table) -> np.ndarray:
-    """[rows] int64: c1, c2 and novel as one integer."""
-    c1, c2, novel = (
-        counts[name].to_numpy().astype(np.int64) for name in (col.C1, col.C2, col.NOVEL)
-    )
-    return (c1 << 2 * _ID_BITS) | (c2 << _ID_BITS) | novel
+    return drawn.take(pa.array(np.argsort(pack(drawn)))).combine_chunks()
 
 
 @dataclass(eq=False)

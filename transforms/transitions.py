@@ -120,22 +120,22 @@ def count_transitions(transitions: pa.Table) -> pa.Table:
     -------
     TRANSITION_COUNTS, sorted by (novel, c1, c2).
     """
-    key = np.sort(_packed(transitions))
+    key = np.sort(pack(transitions))
     starts = _starts(key)
     return _counts(key[starts], np.diff(starts, append=len(key)))
 
 
 def sum_counts(counts: pa.Table) -> pa.Table:
     """Add up counts of parts of the users; TRANSITION_COUNTS in and out."""
-    key = _packed(counts)
+    key = pack(counts)
     order = np.argsort(key)
     key, users = key[order], counts[col.USERS].to_numpy()[order]
     starts = _starts(key)
     return _counts(key[starts], np.add.reduceat(users, starts) if len(starts) else users)
 
 
-def _packed(table: pa.Table) -> np.ndarray:
-    """Return (novel, c1, c2) of each row as one integer that sorts as they do."""
+def pack(table: pa.Table) -> np.ndarray:
+    """Return (novel, c1, c2) of each row as one integer that sorts as they do, [rows] int64."""
     novel, c1, c2 = (
         table[name].to_numpy().astype(np.int64) for name in (col.NOVEL, col.C1, col.C2)
     )
