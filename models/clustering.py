@@ -156,16 +156,16 @@ def assign_clusters(tree: ClusterTree, embeddings: np.ndarray) -> np.ndarray:
     np.ndarray
         [n, levels] int32.
     """
-    rows = _unit_rows(embeddings)
-    if rows.shape[1] != tree.sites.shape[1]:
+    embeddings = np.atleast_2d(embeddings)
+    if embeddings.shape[1] != tree.sites.shape[1]:
         raise ValueError(
-            f"embeddings have {rows.shape[1]} dimensions, the tree {tree.sites.shape[1]}: "
+            f"embeddings have {embeddings.shape[1]} dimensions, the tree {tree.sites.shape[1]}: "
             "embed the items with the encoder that the tree was fitted on"
         )
-    finest = np.zeros(len(rows), np.int64)
-    for first in range(0, len(rows), _BATCH):
+    finest = np.zeros(len(embeddings), np.int64)
+    for first in range(0, len(embeddings), _BATCH):
         part = slice(first, first + _BATCH)
-        finest[part] = (_costs(rows[part], tree.sites) + tree.prices).argmin(1)
+        finest[part] = (_costs(_unit_rows(embeddings[part]), tree.sites) + tree.prices).argmin(1)
     return tree.ancestors.T[finest]
 
 

@@ -84,7 +84,7 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
         "--shards",
         type=whole_number(1),
         default=4,
-        help="files each table is written in, and parts it is worked on in (default: 4)",
+        help="files each table is written in (default: 4)",
     )
 
 
