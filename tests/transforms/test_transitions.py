@@ -18,6 +18,7 @@ from transforms.transitions import (
     sum_counts,
     user_splits,
 )
+from transforms.validate import positive
 
 Row = tuple[str, str, int]  # user, item, time
 Found = tuple  # user, c1, ..., cK, novel, time
@@ -33,15 +34,19 @@ rows = st.lists(
 )
 
 
-def sequences(rows: list[Row]) -> pa.Table:
+def interactions(rows: list[Row], ratings: list[float] | None = None) -> pa.Table:
     users, items, times = zip(*rows, strict=True) if rows else ((), (), ())
     columns = [
         pa.array(users, pa.string()),
         pa.array(times, col.TIME_TYPE),
-        pa.nulls(len(rows), pa.float32()),
+        pa.array(ratings or [None] * len(rows), pa.float32()),
         pa.array([ITEMS.index(item) for item in items], pa.int32()),
     ]
-    return user_sequences(pa.table(columns, schema=col.INTERACTIONS))
+    return pa.table(columns, schema=col.INTERACTIONS)
+
+
+def sequences(rows: list[Row]) -> pa.Table:
+    return user_sequences(interactions(rows))
 
 
 def found(transitions: pa.Table) -> list[Found]:
@@ -75,6 +80,14 @@ def test_mining_finds_the_transitions_of_the_definition(rows: list[Row], earlier
 @given(st.lists(st.tuples(st.just("u"), st.sampled_from(ITEMS[:5]), st.integers(0, 999))))
 def test_clusters_revisited_again_and_again_are_searched_through(rows: list[Row]) -> None:
     assert found(mine_transitions(sequences(rows), CLUSTERS, 4)) == oracle(rows, 4)
+
+
+@given(rows, st.lists(st.sampled_from([1.0, 5.0]), min_size=60, max_size=60))
+def test_what_a_user_did_not_like_is_no_engagement(rows: list[Row], ratings: list[float]) -> None:
+    ratings = ratings[: len(rows)]
+    liked = [row for row, rating in zip(rows, ratings, strict=True) if rating == 5]
+    engaged = user_sequences(positive(interactions(rows, ratings), min_rating=3))
+    assert found(mine_transitions(engaged, CLUSTERS)) == oracle(liked)
 
 
 @given(rows, st.randoms())
