@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 import shutil
 from collections.abc import Iterator, Sequence
@@ -107,7 +109,7 @@ def load_tokenizer(name_or_path: str) -> Any:
     path = local_path(name_or_path)
     with quiet_transformers(), _loading(name_or_path):
         if path is not None and path.is_file():
-            tokenizer = AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+            tokenizer = copy.deepcopy(_gguf_tokenizer(path, path.stat().st_mtime_ns))
         else:
             tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
     if tokenizer.eos_token_id is None:
@@ -118,6 +120,14 @@ def load_tokenizer(name_or_path: str) -> Any:
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+@functools.lru_cache(maxsize=1)
+def _gguf_tokenizer(path: Path, modified: int) -> Any:
+    """Read the tokenizer out of a GGUF file, which takes seconds: once, until the file changes."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 @contextmanager

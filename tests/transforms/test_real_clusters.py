@@ -67,7 +67,7 @@ def test_clusters_are_far_more_coherent_than_chance(films: Films, level: int) ->
     assert ours > coherence(films.rows, shuffled, films.traffic) + 0.1
 
 
-@pytest.mark.parametrize("level", [1, 3])
+@pytest.mark.parametrize("level", [3])
 def test_names_are_unique_and_without_stop_words(films: Films, level: int) -> None:
     names = films.names(level)
     assert len({name[0] for name in names}) == SIZES[level]
@@ -75,7 +75,7 @@ def test_names_are_unique_and_without_stop_words(films: Films, level: int) -> No
     assert not stop & {keyword for name in names for keyword in name}
 
 
-@pytest.mark.parametrize("level", [1, 3])
+@pytest.mark.parametrize("level", [3])
 def test_keywords_are_frequent_inside_and_rare_outside(films: Films, level: int) -> None:
     carried = [
         f" {normalise_keyword(text)} | {' | '.join(map(normalise_keyword, words))} "
