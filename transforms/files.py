@@ -217,6 +217,7 @@ def fingerprints(paths: Sequence[str]) -> list[str]:
     """
     if not paths or is_local(paths[0]):
         return [_sha256(path) for path in paths]
+    # Cloud Storage lists by leading characters, whatever folders they end in: so commonprefix.
     listed = cloud_storage.starting_with(os.path.commonprefix(paths))  # noqa: RUF071
     checksums = {found.path: found.crc32c for found in listed}
     return [checksums[path] for path in paths]

