@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.progress import say
 from pipelines.flags import whole_number
 from transforms import schemas as col
 
@@ -134,11 +135,6 @@ def compare(
         "peak_gib": all_items.gib,
         "peak_growth_10x_items": all_items.gib / tenth.gib,
     }
-
-
-def say(line: str) -> None:
-    """Tell what is running."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

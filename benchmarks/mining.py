@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.interaction_log import write_items, write_log
 from benchmarks.mining_ways import WAYS
+from benchmarks.progress import say
 from pipelines.flags import whole_number
 from transforms import schemas as col
 
@@ -78,9 +79,7 @@ def run(way: str, log: str, clusters: str, output: str) -> None:
 
 def prepare(folder: Path, interactions: int) -> Path:
     """Make a log, unless it is there."""
-    clusters, log = folder / "clusters/item_clusters", folder / f"log-{interactions}.parquet"
-    clusters.mkdir(parents=True, exist_ok=True)
-    write_items(clusters / "items.parquet")
+    log = folder / f"log-{interactions}.parquet"
     if not log.exists():
         say(f"making {log}")
         unfinished = log.with_suffix(".unfinished")
@@ -91,8 +90,10 @@ def prepare(folder: Path, interactions: int) -> Path:
 
 def compare(folder: Path, small: int, large: int, huge: int, repeats: int) -> dict[str, object]:
     """Run everything, print the table, and return the figures of the last line."""
-    logs = {size: prepare(folder, size) for size in (small, large, huge)}
     clusters = folder / "clusters"
+    (clusters / "item_clusters").mkdir(parents=True, exist_ok=True)
+    write_items(clusters / "item_clusters/items.parquet")
+    logs = {size: prepare(folder, size) for size in (small, large, huge)}
     found: dict[tuple[str, int], list[Measured]] = {}
     plan = [
         ("ours", small),
@@ -126,11 +127,6 @@ def compare(folder: Path, small: int, large: int, huge: int, repeats: int) -> di
         ),
         "time_100m_over_20m": seconds["ours", huge] / seconds["ours", large],
     }
-
-
-def say(line: str) -> None:
-    """Tell what is running."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

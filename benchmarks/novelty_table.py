@@ -18,6 +18,7 @@ from benchmarks import novelty_workspace
 from benchmarks.arithmetic import NeededWork
 from benchmarks.host_share import host_share
 from benchmarks.methods import METHODS, TOP_N, Rows, ceiling
+from benchmarks.progress import say
 from benchmarks.task import Answer, Task
 from pipelines.flags import whole_number
 
@@ -130,11 +131,6 @@ def table(answers: dict[str, list[Answer]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
-
-
-def say(line: str) -> None:
-    """Tell what is running."""
-    print(f"{time.strftime('%H:%M:%S')} {line}", file=sys.stderr, flush=True)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
