@@ -12,7 +12,8 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from models.retriever import Catalogue, RetrieverModel
+from models.item_catalogue import Catalogue
+from models.retriever import RetrieverModel
 
 Outputs = dict[str, tf.Tensor]
 

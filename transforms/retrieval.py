@@ -19,7 +19,7 @@ from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
 
 if TYPE_CHECKING:
-    from models.retriever import Catalogue
+    from models.item_catalogue import Catalogue
     from models.serving import PackedNoveltyTable
 
 log = logging.getLogger("interest-explorer")
@@ -79,7 +79,7 @@ class TrainRetriever(beam.PTransform):
             return self._train_in(work, sequences)
 
     def _train_in(self, work: Scratch, sequences: pa.Table) -> Tally:
-        from models.retriever import train_retriever
+        from models.retriever_training import train_retriever
         from models.serving import export_saved_model
 
         catalogue = self._catalogue()
@@ -119,7 +119,7 @@ class TrainRetriever(beam.PTransform):
         return Tally(written=len(history), files=(record, *nested))
 
     def _catalogue(self) -> "Catalogue":
-        from models.retriever import Catalogue
+        from models.item_catalogue import Catalogue
 
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
         listed = files.read_parquet(

@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from models.retriever import Catalogue, RetrieverConfig, RetrieverModel, tf
+from models.item_catalogue import Catalogue
+from models.retriever import RetrieverModel, tf
+from models.retriever_config import RetrieverConfig
 from models.serving import PackedNoveltyTable, export_saved_model, order_key
 
 ITEMS, CLUSTERS, K, LENGTH = 30, 5, 4, 3
