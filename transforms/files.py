@@ -18,6 +18,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import cloud_storage
+from transforms.errors import InputError
 
 _CHUNK = 1 << 22
 _UNFINISHED = ".unfinished-"
@@ -214,13 +215,21 @@ def fingerprints(paths: Sequence[str]) -> list[str]:
     """Return what changes with the content of files of one place: sha256, or at gs:// CRC-32C.
 
     Those at gs:// are listed, not asked for one by one.
+
+    Raises
+    ------
+    InputError
+        If a file is gone since it was found.
     """
     if not paths or is_local(paths[0]):
-        return [_sha256(path) for path in paths]
-    # Cloud Storage lists by leading characters, whatever folders they end in: so commonprefix.
-    listed = cloud_storage.starting_with(os.path.commonprefix(paths))  # noqa: RUF071
-    checksums = {found.path: found.crc32c for found in listed}
-    return [checksums[path] for path in paths]
+        found = {path: _sha256(path) for path in paths if os.path.isfile(path)}
+    else:
+        # Cloud Storage lists by leading characters, whatever folders they end in: so commonprefix.
+        listed = cloud_storage.starting_with(os.path.commonprefix(paths))  # noqa: RUF071
+        found = {stored.path: stored.crc32c for stored in listed}
+    if gone := [path for path in paths if path not in found]:
+        raise InputError(f"{gone[0]} is gone since it was found: is it still being written?")
+    return [found[path] for path in paths]
 
 
 def altered(folder: str, records: Iterable[FileRecord]) -> list[FileRecord]:

@@ -33,7 +33,6 @@ def test_missing_folder_is_named(name: str) -> None:
         local_path(name)
 
 
-@pytest.mark.slow
 def test_real_encoder_places_texts_by_what_they_are_about() -> None:
     encoder = TextEncoder(DEFAULT)
     found = encoder.encode(["garden hose", "sprinkler for the lawn", "jazz concert"])
@@ -42,7 +41,6 @@ def test_real_encoder_places_texts_by_what_they_are_about() -> None:
     assert found[0] @ found[1] > found[0] @ found[2]
 
 
-@pytest.mark.slow
 def test_real_encoder_reads_any_text() -> None:
     texts = ["", "x" * 100_000, "🎈🎈", "שלום עולם", "<|im_end|>\n{}"]
     assert np.isfinite(TextEncoder(DEFAULT).encode(texts)).all()

@@ -13,8 +13,6 @@ from tests.emulators.tables import load
 from tests.pipelines import small
 from transforms import dead_rows
 
-pytestmark = pytest.mark.slow
-
 DAY = datetime.datetime.fromtimestamp(small.START + 40_000, datetime.UTC)
 
 

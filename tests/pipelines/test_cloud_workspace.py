@@ -20,8 +20,6 @@ from transforms.bigquery import client
 from transforms.catalogue import read_descriptions
 from transforms.folders import Scratch
 
-pytestmark = pytest.mark.slow
-
 TRAINING = [
     *("--shards=2", "--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3"),
 ]

@@ -154,7 +154,6 @@ def test_a_bigquery_that_is_unwell_is_one_line_before_any_work(
     assert not (tmp_path / "w").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("service", ["STORAGE_EMULATOR_HOST", "BIGQUERY_EMULATOR_HOST"])
 @pytest.mark.parametrize("after", [0, 3, 6, 9])
 def test_a_storm_loses_nothing(

@@ -29,7 +29,6 @@ from tests.pipelines.launches import (
     upload,
 )
 
-pytestmark = pytest.mark.slow
 PIPELINES = list(FLAGS)
 IMAGE = "us-central1-docker.pkg.dev/test-proj/images/interest-explorer:1"
 

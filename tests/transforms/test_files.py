@@ -10,6 +10,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from tests.emulators.storm import watched
 from transforms import files
+from transforms.errors import InputError
 
 
 @pytest.fixture(params=["local", "remote"])
@@ -155,6 +156,13 @@ def test_a_fingerprint_follows_the_content(folder: str) -> None:
         files.write_bytes(path, content)
         prints += files.fingerprints([path])
     assert prints[0] == prints[2] != prints[1]
+
+
+def test_a_file_that_is_gone_has_no_fingerprint(folder: str) -> None:
+    kept, gone = files.join(folder, "file-1"), files.join(folder, "file-2")
+    files.write_bytes(kept, b"one")
+    with pytest.raises(InputError, match="file-2 is gone"):
+        files.fingerprints([kept, gone])
 
 
 def test_fingerprints_of_many_files_at_gs_are_one_listing(storage) -> None:

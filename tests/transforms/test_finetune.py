@@ -56,7 +56,6 @@ def step(storage, tmp_path: Path) -> Callable[[str], Finetune]:
     return step
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("saves", [1, 3])
 def test_a_worker_that_is_lost_costs_what_came_after_its_last_checkpoint(
     step, storage, tmp_path: Path, monkeypatch, saves: int
