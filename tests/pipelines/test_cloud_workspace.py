@@ -20,6 +20,9 @@ from transforms.bigquery import client
 from transforms.catalogue import read_descriptions
 from transforms.folders import Scratch
 
+# The first test waits for the workspace of all.
+pytestmark = pytest.mark.timeout(600)
+
 TRAINING = [
     *("--shards=2", "--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3"),
 ]
