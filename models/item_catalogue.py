@@ -1,9 +1,16 @@
 """The items as the retriever sees them."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+
+def _no_features() -> NDArray[np.float32]:
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -18,11 +25,14 @@ class Catalogue:
         [items] int32, the cluster of each item at the level in use.
     eligible
         [items] bool, whether the item may be recommended.
+    features
+        [items, F] float32, what each item is about; by default F is 0.
     """
 
     item_ids: NDArray[np.str_]
     clusters: NDArray[np.int32]
     eligible: NDArray[np.bool_]
+    features: NDArray[np.float32] = field(default_factory=_no_features)
 
     def __post_init__(self) -> None:
         items = len(self.item_ids)
@@ -37,3 +47,38 @@ class Catalogue:
             raise ValueError(f"cluster {np.min(self.clusters)} of an item: ids start at 0")
         if len(set(self.item_ids)) != items or "" in set(self.item_ids):
             raise ValueError("item ids must be distinct and not empty: deduplicate the items")
+        if not self.features.size:
+            object.__setattr__(self, "features", np.zeros((items, 0), np.float32))
+        if self.features.ndim != 2 or len(self.features) != items:
+            raise ValueError(
+                f"features have shape {self.features.shape} for {items} items: it must be "
+                f"[{items}, any number]"
+            )
+
+    @property
+    def vocabulary(self) -> str:
+        """Fingerprint of what a position in the catalogue means."""
+        return vocabulary(self.item_ids, self.clusters)
+
+
+def vocabulary(item_ids: pa.Array | NDArray[np.str_], clusters: NDArray[np.int32]) -> str:
+    """Return the fingerprint of items, in their order, and the cluster of each.
+
+    Parameters
+    ----------
+    item_ids
+        [items] str.
+    clusters
+        [items] int32.
+
+    Examples
+    --------
+    >>> one = vocabulary(np.array(["a", "bc"]), np.array([0, 1]))
+    >>> one == vocabulary(np.array(["ab", "c"]), np.array([0, 1]))
+    False
+    """
+    ids = pa.array(item_ids, pa.string())
+    digest = hashlib.sha256(pc.binary_length(ids).to_numpy().astype(np.int32).tobytes())
+    digest.update("".join(ids.to_pylist()).encode())
+    digest.update(np.asarray(clusters, np.int32).tobytes())
+    return digest.hexdigest()
