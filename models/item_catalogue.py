@@ -1,9 +1,13 @@
 """The items as the retriever sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+def _no_features() -> NDArray[np.float32]:
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True)
@@ -18,11 +22,14 @@ class Catalogue:
         [items] int32, the cluster of each item at the level in use.
     eligible
         [items] bool, whether the item may be recommended.
+    features
+        [items, F] float32, what each item is about; by default F is 0.
     """
 
     item_ids: NDArray[np.str_]
     clusters: NDArray[np.int32]
     eligible: NDArray[np.bool_]
+    features: NDArray[np.float32] = field(default_factory=_no_features)
 
     def __post_init__(self) -> None:
         items = len(self.item_ids)
@@ -37,3 +44,10 @@ class Catalogue:
             raise ValueError(f"cluster {np.min(self.clusters)} of an item: ids start at 0")
         if len(set(self.item_ids)) != items or "" in set(self.item_ids):
             raise ValueError("item ids must be distinct and not empty: deduplicate the items")
+        if not self.features.size:
+            object.__setattr__(self, "features", np.zeros((items, 0), np.float32))
+        if self.features.ndim != 2 or len(self.features) != items:
+            raise ValueError(
+                f"features have shape {self.features.shape} for {items} items: it must be "
+                f"[{items}, any number]"
+            )

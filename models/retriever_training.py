@@ -76,8 +76,8 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    model = RetrieverModel(config, catalogue.clusters, counts)
-    best = RetrieverModel(config, catalogue.clusters, counts)
+    model = RetrieverModel(config, catalogue, counts)
+    best = RetrieverModel(config, catalogue, counts)
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
     train_step = tf.function(model.train_step)
