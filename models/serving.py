@@ -1,9 +1,4 @@
-"""The online path as one SavedModel: string ids in, string ids out, no Keras and no LLM to load.
-
-Inside it, items have *places*: the eligible ones first, cluster by cluster, so that a cluster is
-one contiguous slice and only the items of the clusters asked for are ever scored; the ineligible
-ones, which can only be history, after them.
-"""
+"""The online path as one SavedModel: string ids in, string ids out, no Keras and no LLM to load."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.cluster_top_k import ClusterTopK, constant
 from models.item_catalogue import Catalogue
 from models.retriever import RetrieverModel
 
@@ -66,37 +62,26 @@ class Explorer(tf.Module):
                 f"an item is of cluster {np.max(catalogue.clusters)}, the novelty table describes "
                 f"0 to {clusters - 1}: build both from the same clusters and level"
             )
-        if k < 1:
-            raise ValueError(f"k is {k}: at least one item must be returned")
-        self.k = k
-        index = np.arange(len(catalogue.item_ids))
-        index = index[np.lexsort((index, catalogue.clusters, ~catalogue.eligible))]
-        ids = [str(catalogue.item_ids[item]).encode() for item in index]
-        by_place = catalogue.clusters[index].astype(np.int32)
-        stocked = by_place[: np.sum(catalogue.eligible)]
-
-        # All [items], by place.
-        self.item_ids = constant(ids, tf.string)
-        self.index = constant(index, tf.int64)
-        self.clusters = constant(by_place, tf.int32)
-        self.vectors = constant(model.items(tf.constant(index)), tf.float32)  # [items, d + 1]
-        self.place_of = tf.lookup.StaticHashTable(
-            tf.lookup.KeyValueTensorInitializer(
-                tf.constant(ids), tf.range(len(ids), dtype=tf.int32)
-            ),
-            default_value=-1,
+        # Items have places: see `ClusterTopK`. The ineligible ones are of no cluster there.
+        items = ClusterTopK(clusters, k=k).index(
+            model.items(tf.range(len(catalogue.item_ids))),
+            tf.constant([str(item_id).encode() for item_id in catalogue.item_ids]),
+            np.where(catalogue.eligible, catalogue.clusters, -1),
         )
-        # Cluster c has the places starts[c] to starts[c + 1].
-        self.starts = constant(np.searchsorted(stocked, np.arange(clusters + 1)), tf.int32)
+        self.place_of = items.place_of
+        self.starts = items.starts  # [clusters + 1], of the places of eligible items
+        self.clusters = constant(catalogue.clusters[items.order.numpy()], tf.int32)  # [items]
 
         self.novel = constant(table.novel, tf.int32)
         self.probability = constant(table.probability, tf.float32)
         self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
 
-        # The tower's weights are saved; its Keras layers, reached by a method alone, are not.
-        self.weights = list(model.queries.variables)
+        # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
+        self.weights = [*model.queries.variables, *items.variables]
         self.length = model.config.max_length
         self.query = model.query
+        self.vectors = items.vectors
+        self.search = items.search
 
     @tf.function(
         input_signature=[
@@ -174,40 +159,11 @@ class Explorer(tf.Module):
     def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
         """`recommend` for a history of places [batch, L], -1 where unknown."""
         seen = tf.ragged.boolean_mask(places, places >= 0)[:, -self.length :]
-        vectors = tf.gather(self.vectors, seen.to_tensor(0, shape=[None, self.length]))
+        vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=[None, self.length]))
         lengths = tf.cast(seen.row_lengths(), tf.int32)
         queries = self.query(vectors[..., :-1], lengths)  # [batch, dimension + 1]
-        # Row by row: memory is that of one user's clusters, however large the batch.
-        item_ids, scores = tf.map_fn(
-            lambda row: self.best(*row),
-            (queries, places, cluster_ids),
-            fn_output_signature=(
-                tf.TensorSpec([self.k], tf.string),
-                tf.TensorSpec([self.k], tf.float32),
-            ),
-        )
+        scores, item_ids = self.search((queries, cluster_ids), places)
         return {"item_ids": item_ids, "scores": scores}
-
-    def best(
-        self, query: tf.Tensor, history: tf.Tensor, cluster_ids: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Ids and scores [k] for one query [dimension + 1], history [L], cluster ids [C]."""
-        clusters = self.starts.shape[0] - 1
-        asked = tf.unique(cluster_ids[(cluster_ids >= 0) & (cluster_ids < clusters)]).y
-        start, end = tf.gather(self.starts, asked), tf.gather(self.starts, asked + 1)
-        places = tf.ragged.range(start, end).flat_values  # [candidates]
-        # With -1 in front, every place has a last history place that is not above it.
-        history = tf.sort(tf.concat([[-1], history], axis=0))
-        below = tf.gather(history, tf.searchsorted(history, places, side="right") - 1)
-        places = places[below != places]
-
-        scores = tf.linalg.matvec(tf.gather(self.vectors, places), query)  # [candidates]
-        count = tf.minimum(self.k, tf.size(places))
-        top = tf.math.top_k(order_key(scores, tf.gather(self.index, places)), count).indices
-        pad = [[0, self.k - count]]
-        item_ids = tf.pad(tf.gather(self.item_ids, tf.gather(places, top)), pad, constant_values="")
-        scores = tf.pad(tf.gather(scores, top), pad, constant_values=-np.inf)
-        return tf.ensure_shape(item_ids, [self.k]), tf.ensure_shape(scores, [self.k])
 
 
 def latest_pair(clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -231,22 +187,6 @@ def latest_pair(clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     other = (clusters >= 0) & (clusters != c2[:, None])
     c1 = tf.gather(clusters, tf.reduce_max(tf.where(other, index, 0), axis=1), batch_dims=1)
     return tf.where(c1 < 0, c2, c1), c2
-
-
-def order_key(scores: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
-    """Distinct int64 keys that sort by score, and among equal scores by descending index.
-
-    Top-k then breaks ties the same way wherever an item happens to lie. The bits of a float,
-    read as an integer, sort as the float does once those of negative numbers are flipped.
-    """
-    bits = tf.bitcast(tf.where(scores == 0, 0.0, scores), tf.int32)  # -0.0 becomes 0.0
-    bits = tf.where(bits < 0, tf.bitwise.bitwise_xor(bits, np.int32(0x7FFFFFFF)), bits)
-    return tf.cast(bits, tf.int64) * 2**32 - index
-
-
-def constant(value: object, dtype: tf.DType) -> tf.Variable:
-    """Fixed tensor kept among the SavedModel's variables: a graph is limited to 2 GB."""
-    return tf.Variable(value, trainable=False, dtype=dtype)
 
 
 def export_saved_model(

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from models.item_catalogue import Catalogue
 from models.retriever import RetrieverModel, tf
 from models.retriever_config import RetrieverConfig
-from models.serving import PackedNoveltyTable, export_saved_model, order_key
+from models.serving import PackedNoveltyTable, export_saved_model
 
 ITEMS, CLUSTERS, K, LENGTH = 30, 5, 4, 3
 RNG = np.random.default_rng(0)
@@ -248,16 +248,6 @@ def test_two_exports_give_the_same_answers(
     again = tf.saved_model.load(str(tmp_path / "again"))
     for name, out in call(served, "explore", ["id-3"]).items():
         np.testing.assert_array_equal(out, call(again, "explore", ["id-3"])[name])
-
-
-@given(
-    st.lists(st.floats(width=32, allow_nan=False, allow_subnormal=False), min_size=2, max_size=8)
-)
-def test_order_key_sorts_by_score_then_index(scores: list[float]) -> None:
-    index = np.arange(len(scores))
-    keys = order_key(tf.constant(scores, tf.float32), tf.constant(index)).numpy()
-    expected = sorted(index.tolist(), key=lambda item: (-scores[item], item))
-    assert np.argsort(-keys.astype(object), kind="stable").tolist() == expected
 
 
 def test_items_outside_the_table_are_an_error(model: RetrieverModel, tmp_path: Path) -> None:
