@@ -1,6 +1,7 @@
 """A small made-up web shop, with embeddings so that no text encoder is needed."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import build_clusters, mine_transitions
+from pipelines.workspace import Workspace
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import read_descriptions
 
 AISLES = ("garden hose", "oil paint", "camp stove", "yoga mat", "board game", "bike lamp")
 ITEMS_PER_AISLE = 10
@@ -80,6 +85,27 @@ def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
     return mine_transitions.STAGE.main(
         [f"--workspace={workspace}", f"--interactions={interactions_path}", "--shards=2", *flags]
     )
+
+
+def write_novelty_table(workspace: Workspace) -> None:
+    """Write a complete novelty table without a language model."""
+    level = workspace.level("transitions")
+    size = len(read_descriptions(workspace.folder("clusters"), level))
+    pairs = []
+    for c1, c2 in itertools.product(range(size), repeat=2):
+        others = [(c1 + 2 * c2 + step) % size for step in range(size)]
+        pairs.append((c1, c2, [novel for novel in others if novel not in (c1, c2)]))
+    table = pa.Table.from_pylist(
+        [
+            {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}
+            for c1, c2, novel in pairs
+        ],
+        schema=col.NOVELTY_TABLE,
+    )
+    folder = workspace.folder("novelty_table")
+    record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
+    manifest = {"inputs": {}, "level": level, "files": [vars(record)], "rows": {"written": size**2}}
+    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
 
 
 def manifest(workspace: Path, stage: str) -> dict[str, Any]:
