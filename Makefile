@@ -131,6 +131,10 @@ bench-mining: setup  ## interactions/s of mining beside DuckDB and Beam's elemen
 bench-cluster-assignment: setup  ## items/s of build_clusters on millions of items, and its memory
 	$(BIN)/python -m benchmarks.cluster_assignment $(ARGS)
 
+.PHONY: bench-recommend
+bench-recommend: setup  ## users/s of recommend beside a call of the SavedModel for each user
+	$(BIN)/python -m benchmarks.recommend $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

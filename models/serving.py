@@ -1,5 +1,6 @@
 """The online path as one SavedModel: string ids in, string ids out, no Keras and no LLM to load."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +10,14 @@ from numpy.typing import NDArray
 
 from models.cluster_top_k import ClusterTopK, constant
 from models.item_catalogue import Catalogue
+from models.pair_choice import (
+    Choice,
+    Pairs,
+    answered_pairs,
+    last_engagements,
+    most_recent,
+    sampled,
+)
 from models.retriever import RetrieverModel
 
 Outputs = dict[str, tf.Tensor]
@@ -50,7 +59,7 @@ class PackedNoveltyTable:
 
 
 class Explorer(tf.Module):
-    """The two functions that become the SavedModel's signatures."""
+    """The functions that become the SavedModel's signatures."""
 
     def __init__(
         self, model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable, k: int
@@ -83,6 +92,11 @@ class Explorer(tf.Module):
         self.vectors = items.vectors
         self.search = items.search
 
+        # What who has no history gets, [1, k].
+        every = tf.range(clusters)[None]
+        popular = self.recommend(tf.zeros([1, 0], tf.string), every)
+        self.popular = {name: constant(value, value.dtype) for name, value in popular.items()}
+
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, None], tf.string, name="history"),
@@ -112,9 +126,8 @@ class Explorer(tf.Module):
     def explore(self, history: tf.Tensor) -> Outputs:
         """Next new interest of each history, and the best items of it.
 
-        The pair (c1, c2) is looked up in the novelty table; the answer is its first cluster that
-        the history does not touch and that has something to recommend (if none has: the first
-        that the history does not touch, without items).
+        The novelty table is asked about the two newest interests; where it has nothing new for
+        them, about the most recent pair for which it has (see `models.pair_choice`).
 
         Parameters
         ----------
@@ -125,35 +138,56 @@ class Explorer(tf.Module):
         Returns
         -------
         Outputs
-            c1, c2, novel_cluster [batch] int32 (-1: none), probability [batch] (0 where none),
-            description [batch] ("" where none), item_ids and scores [batch, k].
+            novel_cluster [batch] int32 (-1: none), description [batch] ("" where none),
+            probability [batch] (0 where none), item_ids and scores [batch, k]; c1 and c2 [batch]
+            int32, the pair; propensity [batch], the probability with which the policy comes to
+            this novel_cluster. Where no interest is known the items are the most popular ones,
+            where nothing is new there are none.
         """
+        return self.grounded(history, most_recent)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None], tf.string, name="history"),
+            tf.TensorSpec([None], tf.int64, name="seed"),
+        ]
+    )
+    def explore_sampled(self, history: tf.Tensor, seed: tf.Tensor) -> Outputs:
+        """Next new interest after a pair that is drawn, newer interests being likelier.
+
+        Parameters
+        ----------
+        history
+            [batch, L], as `explore` takes it.
+        seed
+            [batch]: another one, another draw.
+
+        Returns
+        -------
+        Outputs
+            As of `explore`.
+        """
+        return self.grounded(history, lambda pairs: sampled(pairs, seed))
+
+    def grounded(self, history: tf.Tensor, policy: Callable[[Pairs], Choice]) -> Outputs:
+        """`explore` with a policy."""
         places = self.place_of.lookup(history)  # [batch, L]
         clusters = tf.where(places < 0, -1, tf.gather(self.clusters, tf.maximum(places, 0)))
-        c1, c2 = latest_pair(clusters)  # [batch]
-
-        pair = tf.maximum(tf.stack([c1, c2], axis=1), 0)
-        novel = tf.gather_nd(self.novel, pair)  # [batch, n]
-        known = tf.reduce_any(novel[:, :, None] == clusters[:, None, :], axis=2)
-        fresh = (novel >= 0) & ~known & (c2 >= 0)[:, None]
-        stock = self.starts[1:] - self.starts[:-1]  # [clusters], eligible items
-        stocked = fresh & (tf.gather(stock, tf.maximum(novel, 0)) > 0)
-        usable = tf.where(tf.reduce_any(stocked, axis=1, keepdims=True), stocked, fresh)
-        # Argmax promises nothing about ties, so the first is found as the least index.
-        n = self.novel.shape[2]
-        first = tf.reduce_min(tf.where(usable, tf.range(n), n), axis=1)  # [batch]
-        found = first < n
-        first = tf.minimum(first, n - 1)
-        cluster = tf.where(found, tf.gather(novel, first, batch_dims=1), -1)
-        chance = tf.gather(tf.gather_nd(self.probability, pair), first, batch_dims=1)
-        text = tf.gather(self.descriptions, tf.maximum(cluster, 0))
+        last = last_engagements(clusters, len(self.descriptions))
+        stocked = self.starts[1:] > self.starts[:-1]  # [clusters], with eligible items
+        choice = policy(answered_pairs(last, self.novel, self.probability, stocked))
+        text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
+        items = self.rank(places, choice.novel[:, None])
+        stranger = (choice.c2 < 0)[:, None]
         return {
-            "novel_cluster": cluster,
-            "description": tf.where(found, text, ""),
-            "probability": tf.where(found, chance, 0.0),
-            **self.rank(places, cluster[:, None]),
-            "c1": c1,
-            "c2": c2,
+            "novel_cluster": choice.novel,
+            "description": tf.where(choice.novel < 0, "", text),
+            "probability": choice.probability,
+            "item_ids": tf.where(stranger, self.popular["item_ids"], items["item_ids"]),
+            "scores": tf.where(stranger, self.popular["scores"], items["scores"]),
+            "c1": choice.c1,
+            "c2": choice.c2,
+            "propensity": choice.propensity,
         }
 
     def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
@@ -166,33 +200,10 @@ class Explorer(tf.Module):
         return {"item_ids": item_ids, "scores": scores}
 
 
-def latest_pair(clusters: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The two distinct clusters with the latest engagements, older first.
-
-    Parameters
-    ----------
-    clusters
-        [batch, L] int32 cluster of each item of the history, oldest first, -1 where unknown.
-
-    Returns
-    -------
-    c1, c2
-        [batch] int32 each: equal where only one cluster is known, -1 where none is.
-    """
-    # A column of -1 in front is where the search ends that finds nothing.
-    clusters = tf.pad(clusters, [[0, 0], [1, 0]], constant_values=-1)
-    index = tf.range(tf.shape(clusters)[1])
-    newest = tf.reduce_max(tf.where(clusters >= 0, index, 0), axis=1)
-    c2 = tf.gather(clusters, newest, batch_dims=1)
-    other = (clusters >= 0) & (clusters != c2[:, None])
-    c1 = tf.gather(clusters, tf.reduce_max(tf.where(other, index, 0), axis=1), batch_dims=1)
-    return tf.where(c1 < 0, c2, c1), c2
-
-
 def export_saved_model(
     model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable, path: Path, k: int
 ) -> None:
-    """Write the SavedModel with the signatures `recommend` and `explore` (see `Explorer`).
+    """Write the SavedModel with the signatures that `Explorer` has.
 
     Plain TensorFlow loads it: neither tensorflow-recommenders nor Keras 2 is needed.
 
@@ -215,5 +226,7 @@ def export_saved_model(
         If an item's cluster is not in the table, or k is below 1.
     """
     explorer = Explorer(model, catalogue, table, k)
-    signatures = {"recommend": explorer.recommend, "explore": explorer.explore}
+    signatures = {
+        name: getattr(explorer, name) for name in ("recommend", "explore", "explore_sampled")
+    }
     tf.saved_model.save(explorer, str(path), signatures=signatures)

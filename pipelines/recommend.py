@@ -12,7 +12,7 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters
 from transforms.interactions import ReadInteractions
 from transforms.manifest import Tally
-from transforms.recommend import Explore
+from transforms.recommend import PAIR_CHOICES, Explore
 from transforms.sequences import UserSequences
 from transforms.shuffle import ShardBy
 from transforms.validate import DEAD, TALLY
@@ -24,6 +24,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
+    parser.add_argument(
+        "--pair_choice",
+        choices=tuple(PAIR_CHOICES),
+        default="recent",
+        help="which two known interests of a user are asked about: the most recent two, or two "
+        "sampled by recency, anew for each --seed, such as the day's number (default: recent)",
+    )
 
 
 def build(
@@ -35,16 +42,23 @@ def build(
         workspace.folder("clusters"), workspace.level("retrieval")
     )
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
-    recommended = (
+    recommended, figures = (
         log.usable
         | UserSequences(flags.min_rating)
-        | Explore(workspace.folder("retrieval", "saved_model"), item_clusters)
-        | "Shards" >> ShardBy(col.USER_ID, shards, col.RECOMMENDATIONS, (col.USER_ID,))
+        | Explore(
+            saved_model=workspace.folder("retrieval", "saved_model"),
+            catalogue=item_clusters,
+            pair_choice=flags.pair_choice,
+            seed=flags.seed,
+        )
     )
     return [
         log[TALLY],
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards),
-        recommended | WriteShards(folder, "", shards),
+        figures,
+        recommended
+        | "Shards" >> ShardBy(col.USER_ID, shards, col.RECOMMENDATIONS, (col.USER_ID,))
+        | WriteShards(folder, "", shards),
     ]
 
 
@@ -57,6 +71,7 @@ STAGE = Stage(
     stages=("clusters", "retrieval"),
     level=lambda flags, workspace: workspace.level("retrieval"),
     build=build,
+    threads=True,
     table=col.RECOMMENDATIONS,
 )
 

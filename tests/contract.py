@@ -192,6 +192,7 @@ def check_recommendations(workspace: Path, interactions: list[dict]) -> None:
         assert row["novel_cluster"] not in known[row["user_id"]]
         assert row["c1"] in known[row["user_id"]]
         assert row["c2"] in known[row["user_id"]]
+        assert 0 < row["propensity"] <= 1
         assert len(row["item_ids"]) == len(row["scores"]) == len(set(row["item_ids"]))
         assert {cluster_of[item] for item in row["item_ids"]} <= {row["novel_cluster"]}
 

@@ -1,6 +1,8 @@
 """Users' histories through the SavedModel."""
 
 import logging
+import secrets
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,19 +15,29 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.folders import local_copy
+from transforms.manifest import Tally
 from transforms.sequences import item_ids_of
+from transforms.sharding import stable_hash
+from transforms.shared_process import SharedProcess
+from transforms.shuffle import PARTS
 
 log = logging.getLogger("interest-explorer")
 
+# How the pair of interests is chosen -> signature of the SavedModel.
+PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled"}
 # A call of the model takes this many users at most, and histories padded to this many items.
 _BATCH_USERS, _BATCH_ITEMS = 256, 1 << 18
+_SECONDS_PER_LINE = 10.0
 
 
 @dataclass(eq=False)
 class Explore(beam.PTransform):
-    """SEQUENCES -> RECOMMENDATIONS, through the signature `explore`.
+    """SEQUENCES -> RECOMMENDATIONS, and a Tally with the figures of them all.
 
-    Users for whom nothing is new have no row.
+    All workers of a machine share one copy of the model. Users for whom nothing is new have no
+    row. What a user gets depends on the history, the model, `pair_choice` and `seed`; the last
+    bits of a score also on the other users of the batch. A part that is tried again is cut into
+    the same batches.
 
     Attributes
     ----------
@@ -33,25 +45,56 @@ class Explore(beam.PTransform):
         Its folder.
     catalogue
         A PCollection of one tuple that begins with the ids of the items of the catalogue.
+    pair_choice
+        One of PAIR_CHOICES.
+    seed
+        Another one gives each user another draw, where pairs are drawn.
     """
 
     saved_model: str
     catalogue: beam.PCollection
+    pair_choice: str
+    seed: int
 
-    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+    def expand(
+        self, sequences: beam.PCollection[pa.Table]
+    ) -> tuple[beam.PCollection[pa.Table], beam.PCollection[Tally]]:
         from transforms.inference import BatchHandler, RunInference
 
-        saved_model = self.saved_model
-        handler = BatchHandler(lambda: _load(saved_model), _explore_users)
-        return (
+        saved_model, pair_choice, seed = self.saved_model, self.pair_choice, self.seed
+        secret = secrets.token_hex(16)
+        handler = BatchHandler(
+            lambda: _Recommender(saved_model, pair_choice, seed, secret),
+            lambda model, users: model.recommend(users),
+        )
+        # No shuffle before: parts come sorted out of one, and a part tried again is the same.
+        recommended = (
             sequences
             | "Histories"
             >> beam.Map(_histories, beam.pvalue.AsSingleton(self.catalogue)).with_output_types(
                 pa.Table
             )
-            | "Spread" >> beam.Reshuffle()
             | "Infer" >> RunInference(handler).with_output_types(pa.Table)
         )
+        found = recommended | "CountFound" >> _CountRows()
+        figures = (
+            sequences
+            | "CountUsers" >> _CountRows()
+            | "Figures" >> beam.Map(_figures, beam.pvalue.AsSingleton(found))
+        )
+        return recommended, figures
+
+
+@dataclass(eq=False)
+class _CountRows(beam.PTransform):
+    """Tables -> the number of their rows."""
+
+    def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[int]:
+        return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(sum)
+
+
+def _figures(users: int, found: int) -> Tally:
+    return Tally(figures={"users": users, "users_without_novel": users - found})
 
 
 def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table:
@@ -60,39 +103,71 @@ def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table
     return pa.table({col.USER_ID: sequences[col.USER_ID], col.ITEM_IDS: item_ids})
 
 
-def _load(saved_model: str) -> Any:
-    import tensorflow as tf
+class _Recommender:
+    """The SavedModel, and how far this worker is with it."""
 
-    return tf.saved_model.load(local_copy(saved_model))
+    def __init__(self, saved_model: str, pair_choice: str, seed: int, secret: str) -> None:
+        arguments = {"path": local_copy(saved_model)}
+        factory = "models.saved_model:SavedModel"
+        self._model = SharedProcess("recommend", "retriever", factory, arguments, secret)
+        self._signature, self._seed = PAIR_CHOICES[pair_choice], seed
+        self._parts = self._users = 0
+        self._begun = self._logged = time.monotonic()
 
+    def recommend(self, users: pa.Table) -> pa.Table:
+        """Return the RECOMMENDATIONS of a part of the users."""
+        answers = [col.RECOMMENDATIONS.empty_table()]
+        # Histories of about one length pad each other little; ties by user keep batches the same.
+        by_length = users.append_column(
+            "length", pc.list_value_length(users[col.ITEM_IDS])
+        ).sort_by([("length", "ascending"), (col.USER_ID, "ascending")])
+        for start, stop in batches(by_length["length"].to_numpy()):
+            answers.append(self._batch(by_length.slice(start, stop - start).combine_chunks()))
+            self._users += stop - start
+            self._say()
+        self._parts += 1
+        return pa.concat_tables(answers).combine_chunks()
 
-def _explore_users(model: Any, users: pa.Table) -> pa.Table:
-    answers = [col.RECOMMENDATIONS.empty_table(), *_explore(model, users)]
-    return pa.concat_tables(answers).combine_chunks()
-
-
-def _explore(model: Any, sequences: pa.Table) -> Iterator[pa.Table]:
-    import tensorflow as tf
-
-    explore = model.signatures["explore"]
-    # Histories of about one length pad each other little; ties by user keep batches the same.
-    by_length = sequences.append_column(
-        "length", pc.list_value_length(sequences[col.ITEM_IDS])
-    ).sort_by([("length", "ascending"), (col.USER_ID, "ascending")])
-    for start, stop in batches(by_length["length"].to_numpy()):
-        users = by_length.slice(start, stop - start)
-        histories = users[col.ITEM_IDS].to_pylist()
-        longest = len(histories[-1])
-        padded = [history + [""] * (longest - len(history)) for history in histories]
-        answer = explore(history=tf.constant(padded, tf.string, [len(padded), longest]))
-        found = recommendations(
-            users[col.USER_ID].combine_chunks(),
-            {name: value.numpy() for name, value in answer.items()},
-        )
+    def _batch(self, users: pa.Table) -> pa.Table:
+        user_ids = users[col.USER_ID].combine_chunks()
+        inputs = {"history": padded(users[col.ITEM_IDS].combine_chunks())}
+        if self._signature == PAIR_CHOICES["sampled"]:
+            inputs["seed"] = stable_hash(user_ids, self._seed).view(np.int64)
+        found = recommendations(user_ids, self._model.call("answer", self._signature, inputs))
         Metrics.counter("recommend", "users_read").inc(users.num_rows)
         Metrics.counter("recommend", "users_without_novel").inc(users.num_rows - found.num_rows)
-        yield found
-    log.info("recommend: %s users done", f"{sequences.num_rows:,}")
+        return found
+
+    def _say(self) -> None:
+        now = time.monotonic()
+        if now - self._logged >= _SECONDS_PER_LINE:
+            self._logged = now
+            log.info(
+                "recommend: %d of %d parts done, %s users, %.0f a second",
+                self._parts,
+                PARTS,
+                f"{self._users:,}",
+                self._users / (now - self._begun),
+            )
+
+
+def padded(histories: pa.ListArray) -> np.ndarray:
+    """Return lists of strings as an array, "" after the end of each.
+
+    Parameters
+    ----------
+    histories
+        [users] list<string>, no nulls.
+
+    Returns
+    -------
+    [users, longest] objects.
+    """
+    lengths = pc.list_value_length(histories).to_numpy()
+    there = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [users, longest]
+    array = np.full(there.shape, "", object)
+    array[there] = pc.list_flatten(histories).to_numpy(zero_copy_only=False)
+    return array
 
 
 def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -121,7 +196,7 @@ def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
 
 
 def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Table:
-    """Return the RECOMMENDATIONS of what the signature `explore` answers to a batch of users.
+    """Return the RECOMMENDATIONS of what the SavedModel answers to a batch of users.
 
     Parameters
     ----------
@@ -134,17 +209,14 @@ def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Tab
     item_ids, scores = answer["item_ids"][found], answer["scores"][found]
     there = item_ids != b""  # [users, k]
     offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
-    return pa.table(
-        [
-            user_ids.filter(pa.array(found)),
-            *(
-                pa.array(answer[name][found], col.RECOMMENDATIONS.field(name).type)
-                for name in (col.NOVEL_CLUSTER, col.C1, col.C2, col.PROBABILITY)
-            ),
-            pa.ListArray.from_arrays(
-                offsets, pa.array(item_ids[there], pa.binary()).cast("string")
-            ),
-            pa.ListArray.from_arrays(offsets, pa.array(scores[there], pa.float32())),
-        ],
-        schema=col.RECOMMENDATIONS,
-    )
+    columns = {
+        col.USER_ID: user_ids.filter(pa.array(found)),
+        col.ITEM_IDS: pa.ListArray.from_arrays(
+            offsets, pa.array(item_ids[there], pa.binary()).cast("string")
+        ),
+        col.SCORES: pa.ListArray.from_arrays(offsets, pa.array(scores[there], pa.float32())),
+    }
+    for field in col.RECOMMENDATIONS:
+        if field.name not in columns:
+            columns[field.name] = pa.array(answer[field.name][found], field.type)
+    return pa.table(columns).select(col.RECOMMENDATIONS.names).cast(col.RECOMMENDATIONS)

@@ -43,6 +43,7 @@ PROBABILITY = "probability"
 NOVEL_CLUSTER = "novel_cluster"
 ITEM_IDS = "item_ids"
 SCORES = "scores"
+PROPENSITY = "propensity"  # of the novel cluster: how likely the policy was to choose it
 
 TIME_TYPE = pa.timestamp("us", tz="UTC")
 
@@ -137,6 +138,7 @@ RECOMMENDATIONS = pa.schema(
         PROBABILITY: pa.float32(),
         ITEM_IDS: pa.list_(pa.string()),
         SCORES: pa.list_(pa.float32()),
+        PROPENSITY: pa.float32(),
     }
 )
 # What a worker keeps of a row it can't use: the JSON line of the dead letter, and why.

@@ -84,32 +84,28 @@ def expected_items(model: RetrieverModel, history: list[str], cluster_ids: list[
 
 
 def expected_interest(history: list[str]) -> Row:
-    """Walk the history from its end, then the list of novel clusters from its start."""
+    """Walk the pairs of interests from the newest, then the list of each from its start."""
     cluster_of = dict(zip(IDS.tolist(), ITEM_CLUSTERS.tolist(), strict=True))
-    clusters = [cluster_of[item_id] for item_id in history if item_id in cluster_of]
-    nothing = {"novel_cluster": -1, "description": b"", "probability": 0.0}
-    if not clusters:
-        return nothing | {"c1": -1, "c2": -1}
-    recent = list(dict.fromkeys(reversed(clusters)))
-    c2 = recent[0]
-    c1 = recent[1] if len(recent) > 1 else c2
-    options = [
-        (rank, int(cluster))
-        for rank, cluster in enumerate(NOVEL[c1, c2])
-        if cluster >= 0 and cluster not in clusters
-    ]
+    known = [cluster_of[item_id] for item_id in history if item_id in cluster_of]
+    recent = list(dict.fromkeys(reversed(known)))
+    pairs = [(c1, c2) for older, c1 in enumerate(recent) for c2 in recent[:older]]
+    pairs = pairs or [(c, c) for c in recent]
     with_items = set(ITEM_CLUSTERS[CATALOGUE.eligible].tolist())
-    stocked = [(rank, cluster) for rank, cluster in options if cluster in with_items]
-    if not options:
-        return nothing | {"c1": c1, "c2": c2}
-    rank, cluster = (stocked or options)[0]
-    return {
-        "novel_cluster": cluster,
-        "description": TABLE.descriptions[cluster].encode(),
-        "probability": PROBABILITY[c1, c2, rank],
-        "c1": c1,
-        "c2": c2,
-    }
+    for allowed in (with_items, set(range(CLUSTERS))):
+        for c1, c2 in pairs:
+            for rank, cluster in enumerate(NOVEL[c1, c2].tolist()):
+                if cluster in allowed and cluster not in known:
+                    return {
+                        "novel_cluster": cluster,
+                        "description": TABLE.descriptions[cluster].encode(),
+                        "probability": PROBABILITY[c1, c2, rank],
+                        "c1": c1,
+                        "c2": c2,
+                        "propensity": 1,
+                    }
+    c1, c2 = pairs[0] if pairs else (-1, -1)
+    nothing = {"novel_cluster": -1, "description": b"", "probability": 0.0}
+    return nothing | {"c1": c1, "c2": c2, "propensity": 1}
 
 
 def assert_same(answer: Row, expected: Row) -> None:
@@ -142,7 +138,9 @@ def test_recommend_equals_brute_force(
 @given(history=histories)
 def test_explore_equals_brute_force(served: Any, model: RetrieverModel, history: list[str]) -> None:
     interest = expected_interest(history)
-    items = expected_items(model, history, [interest["novel_cluster"]])
+    stranger = interest["c2"] == -1  # gets the most popular of all
+    clusters = list(range(CLUSTERS)) if stranger else [interest["novel_cluster"]]
+    items = expected_items(model, history, clusters)
     assert_same(call(served, "explore", history), interest | items)
 
 
@@ -164,6 +162,19 @@ def test_stocked_cluster_goes_before_a_likelier_one_without_items(served: Any) -
     answer = call(served, "explore", [of_cluster(0)[0]])
     assert answer["novel_cluster"] == 1
     assert answer["probability"] == PROBABILITY[0, 0, 2]
+
+
+def test_sampled_interest_comes_with_its_items_as_any(served: Any) -> None:
+    history = [of_cluster(4)[0], of_cluster(0)[0]]
+    seeds = tf.range(5, dtype=tf.int64)
+    batch = served.signatures["explore_sampled"](
+        history=tf.constant([history] * len(seeds)), seed=seeds
+    )
+    for row in range(len(seeds)):  # a user with one pair gets its answer, whatever is drawn
+        assert_same(
+            {name: out.numpy()[row] for name, out in batch.items()},
+            call(served, "explore", history),
+        )
 
 
 def test_ineligible_items_count_as_history(served: Any) -> None:
@@ -208,14 +219,18 @@ def test_signatures_are_those_of_the_contract(served: Any) -> None:
     inputs = described(recommend.structured_input_signature[1])
     assert inputs == history | {"cluster_ids": (tf.int32, [None, None])}
     assert described(recommend.structured_outputs) == items
-    explore = served.signatures["explore"]
+    explore, sampled = (served.signatures[name] for name in ("explore", "explore_sampled"))
     assert described(explore.structured_input_signature[1]) == history
+    seed = {"seed": (tf.int64, [None])}
+    assert described(sampled.structured_input_signature[1]) == history | seed
+    assert described(sampled.structured_outputs) == described(explore.structured_outputs)
     assert described(explore.structured_outputs) == items | {
         "novel_cluster": (tf.int32, [None]),
         "description": (tf.string, [None]),
         "probability": (tf.float32, [None]),
         "c1": (tf.int32, [None]),
         "c2": (tf.int32, [None]),
+        "propensity": (tf.float32, [None]),
     }
 
 

@@ -110,14 +110,14 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def write_novelty_table(root: str) -> None:
-    """Write a complete novelty table without a language model: all others are equally likely."""
+    """Write a complete novelty table without a language model."""
     workspace = Workspace(root)
     level = workspace.level("clusters")
     size = len(read_descriptions(workspace.folder("clusters"), level))
-    pairs = [
-        (c1, c2, [novel for novel in range(size) if novel not in (c1, c2)])
-        for c1, c2 in itertools.product(range(size), repeat=2)
-    ]
+    pairs = []
+    for c1, c2 in itertools.product(range(size), repeat=2):
+        others = [(c1 + 2 * c2 + step) % size for step in range(size)]
+        pairs.append((c1, c2, [novel for novel in others if novel not in (c1, c2)]))
     table = pa.Table.from_pylist(
         [
             {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}

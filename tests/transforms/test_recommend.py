@@ -5,7 +5,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transforms.recommend import batches, recommendations
+from transforms.recommend import batches, padded, recommendations
 
 
 def test_padding_goes_and_users_without_a_novel_cluster_have_no_row() -> None:
@@ -15,6 +15,7 @@ def test_padding_goes_and_users_without_a_novel_cluster_have_no_row() -> None:
         "c2": np.array([2, -1], np.int32),
         "probability": np.array([0.5, 0], np.float32),
         "item_ids": np.array([["ä".encode(), b""], [b"", b""]], object),
+        "propensity": np.array([0.25, 1], np.float32),
         "scores": np.array([[1.5, -np.inf], [-np.inf, -np.inf]], np.float32),
     }
     assert recommendations(pa.array(["u", "v"]), answer).to_pylist() == [
@@ -26,8 +27,18 @@ def test_padding_goes_and_users_without_a_novel_cluster_have_no_row() -> None:
             "probability": 0.5,
             "item_ids": ["ä"],
             "scores": [1.5],
+            "propensity": 0.25,
         }
     ]
+
+
+@given(st.lists(st.lists(st.text(max_size=3), max_size=4), max_size=5), st.integers(0, 2))
+def test_padded_histories_are_the_lists_in_order(histories: list[list[str]], skipped: int) -> None:
+    longest = max(map(len, histories[skipped:]), default=0)
+    rows = [history + [""] * (longest - len(history)) for history in histories[skipped:]]
+    array = padded(pa.array(histories, pa.list_(pa.string())).slice(skipped))
+    assert array.shape == (len(rows), longest)
+    assert array.tolist() == rows
 
 
 @given(st.lists(st.integers(1, 1_000_000), max_size=600))

@@ -1,0 +1,101 @@
+"""The pipeline recommend on the small shop, with a retriever trained in a moment."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import recommend, train_retrieval
+from tests import contract
+from tests.pipelines import small
+
+TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the items, the log and a workspace that lacks the recommendations."""
+    folder = tmp_path_factory.mktemp("shop")
+    items = small.write(folder / "items.parquet", small.items())
+    log = small.write(folder / "log.parquet", small.interactions())
+    workspace = folder / "workspace"
+    assert small.build(workspace, items, log) == 0
+    assert small.mine(workspace, log) == 0
+    small.write_novelty_table(str(workspace))
+    trained = [f"--workspace={workspace}", f"--interactions={log}", *TRAINING]
+    assert train_retrieval.STAGE.main(trained) == 0
+    return folder
+
+
+def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str, Any]]:
+    """Run on a copy of the workspace and return the rows by user."""
+    if not workspace.exists():
+        shutil.copytree(shop / "workspace", workspace)
+    flags = (f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}", *flags)
+    assert recommend.STAGE.main(["--shards=2", *flags]) == 0
+    return {row["user_id"]: row for row in contract.read(workspace / "recommendations")}
+
+
+@pytest.fixture(scope="module")
+def first(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("first") / "workspace"
+    recommended(shop, workspace, "--pair_choice=sampled", "--seed=7")
+    return workspace
+
+
+def test_every_promise_is_kept_and_every_user_counted(first: Path) -> None:
+    contract.check_recommendations(first, small.interactions())
+    manifest = small.manifest(first, "recommendations")
+    written = manifest["rows"]["written"]
+    assert 0 < written < small.USERS  # who knows all clusters has no row
+    without = manifest["figures"]["users_without_novel"]
+    assert manifest["figures"]["users"] == small.USERS == written + without
+
+
+def test_sampled_interests_say_how_likely_they_were(first: Path) -> None:
+    propensities = {row["propensity"] for row in contract.read(first / "recommendations")}
+    assert min(propensities) < 1
+    assert len(propensities) > 3
+
+
+def test_recent_interests_are_certain(shop: Path, tmp_path: Path) -> None:
+    rows = recommended(shop, tmp_path / "w")
+    assert {row["propensity"] for row in rows.values()} == {1}
+
+
+def test_another_seed_explores_something_else(shop: Path, first: Path, tmp_path: Path) -> None:
+    today = {row["user_id"]: row for row in contract.read(first / "recommendations")}
+    tomorrow = recommended(shop, tmp_path / "w", "--pair_choice=sampled", "--seed=8")
+    assert today.keys() == tomorrow.keys()
+    moved = [user for user in today if today[user] != tomorrow[user]]
+    assert 0 < len(moved) < len(today)
+
+
+@pytest.mark.parametrize(
+    "workers",
+    [
+        ["--direct_num_workers=1"],
+        ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
+    ],
+)
+def test_any_workers_give_the_same_bytes(
+    shop: Path, first: Path, tmp_path: Path, workers: list[str]
+) -> None:
+    recommended(shop, tmp_path / "w", "--pair_choice=sampled", "--seed=7", *workers)
+    again, before = (small.digests(at / "recommendations") for at in (tmp_path / "w", first))
+    assert again == before
+
+
+def test_retriever_of_other_clusters_is_refused(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = tmp_path / "w"
+    shutil.copytree(shop / "workspace", workspace)
+    items, log = shop / "items.parquet", shop / "log.parquet"
+    assert small.build(workspace, items, log, "--seed=3", "--clusters=3,5") == 0
+    flags = [f"--workspace={workspace}", f"--interactions={log}"]
+    assert recommend.STAGE.main(flags) == 2
+    said = capsys.readouterr().err
+    assert "was built from other clusters than there are now" in said
+    assert "python -m pipelines.train_retrieval" in said
