@@ -117,6 +117,14 @@ bench-mining: setup  ## interactions/s of mining beside DuckDB and Beam's elemen
 bench-cluster-assignment: setup  ## items/s of build_clusters on millions of items, and its memory
 	$(BIN)/python -m benchmarks.cluster_assignment $(ARGS)
 
+.PHONY: bench-topk
+bench-topk: setup  ## queries/s of the top k within clusters beside TFRS's brute force with a mask
+	$(BIN)/python -m benchmarks.topk $(ARGS)
+
+.PHONY: bench-serving
+bench-serving: setup  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

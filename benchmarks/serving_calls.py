@@ -1,27 +1,21 @@
 """Loads a SavedModel in plain TensorFlow, times calls of its signatures and prints them as JSON.
 
-A process of its own for `benchmarks.serving`: TFRS, Keras 2 and the project cannot be imported here.
+Run by `benchmarks.serving` as a process of its own, without TFRS, Keras 2 or the project's models.
 """
 
 import json
-import os
 import resource
 import sys
 import time
 from collections.abc import Callable
 
-os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # TensorFlow has a thread for each
-sys.modules.update(dict.fromkeys(("tf_keras", "tensorflow_recommenders", "models")))  # blocked
-
 import numpy as np
-import tensorflow as tf
 
+NOT_NEEDED = {"tensorflow_recommenders", "tf_keras", "models"}
 LONGEST = 100
-LEAST_CALLS, LEAST_USERS = 20, 1000
-_WARM_UP = 20  # calls
+LEAST_CALLS, LEAST_USERS = 10, 1000
+_WARM_UP = 5  # calls
 _SKEW = 3.0  # item number = items * uniform ** this: few items have most of the traffic
-
-Signature = Callable[..., dict[str, tf.Tensor]]
 
 
 def histories(batch: int, items: int, seed: int) -> np.ndarray:
@@ -49,9 +43,13 @@ def time_calls(call: Callable[[np.ndarray], object], batch: int, items: int) -> 
 
 def main(path: str, items: int, clusters: int, batches: list[int]) -> None:
     """Print load_s, gib (the most memory at a time) and the figures of each signature and batch."""
+    import tensorflow as tf
+
     begun = time.perf_counter()
     signatures = tf.saved_model.load(path).signatures
     load = time.perf_counter() - begun
+    if imported := NOT_NEEDED & set(sys.modules):
+        raise ImportError(f"{imported} should not be needed to serve")
 
     def explore(rows: np.ndarray) -> object:
         return signatures["explore"](history=tf.constant(rows))["item_ids"].numpy()
