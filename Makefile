@@ -135,6 +135,14 @@ bench-cluster-assignment: setup  ## items/s of build_clusters on millions of ite
 bench-recommend: setup  ## users/s of recommend beside a call of the SavedModel for each user
 	$(BIN)/python -m benchmarks.recommend $(ARGS)
 
+.PHONY: bench-topk
+bench-topk: setup  ## queries/s of the top k within clusters beside TFRS's brute force with a mask
+	$(BIN)/python -m benchmarks.topk $(ARGS)
+
+.PHONY: bench-serving
+bench-serving: setup  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .

@@ -167,8 +167,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
         ValueError
             If there is no index.
         """
-        nothing = tf.zeros([tf.shape(queries[1])[0], 0], tf.int32)
-        return self.search(queries, nothing, k)
+        return self.search(queries, None, k)
 
     def query_with_exclusions(
         self, queries: Queries, exclusions: tf.Tensor, k: int | None = None
@@ -178,7 +177,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
         return self.search(queries, self.place_of.lookup(exclusions), k)
 
     def search(
-        self, queries: Queries, excluded: tf.Tensor, k: int | None = None
+        self, queries: Queries, excluded: tf.Tensor | None, k: int | None = None
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """`call` without the candidates at the places `excluded` [batch, L], -1 being none."""
         self._check_index()
@@ -218,7 +217,7 @@ def top_places(
     order: tf.Tensor,
     queries: tf.Tensor,
     cluster_ids: tf.Tensor,
-    excluded: tf.Tensor,
+    excluded: tf.Tensor | None,
     k: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores and places of the best candidates of each query's clusters.
@@ -245,37 +244,43 @@ def top_places(
         [batch, k] float32 and int32, best first, filled up with -inf and -1.
     """
     clusters = tf.shape(starts)[0] - 1
-    # What is no cluster, or one that is there already, becomes a cluster without candidates.
-    asked = tf.clip_by_value(cluster_ids, -1, clusters)
-    asked = tf.sort(tf.pad(asked, [[0, 0], [1, 0]], constant_values=-1), axis=1)
-    asked = tf.where(asked[:, 1:] == asked[:, :-1], -1, asked[:, 1:])  # [batch, C]
-    start = tf.gather(starts, tf.maximum(asked, 0))
-    end = tf.gather(starts, tf.minimum(asked + 1, clusters))
+    asked = tf.clip_by_value(cluster_ids, -1, clusters)  # both ends are clusters without candidates
+    alone = asked.shape[1] == 1
+    if not alone:
+        asked = tf.sort(tf.pad(asked, [[0, 0], [1, 0]], constant_values=-1), axis=1)
+        asked = tf.where(asked[:, 1:] == asked[:, :-1], -1, asked[:, 1:])  # none repeats
+    starts, ends = (
+        tf.gather(starts, tf.clip_by_value(cluster, 0, clusters)) for cluster in (asked, asked + 1)
+    )
     batch, width = tf.unstack(tf.shape(asked))
+    rows = tf.repeat(tf.range(batch), width)
+    tasks = tf.stack([rows, tf.reshape(starts, [-1]), tf.reshape(ends, [-1])], axis=1)
 
-    def best_of_cluster(
-        row: tf.Tensor, start: tf.Tensor, end: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        scores = tf.linalg.matvec(vectors[start:end], queries[row])  # [size]
+    def best_of_cluster(task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        row, start, end = tf.unstack(task)
         size = end - start
+        scores = tf.linalg.matvec(vectors[start:end], queries[row])  # [size]
         # There are at least k, and one that exclusions from elsewhere may fall on.
         scores = tf.pad(scores, [[0, k]], constant_values=-np.inf)
-        at = excluded[row] - start
-        at = tf.where((at >= 0) & (at < size), at, size)[:, None]  # [L, 1]
-        scores = tf.tensor_scatter_nd_update(scores, at, tf.fill([tf.shape(at)[0]], -np.inf))
+        if excluded is not None:
+            at = excluded[row] - start
+            at = tf.where((at >= 0) & (at < size), at, size)[:, None]  # [L, 1]
+            scores = tf.tensor_scatter_nd_update(scores, at, tf.fill([tf.shape(at)[0]], -np.inf))
         top = tf.math.top_k(scores, k)  # equal scores: the lower place first
         return top.values, start + top.indices
 
     scores, places = tf.map_fn(
-        lambda task: best_of_cluster(*task),
-        (tf.repeat(tf.range(batch), width), tf.reshape(start, [-1]), tf.reshape(end, [-1])),
+        best_of_cluster,
+        tasks,
         fn_output_signature=(tf.TensorSpec([k], tf.float32), tf.TensorSpec([k], tf.int32)),
     )  # [batch * C, k]
+    places = tf.where(scores == -np.inf, -1, places)
+    if alone:
+        return scores, places
     # The best of all clusters of a query; there are k even if it asks for none.
     more = [[0, 0], [0, k]]
     scores = tf.pad(tf.reshape(scores, [batch, width * k]), more, constant_values=-np.inf)
-    places = tf.pad(tf.reshape(places, [batch, width * k]), more)
-    places = tf.where(scores == -np.inf, -1, places)
+    places = tf.pad(tf.reshape(places, [batch, width * k]), more, constant_values=-1)
     keys = order_key(scores, tf.gather(order, tf.maximum(places, 0)))
     top = tf.math.top_k(keys, k).indices
     return tf.gather(scores, top, batch_dims=1), tf.gather(places, top, batch_dims=1)

@@ -192,12 +192,14 @@ class Explorer(tf.Module):
 
     def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
         """`recommend` for a history of places [batch, L], -1 where unknown."""
+        scores, item_ids = self.search((self.encode(places), cluster_ids), places)
+        return {"item_ids": item_ids, "scores": scores}
+
+    def encode(self, places: tf.Tensor) -> tf.Tensor:
+        """Queries [batch, dimension + 1] of histories of places [batch, L], -1 where unknown."""
         seen = tf.ragged.boolean_mask(places, places >= 0)[:, -self.length :]
         vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=[None, self.length]))
-        lengths = tf.cast(seen.row_lengths(), tf.int32)
-        queries = self.query(vectors[..., :-1], lengths)  # [batch, dimension + 1]
-        scores, item_ids = self.search((queries, cluster_ids), places)
-        return {"item_ids": item_ids, "scores": scores}
+        return self.query(vectors[..., :-1], tf.cast(seen.row_lengths(), tf.int32))
 
 
 def export_saved_model(

@@ -1,0 +1,148 @@
+"""The SavedModel at work: milliseconds a call, users a second, size, and the time to load it.
+
+An untrained retriever of the real architecture, a full novelty table and as many items as asked
+for are exported, loaded in a fresh process with plain TensorFlow on two cores, and asked about
+histories of 1 to 100 items. Beside it the same `explore` with TFRS's BruteForce over all items and
+a mask in place of the search within clusters.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.progress import say
+from benchmarks.serving_calls import histories, time_calls
+from benchmarks.topk import MaskedBruteForce
+from models.item_catalogue import Catalogue
+from models.retriever import RetrieverModel, tf
+from models.retriever_config import RetrieverConfig
+from models.serving import Explorer, Outputs, PackedNoveltyTable, export_saved_model
+from pipelines.flags import whole_number
+
+ITEMS, CLUSTERS, NOVEL, K = 1_000_000, 761, 20, 20
+BATCHES = (1, 8, 64, 256, 1024)
+MASKED_BATCHES = (1, 64)  # brute force keeps the scores of all items for each user of a batch
+
+
+class MaskedExplorer(Explorer):
+    """Explorer that scores all items, by TFRS's BruteForce and a mask."""
+
+    def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """Best items of the clusters; the history is not excluded: `explore` asks for new ones."""
+        scores, item_ids = self.masked((self.encode(places), cluster_ids))
+        return {"item_ids": item_ids, "scores": scores}
+
+
+def novelty_table(clusters: int, novel: int) -> PackedNoveltyTable:
+    """Make a full table with distinct clusters in a row."""
+    rng = np.random.default_rng(0)
+    first = rng.integers(clusters, size=(clusters, clusters, 1))
+    after = (first + np.arange(novel)) % clusters
+    chances = -np.sort(-rng.random((clusters, clusters, novel), np.float32), axis=2)
+    names = [f"keyword {cluster}, another, and a third" for cluster in range(clusters)]
+    return PackedNoveltyTable(after.astype(np.int32), chances, names)
+
+
+def parts(items: int, clusters: int) -> tuple[RetrieverModel, Catalogue]:
+    """Make the untrained model and its items."""
+    rng = np.random.default_rng(0)
+    ids = np.char.add("item-", np.arange(items).astype(str))
+    of = rng.integers(0, clusters, items).astype(np.int32)
+    catalogue = Catalogue(ids, of, np.ones(items, bool))
+    return RetrieverModel(RetrieverConfig(), of, rng.integers(0, 1000, items)), catalogue
+
+
+def masked_explorer(
+    model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable
+) -> MaskedExplorer:
+    """Make the alternative."""
+    explorer = MaskedExplorer(model, catalogue, table, K)
+    clusters = tf.constant(catalogue.clusters)
+    masked = MaskedBruteForce(clusters, K).index(
+        model.items(tf.range(len(clusters))),
+        tf.constant([item_id.encode() for item_id in catalogue.item_ids]),
+    )
+    explorer.masked = masked.call
+    return explorer
+
+
+def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
+    """Export, measure, print the table and return the figures of the last line."""
+    say(f"making the SavedModel of {items:,} items")
+    model, catalogue = parts(items, clusters)
+    table = novelty_table(clusters, min(NOVEL, clusters - 2))
+    export_saved_model(model, catalogue, table, folder, K)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
+    say("loading it in a fresh process")
+    plain = {name: value for name, value in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks.serving_calls", str(folder)),
+            *(str(number) for number in (items, clusters, *BATCHES)),
+        ],
+        env=plain,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    served = json.loads(done.stdout.splitlines()[-1])
+    say("the same by brute force")
+    masked = masked_explorer(model, catalogue, table)
+    brute = {
+        str(batch): time_calls(
+            lambda rows: masked.explore(tf.constant(rows))["item_ids"].numpy(), batch, items
+        )
+        for batch in MASKED_BATCHES
+    }
+
+    print(f"{'':22}{'batch':>6}{'p50 ms':>10}{'p99 ms':>10}{'users/s':>10}")
+    for name, rows in (served["figures"] | {"explore, brute force": brute}).items():
+        for batch, row in rows.items():
+            print(
+                f"{name:22}{batch:>6}{row['p50_ms']:>10.2f}{row['p99_ms']:>10.2f}"
+                f"{row['users_per_s']:>10,.0f}"
+            )
+    print(f"{size:,.0f} MiB on disk; loaded in {served['load_s']:.1f} s; {served['gib']:.2f} GiB")
+    one, many = served["figures"]["explore"]["1"], served["figures"]["explore"][str(BATCHES[-1])]
+    return {
+        "p50_ms": one["p50_ms"],
+        "p99_ms": one["p99_ms"],
+        "users_per_s": many["users_per_s"],
+        "size_mib": size,
+        "load_s": served["load_s"],
+        "peak_gib": served["gib"],
+        "vs_brute_force": brute["1"]["p50_ms"] / one["p50_ms"],
+        "identical": identical(folder, masked, items),
+    }
+
+
+def identical(folder: Path, masked: MaskedExplorer, items: int) -> bool:
+    """Whether both answer some histories with the same items."""
+    rows = tf.constant(histories(64, items, 0))
+    ours = tf.saved_model.load(str(folder)).signatures["explore"](history=rows)
+    return np.array_equal(ours["item_ids"], masked.explore(rows)["item_ids"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.serving", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--items", type=whole_number(1000), default=ITEMS)
+    parser.add_argument("--clusters", type=whole_number(3), default=CLUSTERS)
+    flags = parser.parse_args(argv)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])  # TensorFlow has as many threads
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(compare(Path(folder), flags.items, flags.clusters)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Exact top k within clusters: ClusterTopK beside TFRS's BruteForce with a mask.
+
+Each query asks for one cluster drawn at random. Brute force scores all items with the layer's own
+product, masks those of other clusters and takes the best; both run in a tf.function on batches of
+the same size. Growth is the time of a query among all items over that among a tenth of them in a
+tenth of the clusters. Coordinates are multiples of 1/64, so that sums of products are exact in
+float32 and both must return the same bits.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from benchmarks.progress import say
+from models.cluster_top_k import ClusterTopK, Queries, tf, tfrs
+from pipelines.flags import whole_number
+
+ITEMS, DIMENSION, CLUSTERS, K = 1_000_000, 64, 761, 20
+BATCHES = (1, 64, 1024)
+MASKED_BATCHES = (1, 64)  # the scores of 1,024 queries and their mask would take 9 GB
+LEAST_CALLS, LEAST_QUERIES = 10, 500  # in a run
+
+Answer = tuple[tf.Tensor, tf.Tensor]  # scores, positions
+Way = Callable[[tf.Tensor, tf.Tensor], Answer]
+
+
+class MaskedBruteForce(tfrs.layers.factorized_top_k.BruteForce):
+    """BruteForce that takes (queries, cluster_ids [batch, 1]) and masks other clusters' items."""
+
+    def __init__(self, clusters: tf.Tensor, k: int) -> None:
+        super().__init__(k=k)
+        self.clusters = clusters  # [items]
+
+    def call(self, queries: Queries, k: int | None = None) -> Answer:
+        """Scores and positions [batch, k]."""
+        queries, cluster_ids = queries
+        scores = self._compute_score(queries, self._candidates)  # [batch, items]
+        scores = tf.where(self.clusters == cluster_ids, scores, -np.inf)
+        best = tf.math.top_k(scores, self._k if k is None else k)
+        return best.values, tf.gather(self._identifiers, best.indices)
+
+
+def draw(shape: tuple[int, int], seed: int) -> np.ndarray:
+    """Vectors of normal coordinates, rounded to multiples of 1/64."""
+    normal = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    return np.round(normal * 64) / 64
+
+
+def ways(items: int, clusters: int, k: int) -> dict[str, Way]:
+    """Make both indexes of the same items."""
+    vectors = draw((items, DIMENSION), 0)
+    of = np.random.default_rng(1).integers(0, clusters, items).astype(np.int32)
+    layers = {
+        "ours": ClusterTopK(clusters, k=k).index(vectors, clusters=of),
+        "brute force": MaskedBruteForce(tf.constant(of), k).index(tf.constant(vectors)),
+    }
+    signature = [tf.TensorSpec([None, DIMENSION]), tf.TensorSpec([None, 1], tf.int32)]
+
+    def way(layer: tf.keras.Model) -> Way:
+        return tf.function(lambda *queries: layer(queries), input_signature=signature)
+
+    return {name: way(layer) for name, layer in layers.items()}
+
+
+def queries_of(batch: int, clusters: int) -> Queries:
+    """Return queries and the cluster that each asks for."""
+    asked = np.random.default_rng(batch).integers(0, clusters, (batch, 1)).astype(np.int32)
+    return tf.constant(draw((batch, DIMENSION), 2)), tf.constant(asked)
+
+
+def seconds_a_query(way: Way, queries: Queries) -> float:
+    """Median over some calls, after one to warm up."""
+    batch = int(queries[0].shape[0])
+    way(*queries)
+    times = []
+    for _ in range(max(LEAST_CALLS, LEAST_QUERIES // batch)):
+        begun = time.perf_counter()
+        way(*queries)
+        times.append(time.perf_counter() - begun)
+    return statistics.median(times) / batch
+
+
+def compare(items: int, clusters: int, k: int, repeats: int) -> dict[str, object]:
+    """Measure, print the table and return the figures of the last line.
+
+    Where batches differ in a figure, the figure is the worst of them.
+    """
+    say("making the items")
+    both = ways(items, clusters, k)
+    everything, masked = both["ours"], both["brute force"]
+    tenth = ways(items // 10, clusters // 10, k)["ours"]
+    in_tenth = f"ours, {items // 10:,} items"
+    columns = {"ours": everything, in_tenth: tenth, "brute force": masked}
+    print(
+        f"{'batch':8}"
+        + "".join(f"{name:>24}" for name in columns)
+        + f"{'ours is':>10}{'growth':>8}"
+    )
+    ratios: list[float] = []
+    growths: list[float] = []
+    identical = True
+    for batch in BATCHES:
+        queries = queries_of(batch, clusters)
+        queries_in_tenth = queries[0], queries[1] % (clusters // 10)
+        runs: dict[str, list[float]] = {name: [] for name in columns}
+        for repeat in range(repeats):
+            say(f"batches of {batch}, run {repeat + 1} of {repeats}")
+            for name, way in columns.items():
+                if way is masked and batch not in MASKED_BATCHES:
+                    continue
+                asked = queries_in_tenth if way is tenth else queries
+                runs[name].append(seconds_a_query(way, asked))
+        medians = {name: statistics.median(run) for name, run in runs.items() if run}
+        ours = medians["ours"]
+        growths.append(ours / medians[in_tenth])
+        ratio = ""
+        if batch in MASKED_BATCHES:
+            ratios.append(medians["brute force"] / ours)
+            ratio = f"{ratios[-1]:.0f}x"
+            pairs = zip(everything(*queries), masked(*queries), strict=True)
+            identical &= all(np.array_equal(one, other) for one, other in pairs)
+        cells = [f"{1e6 * medians[name]:,.1f} us" if name in medians else "" for name in columns]
+        line = "".join(f"{cell:>24}" for cell in cells)
+        print(f"{batch:<8}{line}{ratio:>10}{growths[-1]:>8.2f}")
+    return {
+        "vs_brute_force": min(ratios),
+        "growth_10x_items": max(growths),
+        "identical": identical,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from a command line and return the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.topk", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--items", type=whole_number(1000), default=ITEMS)
+    parser.add_argument("--clusters", type=whole_number(10), default=CLUSTERS)
+    parser.add_argument("--k", type=whole_number(1), default=K, help="items in an answer")
+    parser.add_argument("--repeats", type=whole_number(1), default=5, help="for a median")
+    flags = parser.parse_args(argv)
+    print(json.dumps(compare(flags.items, flags.clusters, flags.k, flags.repeats)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
