@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.interaction_log import CLUSTERS, ITEMS, write_items, write_log
 from benchmarks.progress import say
+from models.item_catalogue import Catalogue
 from models.retriever_config import RetrieverConfig
 from pipelines.flags import whole_number
 from transforms import files
@@ -50,28 +51,32 @@ class Measured:
     gib: float | None
 
 
-def make_workspace(workspace: Path) -> None:
-    """Write what recommend reads of a workspace, with random weights and a random table."""
-    from models.item_catalogue import Catalogue
+def write_saved_model(
+    path: Path, catalogue: Catalogue, clusters: int, config: RetrieverConfig, k: int
+) -> None:
+    """Export a model with random weights and a random novelty table for this many clusters."""
     from models.retriever import RetrieverModel
     from models.serving import PackedNoveltyTable, export_saved_model
 
+    rng = np.random.default_rng(0)
+    counts = rng.integers(0, 100, len(catalogue.item_ids))
+    model = RetrieverModel(config, catalogue.clusters, counts)
+    novel = rng.integers(0, clusters, (clusters, clusters, _TOP_N)).astype(np.int32)
+    probability = np.full(novel.shape, 1 / _TOP_N, np.float32)
+    names = [f"cluster {cluster}" for cluster in range(clusters)]
+    export_saved_model(model, catalogue, PackedNoveltyTable(novel, probability, names), path, k)
+
+
+def make_workspace(workspace: Path) -> None:
+    """Write what recommend reads of a workspace."""
     folder = workspace / "clusters" / "item_clusters"
     folder.mkdir(parents=True)
     write_items(folder / "items.parquet")
     items = pq.read_table(folder / "items.parquet")
     clusters = pc.list_flatten(items[col.CLUSTER_IDS]).to_numpy()
-    item_ids = items[col.ITEM_ID].to_numpy()
-    catalogue = Catalogue(item_ids, clusters, np.ones(len(item_ids), bool))
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 100, len(item_ids))
-    novel = rng.integers(0, CLUSTERS, (CLUSTERS, CLUSTERS, _TOP_N)).astype(np.int32)
-    probability = np.full(novel.shape, 1 / _TOP_N, np.float32)
-    names = [f"cluster {cluster}" for cluster in range(CLUSTERS)]
-    model = RetrieverModel(RetrieverConfig(), clusters, counts)
-    table = PackedNoveltyTable(novel, probability, names)
+    catalogue = Catalogue(items[col.ITEM_ID].to_numpy(), clusters, np.ones(len(clusters), bool))
     saved_model = workspace / "retrieval" / "saved_model"
-    export_saved_model(model, catalogue, table, saved_model, _ITEMS_PER_ANSWER)
+    write_saved_model(saved_model, catalogue, CLUSTERS, RetrieverConfig(), _ITEMS_PER_ANSWER)
     for stage in ("clusters", "retrieval"):
         records = files.folder_records(str(workspace / stage))
         manifest = {"inputs": {}, "level": _LEVEL, "files": [asdict(record) for record in records]}

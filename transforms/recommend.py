@@ -56,9 +56,7 @@ class Explore(beam.PTransform):
     pair_choice: str
     seed: int
 
-    def expand(
-        self, sequences: beam.PCollection[pa.Table]
-    ) -> tuple[beam.PCollection[pa.Table], beam.PCollection[Tally]]:
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         from transforms.inference import BatchHandler, RunInference
 
         saved_model, pair_choice, seed = self.saved_model, self.pair_choice, self.seed

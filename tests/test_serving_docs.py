@@ -1,0 +1,123 @@
+"""What docs/serving.md says, on a small SavedModel."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from benchmarks.recommend import write_saved_model
+from models.item_catalogue import Catalogue
+from models.retriever_config import RetrieverConfig
+
+PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text()
+IDS = ["1", "260", "1196", "3114", *(f"other {number}" for number in range(36))]
+CLUSTERS = 12
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"(?ms)^```{language}\n(.*?)^```", PAGE)
+
+
+def requests() -> list[dict[str, Any]]:
+    return [found for text in blocks("json") if "signature_name" in (found := json.loads(text))]
+
+
+def responses() -> list[dict[str, Any]]:
+    return [found for text in blocks("json") if "signature_name" not in (found := json.loads(text))]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("retrieval") / "saved_model"
+    clusters = (np.arange(len(IDS)) % CLUSTERS).astype(np.int32)
+    catalogue = Catalogue(np.array(IDS), clusters, np.ones(len(IDS), bool))
+    config = RetrieverConfig(dimension=8, layers=1, max_length=4)
+    write_saved_model(path, catalogue, CLUSTERS, config, k=3)
+    return path
+
+
+def send(path: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """Answer a request as the REST API of TensorFlow Serving says it does."""
+    signature = tf.saved_model.load(str(path)).signatures[request["signature_name"]]
+    specs = signature.structured_input_signature[1]
+    rows = request.get("instances")
+    columns = request.get("inputs") or {name: [row[name] for row in rows] for name in rows[0]}
+    assert columns.keys() == specs.keys()
+    tensors = {name: tf.constant(value, specs[name].dtype) for name, value in columns.items()}
+    outputs = {name: plain(value.numpy()) for name, value in signature(**tensors).items()}
+    if rows is None:
+        return {"outputs": outputs}
+    return {
+        "predictions": [{name: outputs[name][row] for name in outputs} for row in range(len(rows))]
+    }
+
+
+def plain(values: np.ndarray) -> list[Any]:
+    """Return what JSON has."""
+    return (
+        np.char.decode(values.astype(bytes)).tolist() if values.dtype == object else values.tolist()
+    )
+
+
+def shape_of(value: Any) -> Any:
+    """Replace the values of an answer by their types; a list is of one type."""
+    if isinstance(value, dict):
+        return {name: shape_of(inside) for name, inside in value.items()}
+    if isinstance(value, list):
+        (one,) = {json.dumps(shape_of(inside), sort_keys=True) for inside in value}
+        return [len(value), one]
+    return type(value).__name__
+
+
+def test_the_page_has_a_request_for_each_signature() -> None:
+    names = {request["signature_name"] for request in requests()}
+    assert names == {"explore", "explore_sampled", "recommend"}
+
+
+@pytest.mark.parametrize(("request_at", "response_at"), [(0, 0), (2, 1)])
+def test_requests_are_answered_in_the_form_that_the_page_shows(
+    path: Path, request_at: int, response_at: int
+) -> None:
+    answer = send(path, requests()[request_at])
+    assert shape_of(answer) == shape_of(responses()[response_at])
+
+
+def test_columns_give_what_rows_give(path: Path) -> None:
+    by_rows = send(path, requests()[0])["predictions"]
+    sampled = send(path, requests()[1])["outputs"]
+    assert sampled.keys() == by_rows[0].keys()
+    # The second user knows one interest: nothing is drawn.
+    assert sampled["novel_cluster"][1] == by_rows[1]["novel_cluster"]
+    assert sampled["item_ids"][1] == by_rows[1]["item_ids"]
+
+
+def test_the_program_runs_in_plain_tensorflow(path: Path) -> None:
+    (program,) = blocks("python")
+    done = subprocess.run(
+        [sys.executable, "-c", program, path],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=path.parent,  # where nothing of this project can be imported from
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"cluster \d+", lines[0])
+    assert set(lines[1].split()) <= {"other", *IDS, *map(str, range(36))}
+    assert len(lines) == 5
+
+
+def test_the_command_shows_what_a_signature_takes_and_gives(path: Path) -> None:
+    (line,) = [line for line in PAGE.splitlines() if line.startswith("saved_model_cli")]
+    command = line.replace("build/demo/retrieval/saved_model", str(path)).split()
+    command[0] = str(Path(sys.executable).with_name(command[0]))
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for name in ("history", "novel_cluster", "propensity"):
+        assert f"'{name}'" in shown
