@@ -31,14 +31,13 @@ _PAIRED_PER_ITEM = 8
 _KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.9, 0.4, 0.44
 
 _MIN_SHARE = 0.05  # of a cluster's items that carry a good term
-_LIFT = (
-    1.25  # times the share outside that a good term has inside, of the items and of their weights
-)
+_LIFT = 1.25  # times the share outside that a good term has inside, of the items and of the traffic
 _USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is no rarer outside
 # Factors on the scores of terms that describe but do not tell apart, and of those that do neither:
 # they are used only where there is nothing better.
 _USUAL, _WEAK = 1e-2, 1e-4
 _LEAD_SHARE_POWER = 1.0
+_UNSEEN = 1e-6  # of the mean traffic, for an item without any
 _CANDIDATES = 100  # leads considered per cluster
 # A word that this many items of a cluster carry, and this many times the share that carries it
 # outside, is proper to the cluster: it may lead a description that goes on with broader terms.
@@ -195,7 +194,7 @@ def describe_clusters(
     terms, carried = _item_terms(keywords, texts)
     weights = 1 + np.log1p(np.asarray(traffic, np.float64))
     scores, shares, factors, proper = _scores(
-        np.asarray(cluster_ids), cluster_count, carried, weights
+        np.asarray(cluster_ids), cluster_count, carried, weights, np.asarray(traffic, np.float64)
     )
     # A lead stands for the whole cluster, so the share of the items that carry it counts once more.
     worth = scores.data * shares**_LEAD_SHARE_POWER
@@ -431,39 +430,56 @@ def _scores(
     cluster_count: int,
     carried: scipy.sparse.csr_array,
     weights: np.ndarray,
+    traffic: np.ndarray,
 ) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray, np.ndarray]:
     """Class-based TF-IDF [clusters, terms] of the share of each cluster that carries each term.
 
     Also, aligned with the data of the scores: the share itself, a factor below 1 for what describes
     the cluster badly, and whether the term is proper to it (bool).
     """
-    items = np.arange(len(cluster_ids))
-    shape = (cluster_count, len(cluster_ids))
-    sizes = np.bincount(cluster_ids, minlength=cluster_count)
-    of_cluster = np.bincount(cluster_ids, weights, cluster_count)
-    members = scipy.sparse.csr_array((np.ones(len(items)), (cluster_ids, items)), shape)
-    weighted = scipy.sparse.csr_array(
-        (weights / of_cluster[cluster_ids], (cluster_ids, items)), shape
-    )
     present = carried.copy()
     present.data = np.ones_like(carried.data)
-    frequencies, shares, counts = weighted @ carried, weighted @ present, members @ present
-    for product in (frequencies, shares, counts):
-        product.sort_indices()
+    of_cluster = np.bincount(cluster_ids, weights, cluster_count)
+    relative = weights / of_cluster[cluster_ids]
+    scores = class_tf_idf(_members(cluster_ids, cluster_count, relative) @ carried)
+    scores.sort_indices()
+    sizes = np.bincount(cluster_ids, minlength=cluster_count)
+    share, share_outside = _shares(cluster_ids, cluster_count, present, weights)
+    of_items, of_items_outside = _shares(cluster_ids, cluster_count, present, np.ones_like(weights))
+    seen = traffic + _UNSEEN * (traffic.mean() or 1.0)
+    by_traffic, by_traffic_outside = _shares(cluster_ids, cluster_count, present, seen)
+    rows = np.repeat(np.arange(cluster_count), np.diff(scores.indptr))
+    counts = (of_items * sizes[rows]).round()
+    common = counts >= np.maximum(2, _MIN_SHARE * sizes[rows])
+    rarer = (of_items > _LIFT * of_items_outside) & (by_traffic > _LIFT * by_traffic_outside)
+    usual = common & (share >= _USUAL_SHARE)
+    factors = np.select([common & rarer, usual], [1.0, _USUAL], _WEAK)
+    proper = (counts >= _PROPER_ITEMS) & (share > _PROPER_LIFT * share_outside)
+    return scores, share, factors, proper
 
-    clusters = np.repeat(np.arange(cluster_count), np.diff(shares.indptr))
-    inside = shares.data
-    outside = (weights @ present)[shares.indices] - inside * of_cluster[clusters]
-    outside /= np.maximum(weights.sum() - of_cluster[clusters], 1)
-    items_inside = counts.data / sizes[clusters]
-    items_outside = present.sum(0)[shares.indices] - counts.data
-    items_outside /= np.maximum(len(cluster_ids) - sizes[clusters], 1)
-    common = counts.data >= np.maximum(2, _MIN_SHARE * sizes[clusters])
-    rarer = (inside > _LIFT * outside) & (items_inside > _LIFT * items_outside)
-    factors = np.select([common & rarer, common & (inside >= _USUAL_SHARE)], [1.0, _USUAL], _WEAK)
-    scores = class_tf_idf(frequencies)
-    proper = (counts.data >= _PROPER_ITEMS) & (inside > _PROPER_LIFT * outside)
-    return scores, inside, factors, proper
+
+def _members(ids: np.ndarray, count: int, weights: np.ndarray) -> scipy.sparse.csr_array:
+    """Weights of the items of each cluster [clusters, items]."""
+    items = np.arange(len(ids))
+    return scipy.sparse.csr_array((weights, (ids, items)), (count, len(ids)))
+
+
+def _shares(
+    ids: np.ndarray, count: int, present: scipy.sparse.csr_array, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shares of the weight inside and outside a cluster that carry a term.
+
+    For each term that occurs in a cluster, cluster by cluster, by term.
+    """
+    within = _members(ids, count, weights) @ present
+    within.sort_indices()
+    of_cluster = np.bincount(ids, weights, count)
+    clusters = np.repeat(np.arange(count), np.diff(within.indptr))
+    outside = (weights @ present)[within.indices] - within.data
+    return (
+        within.data / np.maximum(of_cluster[clusters], np.finfo(float).tiny),
+        outside / np.maximum((weights.sum() - of_cluster)[clusters], np.finfo(float).tiny),
+    )
 
 
 def _leads(

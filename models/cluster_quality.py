@@ -120,24 +120,33 @@ def _mean_cosines(
     used = np.flatnonzero(weights > 0)
     weights = weights[used]
     _, cluster_ids = np.unique(np.asarray(cluster_ids)[used], return_inverse=True)
-    rows = np.asarray(embeddings, np.float64)[used]
-    rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    rows = np.asarray(embeddings)
     totals = np.bincount(cluster_ids, weights)  # [k]
     counts = np.bincount(cluster_ids)
     sums = np.zeros((len(totals), rows.shape[1]))  # [k, d]
-    np.add.at(sums, cluster_ids, rows * weights[:, None])
-    for start in range(0, len(rows), _ROWS):
-        part = slice(start, start + _ROWS)
-        own, weight = cluster_ids[part], weights[part]
-        products = rows[part] @ sums.T  # [batch, k]
+    for part in _parts(len(used)):
+        np.add.at(sums, cluster_ids[part], _unit(rows[used[part]]) * weights[part, None])
+    for part in _parts(len(used)):
+        own, weight, batch = cluster_ids[part], weights[part], _unit(rows[used[part]])
+        products = batch @ sums.T  # [batch, k]
         at = np.arange(len(own))
         alone = counts[own] == 1
         others = np.where(alone, np.nan, totals[own] - weight)
-        itself = weight * (rows[part] * rows[part]).sum(1)
+        itself = weight * (batch * batch).sum(1)
         within = (products[at, own] - itself) / others
         products /= totals
         products[at, own] = -np.inf
         yield weight, within, products.max(1)
+
+
+def _parts(count: int) -> Iterator[slice]:
+    return (slice(start, start + _ROWS) for start in range(0, count, _ROWS))
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    """Rows of length 1, float64; rows of zeros stay."""
+    wide = rows.astype(np.float64)
+    return wide / np.maximum(np.linalg.norm(wide, axis=1, keepdims=True), np.finfo(float).tiny)
 
 
 def _mean(parts: list[tuple[np.ndarray, np.ndarray]]) -> float:

@@ -10,7 +10,9 @@ import pytest
 
 from pipelines import stage
 from tests import contract
+from tests.emulators.fixtures import Storage
 from tests.pipelines import small
+from transforms import files
 
 Run = Callable[..., Path]
 
@@ -145,6 +147,36 @@ def test_a_rerun_with_more_items_keeps_what_did_not_change(first: Path, run: Run
     assert sum(old == new for old, new in mapping(grown)) >= 5
     figures = small.manifest(grown, "clusters")["figures"]
     assert figures["unchanged"][1] == sum(old == new for old, new in mapping(grown))
+
+
+@pytest.fixture(scope="module")
+def remote(first: Path, storage: Storage) -> str:
+    """Return the first workspace's clusters at gs://, with all that belongs to them."""
+    root = f"gs://{storage.bucket}/earlier"
+    for path in sorted((first / "clusters").rglob("*")):
+        if path.is_file():
+            files.copy_from(path, files.join(root, str(path.relative_to(first))))
+    return root
+
+
+def test_an_earlier_run_may_lie_in_cloud_storage(first: Path, remote: str, run: Run) -> None:
+    items = small.items() + more_items(6)
+    near, far = run("near", items, f"--previous={first}"), run("far", items, f"--previous={remote}")
+    assert small.digests(far / "clusters") == small.digests(near / "clusters")
+    assert mapping(far) == mapping(near)
+
+
+def test_an_earlier_run_in_cloud_storage_that_was_altered_is_one_line(
+    remote: str, run: Run, capsys
+) -> None:
+    path = f"{remote}/clusters/clusters.parquet"
+    content = files.read_bytes(path)
+    files.write_bytes(path, content[:-1] + bytes([content[-1] ^ 1]))
+    try:
+        run("altered", small.items(), f"--previous={remote}", code=2)
+    finally:
+        files.write_bytes(path, content)
+    assert "clusters/clusters.parquet is missing or was altered" in capsys.readouterr().err
 
 
 def test_another_earlier_run_runs_it_again_and_another_place_does_not(
