@@ -15,6 +15,7 @@ deviation are over seeds. Ends with one JSON object.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -46,6 +47,8 @@ FEATURES = 64
 SHARE = 0.1  # of the interactions, after the cut of the temporal split
 RECTOOLS: dict[str, Any] = {"n_factors": 64, "session_max_len": 50, "epochs": 60, "patience": 3}
 SCRIPT = Path(__file__).with_name("retriever_rectools.py")
+# PyTorch otherwise spends a third of its time on pages that it gives back and takes again.
+MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
 _ROWS = 512  # users scored at once
 
 Answers = NDArray[np.int32]  # [tested users, TOP] items, best first, -1 pads
@@ -108,6 +111,7 @@ def _say_epoch(epoch: dict[str, Any]) -> None:
 
 def by_rectools(python: Path, settings: dict[str, Any]) -> Model:
     """Rank by RecTools' SASRec, in a process of the environment that has it."""
+    environment = os.environ | {"GLIBC_TUNABLES": MALLOC}
 
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         lengths = np.array([len(sequence) for sequence in split.sequences])
@@ -123,7 +127,7 @@ def by_rectools(python: Path, settings: dict[str, Any]) -> Model:
         }
         read, written = scratch / "split.parquet", scratch / "answers.parquet"
         pq.write_table(pa.table(table), read)
-        command = [
+        command: list[str | Path] = [
             python,
             SCRIPT,
             read,
@@ -131,7 +135,7 @@ def by_rectools(python: Path, settings: dict[str, Any]) -> Model:
             f"--settings={json.dumps(settings | {'seed': seed})}",
         ]
         with (scratch / "log").open("w") as log:
-            subprocess.run(command, check=True, stdout=sys.stderr, stderr=log)
+            subprocess.run(command, check=True, stdout=sys.stderr, stderr=log, env=environment)
         found = pq.read_table(written)
         say(f"RecTools: seed {seed}, {found.schema.metadata}")
         row_of = np.full(len(lengths), -1)
