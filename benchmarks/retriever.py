@@ -34,8 +34,10 @@ from benchmarks.progress import say
 from benchmarks.retriever_split import Split, leave_one_out, temporal
 from models.clustering import assign_clusters, fit_cluster_tree
 from models.item_catalogue import Catalogue
+from models.item_features import fit_projection, project
 from models.ranking_metrics import TOP, hit_rate, ndcg
 from models.retriever_config import RetrieverConfig
+from models.sequence_shards import ITEMS, KEY, shard_schema
 from models.text_encoder import TextEncoder
 from transforms import clusters
 from transforms import schemas as col
@@ -43,7 +45,6 @@ from transforms.sequences import ENGAGEMENTS, user_sequences
 
 SETS = ("movietweetings-100k", "ml-latest-small")
 SIZES = (6, 12, 24, 48)  # clusters per level, as in the demo; the finest are used
-FEATURES = 64
 SHARE = 0.1  # of the interactions, after the cut of the temporal split
 RECTOOLS: dict[str, Any] = {"n_factors": 64, "session_max_len": 50, "epochs": 60, "patience": 3}
 SCRIPT = Path(__file__).with_name("retriever_rectools.py")
@@ -68,16 +69,8 @@ def catalogue_of(
         np.array(items[col.ITEM_ID].to_pylist(), object),
         assign_clusters(tree, rows)[:, -1],
         np.ones(items.num_rows, bool),
-        principal_components(rows, FEATURES),
+        project(fit_projection(rows, np.ones(len(rows))), rows),
     )
-
-
-def principal_components(rows: np.ndarray, count: int) -> NDArray[np.float32]:
-    """Project rows [n, d] on their first principal components: [n, count], variance 1 overall."""
-    centred = rows - rows.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    projected = centred @ directions[:, ::-1][:, :count]
-    return (projected / np.sqrt(np.mean(projected**2))).astype(np.float32)
 
 
 def by_popularity(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
@@ -93,7 +86,10 @@ def by_ours(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Ans
     from models.training_sequences import latest
 
     config = RetrieverConfig(seed=seed, validation_users=len(split.sequences))
-    model, history = train_retriever(catalogue, split.sequences, config, scratch, _say_epoch)
+    shard = str(scratch / "shard.parquet")
+    rows = {KEY: np.arange(len(split.sequences)), ITEMS: list(map(list, split.sequences))}
+    pq.write_table(pa.table(rows, schema=shard_schema(catalogue.vocabulary)), shard)
+    model, history = train_retriever(catalogue, [shard], config, scratch, _say_epoch)
     say(f"ours: seed {seed}, {len(history)} epochs")
     vectors = model.items(tf.range(len(catalogue.item_ids)))
     answers = []

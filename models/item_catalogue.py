@@ -1,8 +1,11 @@
 """The items as the retriever sees them."""
 
+import hashlib
 from dataclasses import dataclass, field
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
@@ -51,3 +54,31 @@ class Catalogue:
                 f"features have shape {self.features.shape} for {items} items: it must be "
                 f"[{items}, any number]"
             )
+
+    @property
+    def vocabulary(self) -> str:
+        """Fingerprint of what a position in the catalogue means."""
+        return vocabulary(self.item_ids, self.clusters)
+
+
+def vocabulary(item_ids: pa.Array | NDArray[np.str_], clusters: NDArray[np.int32]) -> str:
+    """Return the fingerprint of items, in their order, and the cluster of each.
+
+    Parameters
+    ----------
+    item_ids
+        [items] str.
+    clusters
+        [items] int32.
+
+    Examples
+    --------
+    >>> one = vocabulary(np.array(["a", "bc"]), np.array([0, 1]))
+    >>> one == vocabulary(np.array(["ab", "c"]), np.array([0, 1]))
+    False
+    """
+    ids = pa.array(item_ids, pa.string())
+    digest = hashlib.sha256(pc.binary_length(ids).to_numpy().astype(np.int32).tobytes())
+    digest.update("".join(ids.to_pylist()).encode())
+    digest.update(np.asarray(clusters, np.int32).tobytes())
+    return digest.hexdigest()

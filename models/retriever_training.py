@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,52 @@ from models.item_catalogue import Catalogue
 from models.ranking_metrics import TOP, rank_of
 from models.retriever import RetrieverModel, tf
 from models.retriever_config import RetrieverConfig
-from models.training_sequences import batches, hold_out, latest
+from models.sequence_shards import row_groups
+from models.training_sequences import Survey, batches, latest, survey
 
-EVALUATION_ROWS = 256  # users scored against the whole catalogue at once
+EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 
 
+@dataclass(frozen=True)
+class Step:
+    """How far the training has come.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    done, total
+        Steps of this epoch.
+    loss_sum
+        Scalar float64 tensor, of the steps that are done.
+    """
+
+    epoch: int
+    done: int
+    total: int
+    loss_sum: tf.Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean of this epoch so far. It is fetched when asked for: a GPU has to be waited for."""
+        return float(self.loss_sum) / self.done
+
+
 def train_retriever(
     catalogue: Catalogue,
-    sequences: Sequence[NDArray[np.int32]],
+    shards: Sequence[str],
     config: RetrieverConfig,
     checkpoint_dir: Path,
     on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[Step], None] = lambda step: None,
 ) -> tuple[RetrieverModel, list[Epoch]]:
     """Train until the validation NDCG@10 stops improving.
 
-    The last item of some users is held out for validation (`hold_out`), and the weights of the
-    best epoch are kept. With no user to validate on, all epochs run and the last weights are kept.
+    Sequences stream from the shards: one pass surveys them, and each epoch is another. The last
+    item of some users is held out for validation (`survey`), and the weights of the best epoch are
+    kept. With no user to validate on, all epochs run and the last weights are kept.
 
     After each epoch everything is checkpointed, and randomness is a function of (seed, epoch) or
     (seed, step) alone: a run that was killed takes up after its last whole epoch and ends with
@@ -39,15 +68,17 @@ def train_retriever(
     Parameters
     ----------
     catalogue
-        The items; indices in `sequences` refer to it.
-    sequences
-        For each user the item indices, oldest first. Users with one item count for popularity.
+        The items; indices in the sequences refer to it.
+    shards
+        Local files (see `models.sequence_shards`). Users with one item count for popularity.
     config
         Sizes and training.
     checkpoint_dir
         Local folder.
     on_epoch
         Called with each new row of the history, once its epoch is checkpointed.
+    on_step
+        Called after each step.
 
     Returns
     -------
@@ -57,27 +88,20 @@ def train_retriever(
     Raises
     ------
     ValueError
-        If no user has two interactions, or an index is not of the catalogue.
+        If the shards are of another catalogue or hold an index that is not of it, or if no user
+        has two interactions.
     """
-    items = len(catalogue.item_ids)
-    everything = np.concatenate([np.zeros(0, np.int32), *sequences])
-    if len(everything) and not 0 <= np.min(everything) <= np.max(everything) < items:
-        raise ValueError(
-            f"item indices {np.min(everything)} to {np.max(everything)} in the sequences: "
-            f"the catalogue has indices 0 to {items - 1}"
-        )
     tf.config.experimental.enable_op_determinism()
-    training, histories, held_out = hold_out(sequences, config)
-    counts = np.bincount(np.concatenate([np.zeros(0, np.int32), *training]), minlength=items)
-    training = [sequence for sequence in training if len(sequence) >= 2]
-    if not training:
+    groups = row_groups(shards, catalogue.vocabulary)
+    found = survey(groups, len(catalogue.item_ids), config)
+    if not found.transitions:
         raise ValueError(
-            f"none of {len(sequences)} users has two interactions: there is no next item to learn "
+            f"none of {found.users} users has two interactions: there is no next item to learn "
             "from; check min_rating and the interactions input"
         )
 
-    model = RetrieverModel(config, catalogue, counts)
-    best = RetrieverModel(config, catalogue, counts)
+    model = RetrieverModel(config, catalogue, found.counts)
+    best = [tf.Variable(variable) for variable in model.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
     train_step = tf.function(model.train_step)
@@ -87,27 +111,36 @@ def train_retriever(
         tf.train.Checkpoint(
             model=model, best=best, optimizer=model.optimizer, done=done, figures=figures
         ),
-        str(checkpoint_dir / fingerprint(catalogue, sequences, config)),
+        str(checkpoint_dir / fingerprint(catalogue, found, config)),
         max_to_keep=1,
     )
     manager.restore_or_initialize()
 
+    steps = found.steps(config)
     while not finished(figures.numpy()[: int(done)], config):
         epoch = int(done)
-        losses = [
-            train_step({name: tf.constant(value) for name, value in batch.items()})["loss"]
-            for batch in batches(training, config, epoch)
-        ]
-        hit_rate, ndcg = evaluate(model, histories, held_out)
+        loss_sum = tf.zeros([], tf.float64)
+        stream = batches(groups, found.limit, config, epoch)
+        for step, batch in enumerate(stream, start=1):
+            tensors = {name: tf.constant(value) for name, value in batch.items()}
+            loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
+            on_step(Step(epoch + 1, step, steps, loss_sum))
+        hit_rate, ndcg = evaluate(model, found.histories, found.held_out)
         earlier = figures.numpy()[:epoch, 2]
-        if not held_out.size or not epoch or ndcg > np.max(earlier):
-            for kept, current in zip(best.variables, model.variables, strict=True):
-                kept.assign(current)
-        figures[epoch].assign([float(np.mean(losses)), hit_rate, ndcg])
+        if not found.held_out.size or not epoch or ndcg > np.max(earlier):
+            assign(best, model.variables)
+        figures[epoch].assign([float(loss_sum) / steps, hit_rate, ndcg])
         done.assign_add(1)
         manager.save()
         on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
-    return best, history_rows(figures.numpy()[: int(done)])
+    assign(model.variables, best)
+    return model, history_rows(figures.numpy()[: int(done)])
+
+
+def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
+    """Copy the values of variables."""
+    for target, source in zip(targets, sources, strict=True):
+        target.assign(source)
 
 
 def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
@@ -137,9 +170,10 @@ def evaluate(
     if not held_out.size:
         return float("nan"), float("nan")
     vectors = model.items(tf.range(len(model.share)))  # [items, dimension + 1]
+    rows = max(1, EVALUATION_SCORES // len(vectors))
     ranks = []
-    for start in range(0, len(histories), EVALUATION_ROWS):
-        part = slice(start, start + EVALUATION_ROWS)
+    for start in range(0, len(histories), rows):
+        part = slice(start, start + rows)
         items, lengths = latest(histories[part], model.config.max_length)
         queries = encode(model, tf.constant(items), tf.constant(lengths))
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
@@ -155,13 +189,9 @@ def encode(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Te
     return model.query(model.items(items)[..., :-1], lengths)
 
 
-def fingerprint(
-    catalogue: Catalogue, sequences: Sequence[NDArray[np.int32]], config: RetrieverConfig
-) -> str:
+def fingerprint(catalogue: Catalogue, found: Survey, config: RetrieverConfig) -> str:
     """Name for the inputs that decide the weights."""
-    digest = hashlib.sha256(repr((config, list(map(str, catalogue.item_ids)))).encode())
-    digest.update(np.asarray(catalogue.clusters, np.int32).tobytes())
-    digest.update(np.array([len(sequence) for sequence in sequences], np.int64).tobytes())
-    for sequence in sequences:
-        digest.update(np.asarray(sequence, np.int32).tobytes())
+    parts = (repr(config), catalogue.vocabulary, found.digest, str(catalogue.features.shape))
+    digest = hashlib.sha256("\n".join(parts).encode())
+    digest.update(np.ascontiguousarray(catalogue.features, np.float32).tobytes())
     return digest.hexdigest()[:16]

@@ -225,6 +225,13 @@ def build(
         traffic,
         fitted_once,
     ).with_output_types(pa.Table)
+    features = parts | "Project" >> beam.Map(
+        lambda numbered, fitted: (
+            numbered[0],
+            clusters.item_features(table_of(numbered[1]), fitted.projection),
+        ),
+        fitted_once,
+    ).with_output_types(tuple[int, pa.Table])
     counts = assigned | "Count" >> beam.Map(clusters.count_finest, sizes)
     named = (
         sample
@@ -259,6 +266,7 @@ def build(
         named | "Quality" >> beam.Map(clusters.quality_tally, fitted_once),
         *mapping,
         assigned | "ItemClusters" >> WriteItems(folder, "item_clusters", shards, col.ITEM_CLUSTERS),
+        features | "WriteFeatures" >> WriteShards(folder, "item_features", PARTS),
         assigned | "Catalogue" >> WriteItems(folder, "catalogue", shards, col.CATALOGUE),
     ]
 

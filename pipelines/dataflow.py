@@ -96,11 +96,9 @@ def add_hints(parser: argparse.ArgumentParser, what: str) -> None:
     )
 
 
-def hints(
-    flags: argparse.Namespace, names: tuple[str, ...] = ("accelerator", "min_ram")
-) -> dict[str, str]:
-    """Return the resource hints, of some kinds, that the flags of `add_hints` ask for."""
-    return {name: value for name in names if (value := getattr(flags, name))}
+def hints(flags: argparse.Namespace) -> dict[str, str]:
+    """Return the resource hints that the flags of `add_hints` ask for."""
+    return {name: value for name in ("accelerator", "min_ram") if (value := getattr(flags, name))}
 
 
 def _matching(pattern: str, example: str) -> Callable[[str], str]:

@@ -11,13 +11,14 @@ from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
+from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
 from transforms.retrieval import TrainRetriever
-from transforms.sequences import UserSequences
-from transforms.shuffle import GatherTables
+from transforms.sequence_shards import WriteSequenceShards
+from transforms.sequences import SequenceParts
 from transforms.validate import DEAD, TALLY
 from transforms.write_tables import WriteDeadLetter
 
@@ -70,21 +71,19 @@ def build(
     clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
+    unfinished = workspace.unfinished("train_retrieval")
     trained = (
         log.usable
         | "BeforeCut" >> beam.Map(before, command_line.cut(flags)).with_output_types(pa.Table)
-        | UserSequences(flags.min_rating)
-        | "Gather"
-        >> GatherTables(col.SEQUENCES, (col.USER_ID,)).with_resource_hints(
-            **dataflow.hints(flags, ("min_ram",))
-        )
+        | SequenceParts(flags.min_rating)
+        | WriteSequenceShards(files.join(unfinished, "sequences"), flags.seed, item_clusters)
         | TrainRetriever(
             clusters=clusters,
             level=at_level,
             descriptions=tuple(read_descriptions(clusters, at_level)),
             novelty_table=workspace.folder("novelty_table"),
             folder=workspace.folder("retrieval"),
-            unfinished=workspace.unfinished("train_retrieval"),
+            unfinished=unfinished,
             config=command_line.from_flags(RetrieverConfig, flags, PREFIX),
             k=flags.items_per_answer,
             hints=dataflow.hints(flags),

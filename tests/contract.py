@@ -55,6 +55,10 @@ def check_manifests(workspace: Path) -> None:
 def check_clusters(workspace: Path) -> None:
     clusters = read(workspace / "clusters" / "clusters.parquet")
     items = read(workspace / "clusters" / "item_clusters")
+    features = read(workspace / "clusters" / "item_features")
+    assert {row["item_id"] for row in features} == {row["item_id"] for row in items}
+    assert len(features) == len(items)
+    assert len({len(row["features"]) for row in features}) == 1
     levels = 1 + max(row["level"] for row in clusters)
     figures = json.loads((workspace / "clusters" / "manifest.json").read_text())["figures"]
     for name in ("balance", "coherence", "separation"):

@@ -47,6 +47,15 @@ def read_item_clusters(clusters: str, level: int) -> tuple[pa.Array, np.ndarray]
     return table[col.ITEM_ID].combine_chunks(), cluster.to_numpy().astype(np.int32)
 
 
+def read_item_features(clusters: str) -> np.ndarray:
+    """Read what each item is about, [items, F] float32, in the order of the items' ids."""
+    table = files.read_parquet(
+        files.join(clusters, "item_features", "*.parquet"), col.ITEM_FEATURES
+    ).sort_by(col.ITEM_ID)
+    lists = table[col.FEATURES].combine_chunks()
+    return pc.list_flatten(lists).to_numpy().reshape(len(lists), -1)
+
+
 @dataclass(eq=False)
 class ReadItemClusters(beam.PTransform):
     """Reads `read_item_clusters` on a worker, as a single element, for a side input."""

@@ -17,6 +17,7 @@ from models.cluster_descriptions import describe_clusters, description
 from models.cluster_matching import Match, match_clusters, renumbered
 from models.cluster_quality import coherence, separation
 from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
+from models.item_features import Projection, fit_projection, project
 from models.language_model import load_tokenizer
 from models.text_encoder import TextEncoder
 from models.traffic_sample import sample_keys, smallest, times_drawn
@@ -233,6 +234,8 @@ class FittedClusters:
     ----------
     tree
         Its clusters have the ids of the earlier ones that they are most like.
+    projection
+        From embeddings to the features of items.
     names
         Per level, the keywords of clusters that did not change since the earlier run.
     mapping
@@ -242,13 +245,14 @@ class FittedClusters:
     """
 
     tree: ClusterTree
+    projection: Projection
     names: tuple[dict[int, list[str]], ...]
     mapping: pa.Table
     figures: dict[str, Any]
 
 
 def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> FittedClusters:
-    """Fit the tree of clusters.
+    """Fit the tree of clusters, and the projection that gives items their features.
 
     Parameters
     ----------
@@ -275,6 +279,7 @@ def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> Fi
     start = None if earlier is None else (earlier.cluster_ids[:, -1], earlier.parents)
     with as_input_error(f"--clusters={','.join(map(str, sizes))}: "):
         tree = fit_cluster_tree(rows, traffic, sizes, times, start)
+    projection = fit_projection(rows, times)
     cluster_ids = assign_clusters(tree, rows)
     weights = times * traffic if traffic.any() else times
     figures = {
@@ -283,7 +288,7 @@ def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> Fi
     }
     if earlier is None:
         none: tuple[dict[int, list[str]], ...] = tuple({} for _ in sizes)
-        return FittedClusters(tree, none, col.CLUSTER_MAPPING.empty_table(), figures)
+        return FittedClusters(tree, projection, none, col.CLUSTER_MAPPING.empty_table(), figures)
     known = earlier.cluster_ids[:, 0] >= 0
     matches = [
         match_clusters(old[known], new[known], count)
@@ -293,7 +298,8 @@ def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> Fi
         {int(at): of_level[at] for at in match.old_ids[match.unchanged]}
         for of_level, match in zip(earlier.keywords, matches, strict=True)
     )
-    return FittedClusters(renumbered(tree, matches), names, cluster_mapping(matches[-1]), figures)
+    mapping = cluster_mapping(matches[-1])
+    return FittedClusters(renumbered(tree, matches), projection, names, mapping, figures)
 
 
 def cluster_mapping(match: Match) -> pa.Table:
@@ -376,6 +382,25 @@ def _cluster_ids(items: pa.Table, tree: ClusterTree) -> np.ndarray:
         return np.empty((0, len(tree.sizes)), np.int32)
     with as_input_error("the embeddings of the items have different lengths: "):
         return assign_clusters(tree, embeddings_of(items))
+
+
+def item_features(items: pa.Table, projection: Projection) -> pa.Table:
+    """Project the embeddings of items: ITEM_FEATURES.
+
+    Raises
+    ------
+    InputError
+        If their embeddings have other lengths than those of the sample.
+    """
+    if not items.num_rows:
+        return col.ITEM_FEATURES.empty_table()
+    rows, dimension = embeddings_of(items), len(projection.mean)
+    if rows.shape[1] != dimension:
+        raise InputError(
+            f"the embeddings of the items have different lengths: {rows.shape[1]} and {dimension}"
+        )
+    columns = [items[col.ITEM_ID], _lists(project(projection, rows))]
+    return pa.table(columns, schema=col.ITEM_FEATURES)
 
 
 def count_finest(assigned: pa.Table, sizes: Sequence[int]) -> np.ndarray:

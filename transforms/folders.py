@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -86,6 +86,14 @@ class Scratch:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    def bring(self, paths: Sequence[str], name: str) -> list[str]:
+        """Return files as local ones: themselves, or copies of remote ones in a folder in this."""
+        if all(map(files.is_local, paths)):
+            return list(paths)
+        copies = [self.path / name / path.rsplit("/", 1)[1] for path in paths]
+        cloud_storage.download(zip(paths, copies, strict=True))
+        return list(map(str, copies))
 
     def save(self) -> None:
         """Keep the checkpoints as they are now."""

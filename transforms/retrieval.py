@@ -13,16 +13,19 @@ import pyarrow.compute as pc
 from models.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_item_clusters
+from transforms.catalogue import read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
 
 if TYPE_CHECKING:
     from models.item_catalogue import Catalogue
+    from models.retriever_training import Step
     from models.serving import PackedNoveltyTable
 
 log = logging.getLogger("interest-explorer")
+
+_LOG_SECONDS = 60.0
 
 
 def pack_novelty_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,7 +48,7 @@ def pack_novelty_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(eq=False)
 class TrainRetriever(beam.PTransform):
-    """A single table of SEQUENCES -> the SavedModel and the training's history.
+    """Paths of all shards of sequences -> the SavedModel and the training's history.
 
     Attributes
     ----------
@@ -71,41 +74,38 @@ class TrainRetriever(beam.PTransform):
     k: int
     hints: dict[str, str] = field(default_factory=dict)
 
-    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
-        return sequences | "Train" >> beam.Map(self._train).with_resource_hints(**self.hints)
+    def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[Tally]:
+        train = beam.Map(self._train, beam.pvalue.AsList(shards))
+        return (
+            shards.pipeline
+            | "Once" >> beam.Create([None])
+            | "Train" >> train.with_resource_hints(**self.hints)
+        )
 
-    def _train(self, sequences: pa.Table) -> Tally:
+    def _train(self, _: None, shards: list[str]) -> Tally:
         with scratch(self.unfinished) as work:
-            return self._train_in(work, sequences)
+            return self._train_in(work, sorted(shards))
 
-    def _train_in(self, work: Scratch, sequences: pa.Table) -> Tally:
+    def _train_in(self, work: Scratch, shards: list[str]) -> Tally:
         from models.retriever_training import train_retriever
         from models.serving import export_saved_model
 
         catalogue = self._catalogue()
-        items = pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()
-        lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
-        by_user = np.split(items, np.cumsum(lengths)[:-1])
-        log.info("train_retrieval: %d users, %d items", len(by_user), len(catalogue.item_ids))
-        begun = time.monotonic()
+        log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
+        reporter = _Reporter(self.config.epochs)
 
-        def report(epoch: dict[str, Any]) -> None:
+        def on_epoch(epoch: dict[str, Any]) -> None:
             work.save()
-            done, most = epoch["epoch"], self.config.epochs
-            log.info(
-                "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
-                "at most %.0f s left",
-                done,
-                most,
-                epoch["loss"],
-                epoch["HR@10"],
-                epoch["NDCG@10"],
-                (time.monotonic() - begun) / done * (most - done),
-            )
+            reporter.epoch(epoch)
 
         with as_input_error():
             model, history = train_retriever(
-                catalogue, by_user, self.config, work.checkpoints, report
+                catalogue,
+                work.bring(shards, "sequences"),
+                self.config,
+                work.checkpoints,
+                on_epoch,
+                reporter.step,
             )
             saved_model = work.path / "saved_model"
             export_saved_model(model, catalogue, self._table(), saved_model, self.k)
@@ -126,7 +126,12 @@ class TrainRetriever(beam.PTransform):
             files.join(self.clusters, "catalogue", "*.parquet"), col.CATALOGUE
         ).sort_by(col.ITEM_ID)
         eligible = listed[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False)
-        return Catalogue(np.array(item_ids.to_pylist(), object), clusters, eligible.astype(bool))
+        return Catalogue(
+            np.array(item_ids.to_pylist(), object),
+            clusters,
+            eligible.astype(bool),
+            read_item_features(self.clusters),
+        )
 
     def _table(self) -> "PackedNoveltyTable":
         from models.serving import PackedNoveltyTable
@@ -134,3 +139,36 @@ class TrainRetriever(beam.PTransform):
         table = files.read_parquet(files.join(self.novelty_table, "*.parquet"), col.NOVELTY_TABLE)
         novel, probability = pack_novelty_table(table, len(self.descriptions))
         return PackedNoveltyTable(novel, probability, list(self.descriptions))
+
+
+class _Reporter:
+    """Logs each epoch, and now and then how far a long one has come."""
+
+    def __init__(self, epochs: int) -> None:
+        self._most = epochs
+        self._begun = self._said = time.monotonic()
+        self._steps = self._epochs = 0  # since then: an earlier run may have done others
+
+    def step(self, step: "Step") -> None:
+        now = time.monotonic()
+        self._steps += 1
+        if now - self._said < _LOG_SECONDS:
+            return
+        self._said = now
+        speed = self._steps / (now - self._begun)
+        left = (self._most - step.epoch + 1) * step.total - step.done
+        log.info(
+            "train_retrieval: epoch %d of at most %d, step %d of %d, loss %.3f, %.1f steps a "
+            "second, at most %.0f s left",
+            *(step.epoch, self._most, step.done, step.total, step.loss, speed, left / speed),
+        )
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        self._said = now = time.monotonic()
+        self._epochs += 1
+        log.info(
+            "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
+            "at most %.0f s left",
+            *(row["epoch"], self._most, row["loss"], row["HR@10"], row["NDCG@10"]),
+            (now - self._begun) / self._epochs * (self._most - row["epoch"]),
+        )

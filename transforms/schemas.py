@@ -21,6 +21,7 @@ ITEM = "item"  # position of the item in the catalogue, which is sorted by id
 LEVEL = "level"
 CLUSTER_ID = "cluster_id"
 CLUSTER_IDS = "cluster_ids"
+FEATURES = "features"
 PARENT_ID = "parent_id"
 DESCRIPTION = "description"
 ITEM_COUNT = "item_count"
@@ -81,6 +82,7 @@ CLUSTERS = pa.schema(
 # Finest clusters before and after; null where it is gone, or new.
 CLUSTER_MAPPING = pa.schema({OLD_ID: pa.int32(), NEW_ID: pa.int32()})
 ITEM_CLUSTERS = pa.schema({ITEM_ID: pa.string(), CLUSTER_IDS: pa.list_(pa.int32())})
+ITEM_FEATURES = pa.schema({ITEM_ID: pa.string(), FEATURES: pa.list_(pa.float32())})
 CATALOGUE = pa.schema({ITEM_ID: pa.string(), TITLE: pa.string(), ELIGIBLE: pa.bool_()})
 TRANSITIONS = pa.schema(
     {

@@ -87,18 +87,22 @@ def item_ids_of(sequences: pa.Table, item_ids: pa.Array) -> pa.Array:
 
 
 @dataclass(eq=False)
-class UserSequences(beam.PTransform):
-    """INTERACTIONS -> SEQUENCES of what users engage with: PARTS tables, each user in one."""
+class SequenceParts(beam.PTransform):
+    """INTERACTIONS -> (part, SEQUENCES) of what users engage with: PARTS, each user in one."""
 
     min_rating: float | None
 
-    def expand(self, interactions: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+    def expand(
+        self, interactions: beam.PCollection[pa.Table]
+    ) -> beam.PCollection[tuple[int, pa.Table]]:
         return (
             interactions
             | "Engagements" >> beam.Map(self._engagements).with_output_types(pa.Table)
             | "ByUser" >> ShardBy(col.USER_ID, PARTS, ENGAGEMENTS)
             | "Order"
-            >> beam.MapTuple(lambda _, table: user_sequences(table)).with_output_types(pa.Table)
+            >> beam.MapTuple(lambda part, table: (part, user_sequences(table))).with_output_types(
+                tuple[int, pa.Table]
+            )
         )
 
     def _engagements(self, interactions: pa.Table) -> pa.Table:
@@ -107,3 +111,17 @@ class UserSequences(beam.PTransform):
             interactions.num_rows - engaged.num_rows
         )
         return engaged.select(ENGAGEMENTS.names)
+
+
+@dataclass(eq=False)
+class UserSequences(beam.PTransform):
+    """INTERACTIONS -> SEQUENCES: PARTS tables, each user in one."""
+
+    min_rating: float | None
+
+    def expand(self, interactions: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+        return (
+            interactions
+            | SequenceParts(self.min_rating)
+            | "Tables" >> beam.Values().with_output_types(pa.Table)
+        )

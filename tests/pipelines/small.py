@@ -1,6 +1,7 @@
 """A small made-up web shop, with embeddings so that no text encoder is needed."""
 
 import hashlib
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import build_clusters, mine_transitions
+from pipelines.workspace import Workspace
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import read_descriptions
 
 AISLES = ("garden hose", "oil paint", "camp stove", "yoga mat", "board game", "bike lamp")
 ITEMS_PER_AISLE = 10
@@ -102,3 +107,30 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.parquet"))
     }
+
+
+def write_novelty_table(root: str) -> None:
+    """Write a complete novelty table without a language model: all others are equally likely."""
+    workspace = Workspace(root)
+    level = workspace.level("clusters")
+    size = len(read_descriptions(workspace.folder("clusters"), level))
+    pairs = [
+        (c1, c2, [novel for novel in range(size) if novel not in (c1, c2)])
+        for c1, c2 in itertools.product(range(size), repeat=2)
+    ]
+    table = pa.Table.from_pylist(
+        [
+            {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}
+            for c1, c2, novel in pairs
+        ],
+        schema=col.NOVELTY_TABLE,
+    )
+    folder = workspace.folder("novelty_table")
+    record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
+    manifest = {
+        "inputs": {"clusters": workspace.fingerprint("clusters")},
+        "level": level,
+        "files": [vars(record)],
+        "rows": {"written": size**2},
+    }
+    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())

@@ -1,12 +1,9 @@
 """A workspace in Cloud Storage holds what a local one does, to the byte."""
 
 import hashlib
-import itertools
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
 from pipelines import recommend, train_retrieval
@@ -17,7 +14,6 @@ from tests.pipelines import small
 from transforms import files
 from transforms import schemas as col
 from transforms.bigquery import client
-from transforms.catalogue import read_descriptions
 from transforms.folders import Scratch
 
 pytestmark = pytest.mark.slow
@@ -36,34 +32,13 @@ def hashes(root: str) -> dict[str, str]:
     }
 
 
-def write_novelty_table(workspace: Workspace) -> None:
-    """Write a complete novelty table without a language model."""
-    level = workspace.level("transitions")
-    size = len(read_descriptions(workspace.folder("clusters"), level))
-    pairs = [
-        (c1, c2, [novel for novel in range(size) if novel not in (c1, c2)])
-        for c1, c2 in itertools.product(range(size), repeat=2)
-    ]
-    table = pa.Table.from_pylist(
-        [
-            {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}
-            for c1, c2, novel in pairs
-        ],
-        schema=col.NOVELTY_TABLE,
-    )
-    folder = workspace.folder("novelty_table")
-    record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
-    manifest = {"inputs": {}, "level": level, "files": [vars(record)], "rows": {"written": size**2}}
-    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
-
-
 def mined(root: str, folder: Path) -> str:
     """Run what needs no model on the small shop; return the path of the log."""
     items = small.write(folder / "items.parquet", small.items())
     log = small.write(folder / "log.parquet", small.interactions())
     assert small.build(root, items, log) == 0
     assert small.mine(root, log) == 0
-    write_novelty_table(Workspace(root))
+    small.write_novelty_table(root)
     return str(log)
 
 

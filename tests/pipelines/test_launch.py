@@ -170,10 +170,9 @@ def test_other_pipelines_ask_for_no_gpu(launched, pipeline: str) -> None:
     assert launched(pipeline).hinted("accelerator") == set()
 
 
-def test_memory_is_asked_for_where_all_histories_meet(launched) -> None:
+def test_memory_is_asked_for_where_the_retriever_is_trained_alone(launched) -> None:
     launch = launched("train_retrieval")
-    wanted = launch.steps("TrainRetriever/Train") | launch.steps("Gather")
-    assert launch.hinted("min_ram_bytes") == wanted
+    assert launch.hinted("min_ram_bytes") == launch.steps("TrainRetriever/Train") != set()
 
 
 def test_flags_decide_over_the_defaults(submit) -> None:

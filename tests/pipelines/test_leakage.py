@@ -6,7 +6,7 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipelines import flags as command_line
@@ -16,9 +16,7 @@ from tests.contract import read
 from tests.pipelines import small
 from tests.pipelines.small import Row
 from tests.transforms.eager import run
-from transforms import schemas as col
 from transforms.catalogue import read_item_clusters
-from transforms.sequences import item_ids_of
 
 CUT = small.START + 1000 * small.USERS // 2
 CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
@@ -110,39 +108,39 @@ def test_users_kept_for_tests_change_nothing_that_is_trained_on(
         assert read(tmp_path / "w" / folder) != read(workspaces[0] / folder)
 
 
-class Sequences(beam.PTransform):
+class Shards(beam.PTransform):
     """In place of the training: what it is given."""
 
     def __init__(self, **settings: object) -> None:
         super().__init__()
 
-    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
-        return sequences
+    def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[str]:
+        return shards
 
 
 def test_the_retriever_is_trained_on_the_past(
     workspaces: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train_retrieval, "TrainRetriever", Sequences)
+    monkeypatch.setattr(train_retrieval, "TrainRetriever", Shards)
     log, one = workspaces[0].parent / "log.parquet", workspaces[0]
     (one / "novelty_table").mkdir()
     (one / "novelty_table" / "manifest.json").write_text(json.dumps({"level": 1}))
     flags, _ = command_line.parse(
         train_retrieval.STAGE.parser(), [f"--workspace={one}", f"--interactions={log}", CUT_FLAG]
     )
-    [sequences] = run(
-        lambda pipeline: {
-            "sequences": train_retrieval.build(pipeline, flags, Workspace(str(one)))[-1]
-        }
-    )["sequences"]
+    paths = run(
+        lambda pipeline: {"shards": train_retrieval.build(pipeline, flags, Workspace(str(one)))[-1]}
+    )["shards"]
     past = [row for row in small.interactions() if row["timestamp"] < CUT]
     assert 0 < len(past) < len(small.interactions())
     item_ids, _ = read_item_clusters(str(one / "clusters"), level=1)
-    found = zip(sequences[col.USER_ID].to_pylist(), item_ids_of(sequences, item_ids), strict=True)
-    assert {user: items.as_py() for user, items in found} == {
-        user: [row["item_id"] for row in past if row["user_id"] == user]
-        for user in {row["user_id"] for row in past}
-    }
+    found = [row["items"] for path in paths for row in pq.read_table(path).to_pylist()]
+    users: dict[str, list[str]] = {}
+    for row in past:
+        users.setdefault(row["user_id"], []).append(row["item_id"])
+    assert sorted([item_ids[item].as_py() for item in items] for items in found) == sorted(
+        users.values()
+    )
 
 
 @pytest.mark.parametrize(

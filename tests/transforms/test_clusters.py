@@ -159,6 +159,24 @@ def test_items_that_are_embedded_otherwise_than_the_sample_are_an_error() -> Non
         clusters.assign(with_traffic(items(2, 5)), fitted.tree)
 
 
+def test_items_that_are_embedded_otherwise_have_no_features() -> None:
+    fitted = fit(with_traffic(items(10)), [3])
+    with pytest.raises(InputError, match="different lengths: 5 and 4"):
+        clusters.item_features(items(2, 5), fitted.projection)
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_each_item_has_its_features(count: int) -> None:
+    table = items(10)
+    fitted = fit(with_traffic(table), [3])
+    features = clusters.item_features(table.slice(4, count), fitted.projection)
+    assert features.schema == col.ITEM_FEATURES
+    assert features[col.ITEM_ID].to_pylist() == table[col.ITEM_ID].to_pylist()[4 : 4 + count]
+    whole = clusters.item_features(table, fitted.projection)[col.FEATURES].to_pylist()
+    for found, expected in zip(features[col.FEATURES].to_pylist(), whole[4:], strict=False):
+        np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
 def test_assigning_no_items_gives_no_rows() -> None:
     table = with_traffic(items(10))
     fitted = fit(table, [3])

@@ -168,3 +168,23 @@ def test_what_a_killed_worker_left_on_the_disk_is_not_taken_up(remote: str) -> N
     write(str(path), {"of another run": b""})
     with folders.scratch(remote):
         assert not path.exists()
+
+
+def test_local_files_are_brought_as_they_are(tmp_path: Path) -> None:
+    with folders.scratch(str(tmp_path / "work")) as work:
+        assert work.bring([str(tmp_path / "a"), str(tmp_path / "b")], "in") == [
+            str(tmp_path / "a"),
+            str(tmp_path / "b"),
+        ]
+
+
+def test_remote_files_are_brought_to_the_disk_and_not_kept(remote: str) -> None:
+    write(f"{remote}/shards", {"a": b"1", "b": b"2"})
+    with folders.scratch(f"{remote}/work") as work:
+        paths = work.bring([f"{remote}/shards/b", f"{remote}/shards/a"], "in")
+        assert [Path(path).read_bytes() for path in paths] == [b"2", b"1"]
+        assert {Path(path).parent for path in paths} == {work.path / "in"}
+        work.save()
+    assert not work.path.exists()
+    with folders.scratch(f"{remote}/work") as work:
+        assert list(work.path.iterdir()) == []

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.sequences import (
+    SequenceParts,
     UserSequences,
     item_ids_of,
     order_by,
     user_sequences,
 )
+from transforms.sharding import shards_of
 from transforms.shuffle import PARTS
 
 Row = tuple[str, int, int]  # user, item, time
@@ -83,3 +85,17 @@ def test_each_user_comes_out_once_with_what_was_liked() -> None:
     )["tables"]
     assert len(found) == PARTS
     assert as_list(pa.concat_tables(found).sort_by("user_id")) == expected(log)
+
+
+def test_parts_are_numbered_by_the_hash_of_their_users() -> None:
+    log = interactions([(user, 0, 1) for user in "uvwé"])
+    found = run(
+        lambda pipeline: {
+            "parts": pipeline
+            | beam.Create([log]).with_output_types(pa.Table)
+            | SequenceParts(min_rating=None)
+        }
+    )["parts"]
+    assert sorted(part for part, _ in found) == list(range(PARTS))
+    for part, table in found:
+        assert set(shards_of(table["user_id"], PARTS)) <= {part}

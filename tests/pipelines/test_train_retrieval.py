@@ -1,0 +1,111 @@
+"""train_retrieval as a whole: on a small shop, killed, and on clusters that have changed."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipelines import train_retrieval
+from tests import contract
+from tests.pipelines import small
+from transforms.folders import Scratch
+
+FLAGS = ["--retriever_epochs=2", "--retriever_dimension=16", "--items_per_answer=3"]
+HISTORY = ["sku-0-1", "sku-1-2", "sku-1-3"]
+
+
+def train(workspace: Path, *flags: str) -> int:
+    log = workspace.parent / "log.parquet"
+    return train_retrieval.STAGE.main(
+        [f"--workspace={workspace}", f"--interactions={log}", *FLAGS, *flags]
+    )
+
+
+@pytest.fixture(scope="module")
+def clustered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a workspace with all that the stage reads."""
+    folder = tmp_path_factory.mktemp("shop")
+    items = small.write(folder / "items.parquet", small.items())
+    log = small.write(folder / "log.parquet", small.interactions())
+    assert small.build(folder / "w", items, log) == 0
+    small.write_novelty_table(str(folder / "w"))
+    return folder / "w"
+
+
+@pytest.fixture(scope="module")
+def trained(clustered: Path) -> Path:
+    assert train(clustered) == 0
+    return clustered
+
+
+def copy(workspace: Path, folder: Path) -> Path:
+    """Copy what the stage reads."""
+    shutil.copy(workspace.parent / "log.parquet", folder)
+    for stage in ("clusters", "novelty_table"):
+        shutil.copytree(workspace / stage, folder / "w" / stage)
+    return folder / "w"
+
+
+def scores(workspace: Path) -> np.ndarray:
+    import tensorflow as tf
+
+    model = tf.saved_model.load(str(workspace / "retrieval" / "saved_model"))
+    answer = model.signatures["recommend"](
+        history=tf.constant([HISTORY]), cluster_ids=tf.constant([list(range(6))])
+    )
+    return answer["scores"].numpy()
+
+
+def test_the_stage_leaves_its_model_and_history_alone(trained: Path) -> None:
+    manifest = small.manifest(trained, "retrieval")
+    rows = contract.read(trained / "retrieval" / "history.parquet")
+    assert manifest["rows"]["written"] == len(rows) == 2
+    assert manifest["rows"]["read"] == len(small.interactions())
+    listed = {file["path"] for file in manifest["files"]}
+    assert "saved_model/saved_model.pb" in listed
+    assert not (trained / "unfinished" / "train_retrieval").exists()
+    assert np.isfinite(scores(trained)).all()
+
+
+def test_killed_after_an_epoch_it_ends_with_the_same_model(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, saves = copy(trained, tmp_path), []
+
+    def die_once(self: Scratch) -> None:
+        saves.append(self.path)
+        if len(saves) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Scratch, "save", die_once)
+    with pytest.raises(BaseException, match=r"KeyboardInterrupt|^$"):
+        train(workspace)
+    shards = small.digests(workspace / "unfinished" / "train_retrieval" / "sequences")
+    assert len(shards) == 64
+    assert train(workspace) == 0
+    assert len(saves) == 2  # an epoch each, none twice
+    assert small.digests(workspace / "retrieval") == small.digests(trained / "retrieval")
+    np.testing.assert_array_equal(scores(workspace), scores(trained))
+
+
+def test_clusters_that_changed_since_the_novelty_table_are_refused(
+    clustered: Path, tmp_path: Path, capsys
+) -> None:
+    workspace = copy(clustered, tmp_path)
+    items = small.write(tmp_path / "items.parquet", small.items()[:-1])
+    assert small.build(workspace, items, tmp_path / "log.parquet") == 0
+    assert train(workspace) == 2
+    assert "novelty_table was built from other clusters than there are now" in (
+        capsys.readouterr().err
+    )
+
+
+def test_shards_of_other_clusters_are_one_line(
+    clustered: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the clusters are made anew while the job runs."""
+    workspace = copy(clustered, tmp_path)
+    monkeypatch.setattr("transforms.sequence_shards.vocabulary", lambda *catalogue: "another")
+    assert train(workspace) == 2
+    assert "are of other items or clusters (vocabulary another)" in capsys.readouterr().err
