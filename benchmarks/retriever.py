@@ -15,6 +15,7 @@ deviation are over seeds. Ends with one JSON object.
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -33,9 +34,10 @@ from benchmarks.progress import say
 from benchmarks.retriever_split import Split, leave_one_out, temporal
 from models.clustering import assign_clusters, fit_cluster_tree
 from models.item_catalogue import Catalogue
+from models.item_features import fit_projection, project
 from models.ranking_metrics import TOP, hit_rate, ndcg
 from models.retriever_config import RetrieverConfig
-from models.sequence_shards import SHARD, cut_into_groups, shard_schema
+from models.sequence_shards import ITEMS, KEY, shard_schema
 from models.text_encoder import TextEncoder
 from transforms import clusters
 from transforms import schemas as col
@@ -43,10 +45,11 @@ from transforms.sequences import ENGAGEMENTS, user_sequences
 
 SETS = ("movietweetings-100k", "ml-latest-small")
 SIZES = (6, 12, 24, 48)  # clusters per level, as in the demo; the finest are used
-FEATURES = 64
 SHARE = 0.1  # of the interactions, after the cut of the temporal split
 RECTOOLS: dict[str, Any] = {"n_factors": 64, "session_max_len": 50, "epochs": 60, "patience": 3}
 SCRIPT = Path(__file__).with_name("retriever_rectools.py")
+# PyTorch otherwise spends a third of its time on pages that it gives back and takes again.
+MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
 _ROWS = 512  # users scored at once
 
 Answers = NDArray[np.int32]  # [tested users, TOP] items, best first, -1 pads
@@ -66,16 +69,8 @@ def catalogue_of(
         np.array(items[col.ITEM_ID].to_pylist(), object),
         assign_clusters(tree, rows)[:, -1],
         np.ones(items.num_rows, bool),
-        principal_components(rows, FEATURES),
+        project(fit_projection(rows, np.ones(len(rows))), rows),
     )
-
-
-def principal_components(rows: np.ndarray, count: int) -> NDArray[np.float32]:
-    """Project rows [n, d] on their first principal components: [n, count], variance 1 overall."""
-    centred = rows - rows.mean(axis=0)
-    _, directions = np.linalg.eigh(centred.T @ centred)
-    projected = centred @ directions[:, ::-1][:, :count]
-    return (projected / np.sqrt(np.mean(projected**2))).astype(np.float32)
 
 
 def by_popularity(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
@@ -91,7 +86,9 @@ def by_ours(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Ans
     from models.training_sequences import latest
 
     config = RetrieverConfig(seed=seed, validation_users=len(split.sequences))
-    shard = write_sequences(split.sequences, catalogue, scratch / "sequences.parquet")
+    shard = str(scratch / "shard.parquet")
+    rows = {KEY: np.arange(len(split.sequences)), ITEMS: list(map(list, split.sequences))}
+    pq.write_table(pa.table(rows, schema=shard_schema(catalogue.vocabulary)), shard)
     model, history = train_retriever(catalogue, [shard], config, scratch, _say_epoch)
     say(f"ours: seed {seed}, {len(history)} epochs")
     vectors = model.items(tf.range(len(catalogue.item_ids)))
@@ -104,23 +101,13 @@ def by_ours(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Ans
     return np.concatenate(answers)
 
 
-def write_sequences(sequences: list[NDArray[np.int32]], catalogue: Catalogue, path: Path) -> str:
-    """Write a shard to train on."""
-    offsets = np.cumsum([0, *map(len, sequences)]).astype(np.int32)
-    items = pa.ListArray.from_arrays(pa.array(offsets), pa.array(np.concatenate(sequences)))
-    rows = pa.table([pa.array(np.arange(len(sequences))), items], schema=SHARD)
-    with pq.ParquetWriter(path, shard_schema(catalogue.vocabulary)) as writer:
-        for group in cut_into_groups(rows):
-            writer.write_table(group)
-    return str(path)
-
-
 def _say_epoch(epoch: dict[str, Any]) -> None:
     say(f"ours: epoch {epoch['epoch']}, loss {epoch['loss']:.3f}, NDCG@10 {epoch['NDCG@10']:.4f}")
 
 
 def by_rectools(python: Path, settings: dict[str, Any]) -> Model:
     """Rank by RecTools' SASRec, in a process of the environment that has it."""
+    environment = os.environ | {"GLIBC_TUNABLES": MALLOC}
 
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         lengths = np.array([len(sequence) for sequence in split.sequences])
@@ -144,7 +131,7 @@ def by_rectools(python: Path, settings: dict[str, Any]) -> Model:
             f"--settings={json.dumps(settings | {'seed': seed})}",
         ]
         with (scratch / "log").open("w") as log:
-            subprocess.run(command, check=True, stdout=sys.stderr, stderr=log)
+            subprocess.run(command, check=True, stdout=sys.stderr, stderr=log, env=environment)
         found = pq.read_table(written)
         say(f"RecTools: seed {seed}, {found.schema.metadata}")
         row_of = np.full(len(lengths), -1)

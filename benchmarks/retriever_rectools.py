@@ -26,8 +26,21 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from rectools.columns import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.lightning import TransformerLightningModule
 
 TOP = 10
+
+
+class RealPositions(TransformerLightningModule):
+    """RecTools' softmax loss without the scores of padding, which its own makes and ignores."""
+
+    def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
+        """Mean loss over the positions that have a next item."""
+        items = self.torch_model.item_model.get_all_embeddings()
+        sessions = self.torch_model.encode_sessions(batch, items)
+        real = batch["y"] != 0
+        scores = self.torch_model.similarity_module(sessions[real], items)
+        return torch.nn.functional.cross_entropy(scores, batch["y"][real])
 
 
 class BestEpoch(Callback):
@@ -108,7 +121,6 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
     def trainer() -> Trainer:
         return Trainer(
             accelerator="cpu",
-            deterministic=True,
             max_epochs=epochs,
             logger=False,
             callbacks=[BestEpoch(patience)],
@@ -119,7 +131,10 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
         )
 
     model = SASRecModel(
-        get_val_mask_func=mask, get_trainer_func=trainer, deterministic=True, **settings
+        get_val_mask_func=mask,
+        get_trainer_func=trainer,
+        lightning_module_type=RealPositions,
+        **settings,
     )
     model.fit(dataset)
     best = next(kept for kept in model.fit_trainer.callbacks if isinstance(kept, BestEpoch))

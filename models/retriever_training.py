@@ -1,8 +1,7 @@
 """The training of the retriever: epochs, validation, and checkpoints that it resumes from."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from models.sequence_shards import row_groups
 from models.training_sequences import Survey, batches, latest, survey
 
 EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
-_FULL = "float32"
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 
@@ -66,9 +64,6 @@ def train_retriever(
     (seed, step) alone: a run that was killed takes up after its last whole epoch and ends with
     the same weights. Checkpoints live in a folder named by a hash of the inputs, so that those of
     other inputs are never taken up. Switches TensorFlow to deterministic ops for the process.
-
-    Where there is a GPU, the network computes in bfloat16 while it is trained. Its weights are
-    float32, and so is all that it computes when it is evaluated and in the model returned.
 
     Parameters
     ----------
@@ -136,9 +131,7 @@ def train_retriever(
             tensors = {name: tf.constant(value) for name, value in batch.items()}
             loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
             on_step(Step(epoch + 1, step, steps, loss_sum))
-        if full is not model:
-            assign(full.variables, model.variables)
-        hit_rate, ndcg = evaluate(full, found.histories, found.held_out)
+        hit_rate, ndcg = evaluate(model, found.histories, found.held_out)
         earlier = figures.numpy()[:epoch, 2]
         if not found.held_out.size or not epoch or ndcg > np.max(earlier):
             assign(best, model.variables)
@@ -146,24 +139,8 @@ def train_retriever(
         done.assign_add(1)
         manager.save()
         on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
-    assign(full.variables, best)
-    return full, history_rows(figures.numpy()[: int(done)])
-
-
-def training_policy() -> str:
-    """Return the Keras policy to train with: mixed precision where TensorFlow sees a GPU."""
-    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else _FULL
-
-
-@contextmanager
-def keras_policy(name: str) -> Iterator[None]:
-    """Have the layers that are made meanwhile compute by a Keras policy."""
-    before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(name)
-    try:
-        yield
-    finally:
-        tf.keras.mixed_precision.set_global_policy(before)
+    assign(model.variables, best)
+    return model, history_rows(figures.numpy()[: int(done)])
 
 
 def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
