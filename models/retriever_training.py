@@ -100,13 +100,7 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    policy = training_policy()
-    with keras_policy(policy):
-        model = RetrieverModel(config, catalogue, found.counts)
-    # The same weights in full precision: evaluated after each epoch, and returned in the end.
-    full = model
-    if policy != _FULL:
-        full = RetrieverModel(config, catalogue, found.counts)
+    model = RetrieverModel(config, catalogue, found.counts)
     best = [tf.Variable(variable) for variable in model.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
