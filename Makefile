@@ -42,6 +42,15 @@ $(VENV)/emulators/installed: requirements/emulators.txt | setup
 	@$(UV) pip sync --quiet --python $(VENV)/emulators/bin/python $<
 	@touch $@
 
+.PHONY: setup-rectools
+setup-rectools: $(VENV)/rectools/installed  ## make .venv/rectools: what bench-retriever is measured against
+
+$(VENV)/rectools/installed: requirements/rectools.txt | setup
+	@echo "setting up $(VENV)/rectools: about 1.5 GB"
+	@test -x $(VENV)/rectools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/rectools
+	@$(UV) pip sync --quiet --python $(VENV)/rectools/bin/python $<
+	@touch $@
+
 COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
 .PHONY: lock
 lock: setup  ## resolve the dependencies of pyproject.toml again
@@ -51,6 +60,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --extra gpu --extra demo --extra dev --constraint requirements/constraints-gpu.txt \
 	  --override requirements/overrides-gpu.txt --output-file requirements/gpu.txt
 	$(COMPILE:pyproject.toml=requirements/emulators.in) --output-file requirements/emulators.txt
+	$(COMPILE:pyproject.toml=requirements/rectools.in) --output-file requirements/rectools.txt
 
 .PHONY: demo
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
@@ -104,6 +114,10 @@ template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b
 	$(call do,gcloud dataflow flex-template run $(call need,JOB,finetune-1) $(AT) \
 	  --template-file-gcs-location=$(call need,SPEC,gs://bucket/finetune.json) \
 	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(ARGS))
+
+.PHONY: bench-retriever
+bench-retriever: setup setup-rectools  ## HR@10 and NDCG@10 beside RecTools' SASRec and popularity
+	$(BIN)/python -m benchmarks.retriever $(ARGS)
 
 .PHONY: bench-bigquery
 bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own readers

@@ -21,3 +21,21 @@ def rank_of(
     for row, history in enumerate(histories):
         ahead[row, history] = False
     return np.sum(ahead, axis=1)
+
+
+def hit_rate(rank: NDArray[np.int64]) -> float:
+    """HR@10 of ranks from 0, one relevant item each: the share of ranks below 10.
+
+    >>> hit_rate(np.array([0, 2, 10]))
+    0.6666666666666666
+    """
+    return float(np.mean(rank < TOP))
+
+
+def ndcg(rank: NDArray[np.int64]) -> float:
+    """NDCG@10 of ranks r from 0, one relevant item each: the mean of [r < 10] / log2(r + 2).
+
+    >>> ndcg(np.array([0, 2, 10]))
+    0.5
+    """
+    return float(np.mean(np.where(rank < TOP, 1 / np.log2(rank + 2), 0)))

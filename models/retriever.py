@@ -1,12 +1,13 @@
 """The sequence recommender: a causal transformer over a user's items, trained as a two-tower model.
 
 The query tower reads a history (SASRec: Kang and McAuley 2018, arXiv 1808.09781), the candidate
-tower is an item's embedding plus that of its interest cluster, and both towers share it. A score is
+tower is an item's embedding plus that of its interest cluster and what its text features make, and
+both towers share it. A score is
 
     query . item = affinity(history, item) + tendency(history) * log popularity(item)
 
 so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item that
-nobody engaged with is still placed by its cluster.
+nobody engaged with is still placed by its cluster and its text.
 
 Sequences are padded on the right with item 0. Attention is causal, so nothing before the padding
 ever sees it, and no mask is needed where a history has a row of its own.
@@ -25,6 +26,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from numpy.typing import NDArray
 
+from models.item_catalogue import Catalogue
 from models.retriever_config import RetrieverConfig
 
 Dropout = Callable[[tf.Tensor], tf.Tensor]
@@ -104,34 +106,50 @@ class QueryTower(tf.keras.layers.Layer):
 
 
 class ItemTower(tf.keras.layers.Layer):
-    """An item's embedding plus its cluster's, and its log popularity as the last number."""
+    """Where an item lies: its own embedding, its cluster's and a projection of its features.
+
+    The last number is its log popularity. An item without training interactions has no embedding
+    of its own.
+    """
 
     def __init__(
         self,
         config: RetrieverConfig,
-        clusters: NDArray[np.int32],
+        catalogue: Catalogue,
+        counts: NDArray[np.int64],
         log_popularity: NDArray[np.float32],
         seeds: Iterator[int],
     ) -> None:
         super().__init__()
-        self.clusters = tf.constant(clusters, tf.int32)  # [items]
+        items, features = catalogue.features.shape
+        self.clusters = tf.constant(catalogue.clusters, tf.int32)  # [items]
+        self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
+        self.known = tf.constant(counts > 0)  # [items]
         self.log_popularity = tf.constant(log_popularity, tf.float32)  # [items]
-        self.item = self.add_weight(
-            name="item",
-            shape=[len(clusters), config.dimension],
-            initializer=small_normal(next(seeds)),
-        )
-        self.cluster = self.add_weight(
-            name="cluster",
-            shape=[int(np.max(clusters)) + 1, config.dimension],
-            initializer=small_normal(next(seeds)),
+        rows = {
+            "item": items,
+            "cluster": int(np.max(catalogue.clusters)) + 1,
+            "feature": features,
+        }
+        self.item, self.cluster, self.feature = (
+            self.add_weight(
+                name=name,
+                shape=[count, config.dimension],
+                initializer=small_normal(next(seeds)),
+            )
+            for name, count in rows.items()
         )
 
-    def call(self, items: tf.Tensor) -> tf.Tensor:
-        """Vectors [..., dimension + 1] of item indices [...]."""
-        cluster = tf.gather(self.cluster, tf.gather(self.clusters, items))
-        popularity = tf.gather(self.log_popularity, items)[..., None]
-        return tf.concat([tf.gather(self.item, items) + cluster, popularity], axis=-1)
+    def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
+        """Vectors [..., dimension + 1] of item indices [...].
+
+        `own` [items] bool says whose own embeddings count; by default of all that are known.
+        """
+        with_own = tf.gather(self.known if own is None else self.known & own, items)[..., None]
+        vectors = tf.where(with_own, tf.gather(self.item, items), 0.0)
+        vectors += tf.gather(self.cluster, tf.gather(self.clusters, items))
+        vectors += tf.tensordot(tf.gather(self.features, items), self.feature, axes=1)
+        return tf.concat([vectors, tf.gather(self.log_popularity, items)[..., None]], axis=-1)
 
 
 class RetrieverModel(tfrs.Model):
@@ -141,14 +159,14 @@ class RetrieverModel(tfrs.Model):
     ----------
     config
         Sizes and training.
-    clusters
-        [items] int32.
+    catalogue
+        The items.
     counts
         [items], how often the training sequences hold each item.
     """
 
     def __init__(
-        self, config: RetrieverConfig, clusters: NDArray[np.int32], counts: NDArray[np.int64]
+        self, config: RetrieverConfig, catalogue: Catalogue, counts: NDArray[np.int64]
     ) -> None:
         super().__init__()
         self.config = config
@@ -156,7 +174,7 @@ class RetrieverModel(tfrs.Model):
         self.share = tf.constant(share, tf.float32)  # [items]
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
-        self.items = ItemTower(config, clusters, np.log(share).astype(np.float32), seeds)
+        self.items = ItemTower(config, catalogue, counts, np.log(share).astype(np.float32), seeds)
         self.queries = QueryTower(config, seeds)
         self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
         # Keras makes weights at the first call.
@@ -186,20 +204,16 @@ class RetrieverModel(tfrs.Model):
         return tf.where(lengths[:, None] > 0, last, by_popularity)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean sampled softmax loss of the next item over all positions of a batch.
+        """Mean softmax loss of the next item over all positions of a batch.
 
-        The candidates of a position are its target, the targets of other users in the batch, and
-        items drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). What a candidate's
-        logit owes to how often it is drawn is taken off it (the logQ correction, Yi et al.,
-        "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
-        negatives: they are drawn with the query, which no correction by popularity makes good.
+        The softmax is over all items where there are at most `negatives`, else a sampled one.
 
         Parameters
         ----------
         inputs
             items, targets, places, users, each [batch, length] int32; user -1 is padding.
         training
-            Whether to drop activations.
+            Whether to drop activations and items' own embeddings.
         """
         users = inputs["users"]
         step = tf.cast(self.optimizer.iterations, tf.int32)
@@ -212,27 +226,62 @@ class RetrieverModel(tfrs.Model):
             site = tf.random.fold_in(seed, next(sites))
             return tf.nn.experimental.stateless_dropout(x, self.config.dropout, site)
 
+        items = len(self.share)
+        own = None
+        if training and self.config.item_dropout:
+            site = tf.random.fold_in(seed, next(sites))
+            own = tf.random.stateless_uniform([items], site) >= self.config.item_dropout
+
         index = tf.range(tf.shape(users)[1])
         same_user = users[:, :, None] == users[:, None]
         allowed = same_user & (index[:, None] >= index)[None]  # [batch, length, length]
-        vectors = self.items(inputs["items"])[..., :-1]
+        vectors = self.items(inputs["items"], own)[..., :-1]
         queries = self.queries(vectors, inputs["places"], allowed, dropout)
 
         real = users >= 0
         queries = queries[real]  # [positions, dimension + 1]
         targets = inputs["targets"][real]  # [positions]
-        users = users[real]
+        if items > self.config.negatives:
+            return self.sampled_loss(queries, targets, users[real], own, seed)
+        scores = tf.matmul(queries, self.items(tf.range(items), own), transpose_b=True)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, scores))
+
+    def sampled_loss(
+        self,
+        queries: tf.Tensor,
+        targets: tf.Tensor,
+        users: tf.Tensor,
+        own: tf.Tensor | None,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Mean sampled softmax loss.
+
+        The candidates of a position are its target, the targets of other users in the batch, and
+        items drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). What a candidate's
+        logit owes to how often it is drawn is taken off it (the logQ correction, Yi et al.,
+        "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
+        negatives: they are drawn with the query, which no correction by popularity makes good.
+
+        Parameters
+        ----------
+        queries, targets, users
+            [positions, dimension + 1], [positions] and [positions].
+        own
+            [items] bool, whose own embeddings count.
+        seed
+            [2], of the step.
+        """
         items, negatives = len(self.share), self.config.negatives
         drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32)
         candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
         positions = tf.cast(tf.shape(targets)[0], tf.float32)
         expected = tf.gather(self.share, candidates) * positions + negatives / items
         other_user = users[:, None] != users
-        own = tf.eye(tf.shape(users)[0], dtype=tf.bool)
-        usable = tf.pad(other_user | own, [[0, 0], [0, negatives]], constant_values=True)
+        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+        usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
         loss = self.task(
             queries,
-            self.items(candidates),
+            self.items(candidates, own),
             candidate_sampling_probability=expected / (positions + negatives),
             candidate_ids=candidates,
             score_mask=usable,

@@ -15,13 +15,16 @@ class RetrieverConfig:
         Items of a history that the transformer sees: the latest ones.
     dropout
         Share of activations dropped in training, in [0, 1).
+    item_dropout
+        Share of items whose own embedding is left out of a training step, in [0, 1), so that
+        cluster and features learn to stand in for it.
     learning_rate
         Of Adam.
     batch_size
         Rows of `max_length` positions in a training step.
     negatives
-        Items drawn uniformly in each step, as negatives of all its positions beside the targets
-        of the other users in the step.
+        Most items that a training step scores for each position: all, where there are no more,
+        else so many drawn uniformly, beside the targets of the other users in the step.
     epochs, patience
         Most passes over the data, and passes without a better NDCG@10 before stopping early.
     validation_users
@@ -35,9 +38,10 @@ class RetrieverConfig:
     heads: int = 2
     max_length: int = 64
     dropout: float = 0.3
+    item_dropout: float = 0.1
     learning_rate: float = 2e-3
     batch_size: int = 16
-    negatives: int = 1024
+    negatives: int = 16384
     epochs: int = 20
     patience: int = 3
     validation_users: int = 2000
@@ -53,8 +57,9 @@ class RetrieverConfig:
                 f"{self.heads} heads do not divide dimension {self.dimension}: "
                 "choose a dimension that is a multiple of heads"
             )
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout is {self.dropout}: it must be in [0, 1)")
+        for name in ("dropout", "item_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be in [0, 1)")
         if self.learning_rate <= 0:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.seed < 0:

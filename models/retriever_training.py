@@ -100,7 +100,7 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    model = RetrieverModel(config, catalogue.clusters, found.counts)
+    model = RetrieverModel(config, catalogue, found.counts)
     best = [tf.Variable(variable) for variable in model.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored

@@ -1,10 +1,12 @@
 """Ranks against sorting."""
 
+import math
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.ranking_metrics import rank_of
+from models.ranking_metrics import hit_rate, ndcg, rank_of
 
 
 @settings(max_examples=50)
@@ -17,3 +19,10 @@ def test_rank_is_the_place_in_the_sorted_items_outside_the_history(data: st.Data
     ranking = sorted(set(range(5)) - set(order[:2]), key=lambda index: (-scores[index], index))
     rank = rank_of(np.array([scores], np.float32), [history], np.array([item], np.int32))
     assert rank.tolist() == [ranking.index(item)]
+
+
+def test_metrics_equal_their_sums() -> None:
+    rank = np.arange(12)
+    assert hit_rate(rank) == 10 / 12
+    gains = [1 / math.log2(place + 1) for place in range(1, 11)]
+    assert math.isclose(ndcg(rank), sum(gains) / 12)

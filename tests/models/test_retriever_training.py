@@ -99,7 +99,7 @@ def test_trains_without_users_to_validate_on(tmp_path: Path) -> None:
     model, history = train_retriever(catalogue(), pairs, config, tmp_path, ignore)
     assert len(history) == config.epochs
     assert all(np.isnan(row["NDCG@10"]) for row in history)
-    start = RetrieverModel(config, catalogue().clusters, np.ones(ITEMS, np.int64))
+    start = RetrieverModel(config, catalogue(), np.ones(ITEMS, np.int64))
     assert np.any(weights(model)[0] != weights(start)[0])
 
 

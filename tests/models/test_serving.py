@@ -39,7 +39,7 @@ Row = dict[str, Any]
 @pytest.fixture(scope="module")
 def model() -> RetrieverModel:
     config = RetrieverConfig(dimension=8, layers=1, max_length=LENGTH)
-    model = RetrieverModel(config, ITEM_CLUSTERS, COUNTS)
+    model = RetrieverModel(config, CATALOGUE, COUNTS)
     # Embeddings as large as trained ones: scores then differ by more than rounding.
     for weights in (model.items.item, model.items.cluster):
         weights.assign(tf.random.stateless_normal(weights.shape, seed=[1, 2]))

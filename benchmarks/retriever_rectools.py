@@ -1,0 +1,154 @@
+"""RecTools' SASRec on a split of `retriever_split`: runs alone, in RecTools' own environment.
+
+It reads a Parquet of user, item, place, cluster and held_out [bool], trains on what is not held out
+until the NDCG@10 of what is (the last item of each user) stops improving, takes the weights of the
+best epoch, and writes the ten best items for each user's whole history, with that NDCG@10 as the
+file's metadata.
+
+Settings are RecTools' defaults (two blocks, 256 dimensions, four heads, softmax over all items)
+but for those given.
+"""
+
+import argparse
+import copy
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from rectools.columns import Columns
+from rectools.dataset import Dataset
+from rectools.models import SASRecModel
+
+TOP = 10
+
+
+class BestEpoch(Callback):
+    """Keeps the weights of the epoch with the best NDCG@10 and stops `patience` epochs later."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.gains: list[float] = []
+        self.best, self.since = -1.0, 0
+        self.weights: dict[str, Any] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forget the last epoch."""
+        self.gains = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: dict[str, torch.Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Rank the held-out item of each user among the items outside the history."""
+        users = torch.arange(len(batch["y"]))
+        logits = outputs["logits"].reshape(len(users), -1).float().clone()
+        target = batch["y"][:, 0]
+        score = logits[users, target][:, None]
+        logits.scatter_(1, batch["x"], -torch.inf)  # item 0 pads, and is never an answer
+        logits[:, 0] = -torch.inf
+        rank = (logits > score).sum(dim=1).numpy()
+        self.gains += list(np.where(rank < TOP, 1 / np.log2(rank + 2), 0.0))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compare with the best epoch; validation has run by now."""
+        ndcg = float(np.mean(self.gains))
+        self.since += 1
+        if ndcg > self.best:
+            self.best, self.since = ndcg, 0
+            self.weights = copy.deepcopy(pl_module.state_dict())
+        print(f"epoch {trainer.current_epoch}: NDCG@{TOP} {ndcg:.4f}", flush=True)
+        trainer.should_stop = self.since >= self.patience
+
+
+def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFrame, float, int]:
+    """Train; return user, item and rank from 1, the validation's NDCG@10, and the epochs run."""
+    settings = dict(settings)
+    seed, patience = settings.pop("seed"), settings.pop("patience")
+    epochs, features = settings.pop("epochs"), settings.pop("cluster_features")
+    seed_everything(seed)
+    frame = pd.DataFrame(
+        {
+            Columns.User: split["user"],
+            Columns.Item: split["item"],
+            Columns.Weight: 1.0,
+            # Any increasing time will do: a day an interaction.
+            Columns.Datetime: pd.to_datetime(split["place"], unit="D"),
+        }
+    )
+    keys = [Columns.User, Columns.Item]
+    held_out = pd.MultiIndex.from_frame(frame.loc[split["held_out"], keys])
+
+    def mask(interactions: pd.DataFrame) -> np.ndarray:
+        return pd.MultiIndex.from_frame(interactions[keys]).isin(held_out)
+
+    clusters = split.drop_duplicates("item")
+    dataset = Dataset.construct(
+        frame,
+        item_features_df=pd.DataFrame(
+            {"id": clusters["item"], "feature": "cluster", "value": clusters["cluster"]}
+        )
+        if features
+        else None,
+        cat_item_features=["cluster"] if features else (),
+    )
+
+    def trainer() -> Trainer:
+        return Trainer(
+            accelerator="cpu",
+            deterministic=True,
+            max_epochs=epochs,
+            logger=False,
+            callbacks=[BestEpoch(patience)],
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+        )
+
+    model = SASRecModel(
+        get_val_mask_func=mask, get_trainer_func=trainer, deterministic=True, **settings
+    )
+    model.fit(dataset)
+    best = next(kept for kept in model.fit_trainer.callbacks if isinstance(kept, BestEpoch))
+    model.lightning_model.load_state_dict(best.weights)
+    answers = model.recommend(
+        users=frame[Columns.User].unique(),
+        dataset=dataset,
+        k=TOP,
+        filter_viewed=True,
+        on_unsupported_targets="ignore",
+    )
+    return answers, best.best, model.fit_trainer.current_epoch
+
+
+def main() -> int:
+    """Train on a split and write the answers."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("split", type=Path, help="Parquet to read")
+    parser.add_argument("answers", type=Path, help="Parquet to write")
+    parser.add_argument("--settings", type=json.loads, required=True, help="of SASRecModel, JSON")
+    flags = parser.parse_args()
+    warnings.filterwarnings("ignore")
+    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split), flags.settings)
+    columns = [Columns.User, Columns.Item, Columns.Rank]
+    table = pa.Table.from_pandas(answers[columns], preserve_index=False)
+    metadata = {"ndcg": str(ndcg), "epochs": str(epochs)}
+    pq.write_table(table.replace_schema_metadata(metadata), flags.answers)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
