@@ -60,7 +60,7 @@ def write_saved_model(
 
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, len(catalogue.item_ids))
-    model = RetrieverModel(config, catalogue.clusters, counts)
+    model = RetrieverModel(config, catalogue, counts)
     novel = rng.integers(0, clusters, (clusters, clusters, _TOP_N)).astype(np.int32)
     probability = np.full(novel.shape, 1 / _TOP_N, np.float32)
     names = [f"cluster {cluster}" for cluster in range(clusters)]

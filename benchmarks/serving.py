@@ -56,7 +56,7 @@ def parts(items: int, clusters: int) -> tuple[RetrieverModel, Catalogue]:
     ids = np.char.add("item-", np.arange(items).astype(str))
     of = rng.integers(0, clusters, items).astype(np.int32)
     catalogue = Catalogue(ids, of, np.ones(items, bool))
-    return RetrieverModel(RetrieverConfig(), of, rng.integers(0, 1000, items)), catalogue
+    return RetrieverModel(RetrieverConfig(), catalogue, rng.integers(0, 1000, items)), catalogue
 
 
 def masked_explorer(
