@@ -34,6 +34,7 @@ def table_of(users: list[tuple]) -> pa.Table:
                 "probability": 0.75,
                 "item_ids": items,
                 "scores": scores,
+                "propensity": 1.0,
             }
             for user, cluster, items, scores in users
         ],
