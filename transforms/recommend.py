@@ -35,9 +35,9 @@ class Explore(beam.PTransform):
     """SEQUENCES -> RECOMMENDATIONS, and a Tally with the figures of them all.
 
     All workers of a machine share one copy of the model. Users for whom nothing is new have no
-    row. What a user gets depends on the history, the model, `pair_choice` and `seed`; the last
-    bits of a score also on the other users of the batch. A part that is tried again is cut into
-    the same batches.
+    row. What a user gets depends on the history, the model, `pair_choice` and `seed`. TensorFlow
+    does not promise that the last bits of a score are free of the other users in its batch: a part
+    that is tried again is cut into the same batches.
 
     Attributes
     ----------

@@ -34,6 +34,7 @@ def table_of(users: list[tuple]) -> pa.Table:
                 "probability": 0.75,
                 "item_ids": items,
                 "scores": scores,
+                "propensity": 1.0,
             }
             for user, cluster, items, scores in users
         ],
@@ -100,7 +101,8 @@ def test_the_table_has_the_rows_with_lists_as_repeated_columns(folder: str, targ
     assert rows(str(target)).sort_by("user_id").to_pylist() == table_of(OLD).to_pylist()
     modes = {field.name: field.mode for field in bigquery.client().get_table(str(target)).schema}
     assert modes == {
-        **dict.fromkeys(("user_id", "novel_cluster", "c1", "c2", "probability"), "NULLABLE"),
+        **dict.fromkeys(("user_id", "novel_cluster", "c1", "c2"), "NULLABLE"),
+        **dict.fromkeys(("probability", "propensity"), "NULLABLE"),
         **dict.fromkeys(("item_ids", "scores"), "REPEATED"),
     }
 
