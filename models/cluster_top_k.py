@@ -29,7 +29,8 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
     Unlike the other layers of TFRS it takes `queries` as a pair (queries, cluster_ids), cluster_ids
     being [batch, C] int32: repeated ids count once, ids that are no cluster are ignored. Where
     fewer than k candidates are left the answer is filled up with score -inf and the identifier ""
-    or -1. Equal scores are in the order in which the candidates were given.
+    or -1. Equal scores are in the order in which the candidates were given. It is fast inside a
+    `tf.function`; called eagerly, Python walks through queries and clusters.
 
     Parameters
     ----------
@@ -210,7 +211,6 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
             raise ValueError("there is no index: call `index` first")
 
 
-@tf.function(reduce_retracing=True)
 def top_places(
     vectors: tf.Tensor,
     starts: tf.Tensor,
