@@ -46,7 +46,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
     Attributes
     ----------
     candidates
-        [n, d] vectors, by place, as are the following two.
+        [n, d] float32 vectors, by place, as are the following two.
     identifiers
         [n].
     order
@@ -84,7 +84,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
         Parameters
         ----------
         candidates
-            [n, d] vectors.
+            [n, d] float32 vectors.
         identifiers
             [n], string, int32 or int64, distinct; by default 0 to n - 1.
         clusters
