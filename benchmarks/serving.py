@@ -23,21 +23,13 @@ from benchmarks.topk import MaskedBruteForce
 from models.item_catalogue import Catalogue
 from models.retriever import RetrieverModel, tf
 from models.retriever_config import RetrieverConfig
-from models.serving import Explorer, Outputs, PackedNoveltyTable, export_saved_model
+from models.serving import Explorer, PackedNoveltyTable, export_saved_model
 from pipelines.flags import whole_number
 
 ITEMS, CLUSTERS, NOVEL, K = 1_000_000, 761, 20, 20
+FEATURES = 64
 BATCHES = (1, 8, 64, 256, 1024)
 MASKED_BATCHES = (1, 64)  # brute force keeps the scores of all items for each user of a batch
-
-
-class MaskedExplorer(Explorer):
-    """Explorer that scores all items, by TFRS's BruteForce and a mask."""
-
-    def rank(self, places: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
-        """Best items of the clusters; the history is not excluded: `explore` asks for new ones."""
-        scores, item_ids = self.masked((self.encode(places), cluster_ids))
-        return {"item_ids": item_ids, "scores": scores}
 
 
 def novelty_table(clusters: int, novel: int) -> PackedNoveltyTable:
@@ -55,21 +47,20 @@ def parts(items: int, clusters: int) -> tuple[RetrieverModel, Catalogue]:
     rng = np.random.default_rng(0)
     ids = np.char.add("item-", np.arange(items).astype(str))
     of = rng.integers(0, clusters, items).astype(np.int32)
-    catalogue = Catalogue(ids, of, np.ones(items, bool))
+    features = rng.standard_normal((items, FEATURES), np.float32)
+    catalogue = Catalogue(ids, of, np.ones(items, bool), features)
     return RetrieverModel(RetrieverConfig(), catalogue, rng.integers(0, 1000, items)), catalogue
 
 
 def masked_explorer(
     model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable
-) -> MaskedExplorer:
-    """Make the alternative."""
-    explorer = MaskedExplorer(model, catalogue, table, K)
-    clusters = tf.constant(catalogue.clusters)
-    masked = MaskedBruteForce(clusters, K).index(
-        model.items(tf.range(len(clusters))),
-        tf.constant([item_id.encode() for item_id in catalogue.item_ids]),
+) -> Explorer:
+    """Make the alternative: `explore` asks for clusters without history, so it may exclude none."""
+    masked = MaskedBruteForce(tf.constant(catalogue.clusters), K).index(
+        model.items(tf.range(len(catalogue.item_ids))), tf.constant(catalogue.item_ids.tolist())
     )
-    explorer.masked = masked.call
+    explorer = Explorer(model, catalogue, table, K)
+    explorer.search = masked.search
     return explorer
 
 
@@ -123,7 +114,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     }
 
 
-def identical(folder: Path, masked: MaskedExplorer, items: int) -> bool:
+def identical(folder: Path, masked: Explorer, items: int) -> bool:
     """Whether both answer some histories with the same items."""
     rows = tf.constant(histories(64, items, 0))
     ours = tf.saved_model.load(str(folder)).signatures["explore"](history=rows)

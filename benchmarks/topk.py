@@ -44,6 +44,10 @@ class MaskedBruteForce(tfrs.layers.factorized_top_k.BruteForce):
         best = tf.math.top_k(scores, self._k if k is None else k)
         return best.values, tf.gather(self._identifiers, best.indices)
 
+    def search(self, queries: Queries, excluded: tf.Tensor | None, k: int | None = None) -> Answer:
+        """Do as `ClusterTopK.search`, but exclude nothing."""
+        return self.call(queries, k)
+
 
 def draw(shape: tuple[int, int], seed: int) -> np.ndarray:
     """Vectors of normal coordinates, rounded to multiples of 1/64."""

@@ -29,7 +29,8 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
     Unlike the other layers of TFRS it takes `queries` as a pair (queries, cluster_ids), cluster_ids
     being [batch, C] int32: repeated ids count once, ids that are no cluster are ignored. Where
     fewer than k candidates are left the answer is filled up with score -inf and the identifier ""
-    or -1. Equal scores are in the order in which the candidates were given.
+    or -1. Equal scores are in the order in which the candidates were given. It is fast inside a
+    `tf.function`; called eagerly, Python walks through queries and clusters.
 
     Parameters
     ----------
@@ -45,7 +46,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
     Attributes
     ----------
     candidates
-        [n, d] vectors, by place, as are the following two.
+        [n, d] float32 vectors, by place, as are the following two.
     identifiers
         [n].
     order
@@ -83,7 +84,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
         Parameters
         ----------
         candidates
-            [n, d] vectors.
+            [n, d] float32 vectors.
         identifiers
             [n], string, int32 or int64, distinct; by default 0 to n - 1.
         clusters
@@ -210,7 +211,6 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
             raise ValueError("there is no index: call `index` first")
 
 
-@tf.function(reduce_retracing=True)
 def top_places(
     vectors: tf.Tensor,
     starts: tf.Tensor,
