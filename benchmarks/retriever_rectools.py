@@ -6,7 +6,8 @@ best epoch, and writes the ten best items for each user's whole history, with th
 file's metadata.
 
 Settings are RecTools' defaults (two blocks, 256 dimensions, four heads, softmax over all items)
-but for those given.
+but for those given, and `seed`, `patience` and `cluster_features` (true: each item's cluster is a
+categorical feature).
 """
 
 import argparse
@@ -90,7 +91,7 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
     """Train; return user, item and rank from 1, the validation's NDCG@10, and the epochs run."""
     settings = dict(settings)
     seed, patience = settings.pop("seed"), settings.pop("patience")
-    epochs, features = settings.pop("epochs"), settings.pop("cluster_features")
+    epochs, features = settings.pop("epochs"), settings.pop("cluster_features", False)
     seed_everything(seed)
     frame = pd.DataFrame(
         {

@@ -42,8 +42,8 @@ class RetrieverConfig:
     learning_rate: float = 2e-3
     batch_size: int = 16
     negatives: int = 16384
-    epochs: int = 20
-    patience: int = 3
+    epochs: int = 30
+    patience: int = 5
     validation_users: int = 2000
     seed: int = 0
 
