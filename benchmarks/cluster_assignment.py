@@ -1,8 +1,10 @@
 """Measures build_clusters on millions of items: items a second, and how memory grows with them."""
 
 import argparse
+import contextlib
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -28,6 +30,8 @@ _ROW_GROUP = (1 << 26) // (4 * DIMENSION)  # items: 64 MB of embeddings
 _LOG_ROWS = 1 << 20
 _USERS = 200_000
 _SKEW = 3.0  # item number = items * uniform ** this: few items have most of the traffic
+_BYTES_PER_ITEM = 5_000  # of disk, of the input and of what build_clusters keeps meanwhile
+_SECONDS_PER_LINE = 30.0
 _FIRST, _SECONDS = 1_767_225_600, 90 * 86_400
 
 
@@ -41,10 +45,13 @@ class Measured:
         Of the whole process, with start and imports.
     gib
         The most memory that it, or a child of it, had at a time.
+    disk_gib
+        The most that input and workspace took on the disk at a time, looked at twice a second.
     """
 
     seconds: float
     gib: float
+    disk_gib: float
 
 
 def write_items(path: Path, items: int, seed: int = 0) -> None:
@@ -54,6 +61,8 @@ def write_items(path: Path, items: int, seed: int = 0) -> None:
     schema = pa.schema([col.ITEMS.field(name) for name in (col.ITEM_ID, col.TITLE, col.EMBEDDING)])
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, items, _ROW_GROUP):
+            if start % (16 * _ROW_GROUP) == 0:
+                say(f"{start:,} items made")
             count = min(_ROW_GROUP, items - start)
             topic = rng.integers(0, _TOPICS, count)
             noise = rng.standard_normal((count, DIMENSION), np.float32)
@@ -104,16 +113,55 @@ def measure(folder: Path, items: int, interactions: int, build_flags: list[str])
             ],
             stdout=sys.stderr,
         )
-        _, status, usage = os.wait4(process.pid, 0)
+        status, usage, disk_gib = _watched(process, folder)
         process.returncode = os.waitstatus_to_exitcode(status)
         seconds = time.monotonic() - begun
         if process.returncode:
             raise subprocess.CalledProcessError(process.returncode, "build_clusters")
     finally:
         shutil.rmtree(folder)
-    measured = Measured(seconds, usage.ru_maxrss / 2**20)  # of KiB
-    say(f"{items:,} items: {measured.seconds:.1f} s, {measured.gib:.2f} GiB at most")
+    measured = Measured(seconds, usage.ru_maxrss / 2**20, disk_gib)  # of KiB
+    say(f"{items:,} items: {seconds:.1f} s, {measured.gib:.2f} GiB, {disk_gib:.1f} GiB of disk")
     return measured
+
+
+def _watched(
+    process: subprocess.Popen[bytes], folder: Path
+) -> tuple[int, resource.struct_rusage, float]:
+    """Wait for a process, saying how it goes; return its status, usage and the folder's peak."""
+    begun = said = time.monotonic()
+    most = 0.0
+    while True:
+        pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+        gib = _gib(folder)
+        most = max(most, gib)
+        if pid:
+            return status, usage, most
+        if time.monotonic() - said >= _SECONDS_PER_LINE:
+            said = time.monotonic()
+            say(f"build_clusters: {said - begun:.0f} s, {gib:.1f} GiB of disk")
+        time.sleep(0.5)
+
+
+def _gib(folder: Path) -> float:
+    """Return what the files of a folder take on the disk; some come and go meanwhile."""
+    total = 0
+    for path, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                total += 512 * os.stat(os.path.join(path, name)).st_blocks
+    return total / 2**30
+
+
+def check_disk(folder: Path, items: int) -> None:
+    """Say what is missing, before hours are spent, where a disk has no room for so many items."""
+    folder.mkdir(parents=True, exist_ok=True)
+    needed, free = items * _BYTES_PER_ITEM, shutil.disk_usage(folder).free
+    if needed > free:
+        raise SystemExit(
+            f"--items={items}: about {needed / 2**30:.0f} GiB of disk are needed and "
+            f"{free / 2**30:.0f} are free in {folder}; name another --folder"
+        )
 
 
 def compare(
@@ -126,13 +174,15 @@ def compare(
     """
     sizes = (items // 10, items)
     runs = [measure(folder, size, interactions, build_flags) for size in sizes]
-    print(f"{'items':>12}{'seconds':>10}{'per second':>12}{'GiB':>7}")
+    print(f"{'items':>12}{'seconds':>10}{'per second':>12}{'GiB':>7}{'disk GiB':>10}")
     for size, run in zip(sizes, runs, strict=True):
-        print(f"{size:>12,}{run.seconds:>10.1f}{size / run.seconds:>12,.0f}{run.gib:>7.2f}")
+        rate = size / run.seconds
+        print(f"{size:>12,}{run.seconds:>10.1f}{rate:>12,.0f}{run.gib:>7.2f}{run.disk_gib:>10.1f}")
     tenth, all_items = runs
     return {
         "items_per_s": items / all_items.seconds,
         "peak_gib": all_items.gib,
+        "peak_disk_gib": all_items.disk_gib,
         "peak_growth_10x_items": all_items.gib / tenth.gib,
     }
 
@@ -174,6 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"stage takes (default: {FIT_SAMPLE:,})",
     )
     flags = parser.parse_args(argv)
+    check_disk(flags.folder, flags.items)
     build_flags = [f"--clusters={flags.clusters}", f"--fit_sample={flags.fit_sample}"]
     print(json.dumps(compare(flags.folder, flags.items, flags.interactions, build_flags)))
     return 0

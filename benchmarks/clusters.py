@@ -1,5 +1,9 @@
 """Clusters of real items beside those of plain k-means of the same size.
 
+Plain k-means fits each level by itself and knows no traffic. Two more rows say what the tree and
+the balance cost: `nested` is k-means of the finest level, its centroids put together by k-means for
+the levels above; `levels` is ours with each level fitted by itself, as balanced but no tree.
+
 For each dataset and level: balance (largest over mean traffic; what the most popular item alone
 makes of it in brackets), coherence and separation with items counted alike and by traffic,
 stability over two seeds, and over two fits on 90% of the items each, drawn at random. Ends with one
@@ -83,6 +87,34 @@ def k_means(sizes: list[int]) -> Assignment:
     return assign
 
 
+def nested_k_means(sizes: list[int]) -> Assignment:
+    """Fit scikit-learn's KMeans for the finest level, and for each above to the centroids below."""
+
+    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
+        from sklearn.cluster import KMeans
+
+        model = KMeans(sizes[-1], random_state=seed).fit(rows[part])
+        weights = np.bincount(model.labels_, minlength=sizes[-1])
+        levels = [model.predict(rows)]
+        for size in sizes[-2::-1]:
+            above = KMeans(size, random_state=seed).fit(model.cluster_centers_, None, weights)
+            levels.append(above.labels_[levels[-1]])
+            weights = np.bincount(above.labels_, weights, size)
+            model = above
+        return np.stack(levels[::-1], axis=1)
+
+    return assign
+
+
+def one_by_one(sizes: list[int]) -> Assignment:
+    """Fit each level as ours, by itself."""
+
+    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
+        return np.concatenate([ours([size])(rows, traffic, part, seed) for size in sizes], axis=1)
+
+    return assign
+
+
 def measures(rows: np.ndarray, traffic: np.ndarray, assign: Assignment) -> list[dict[str, float]]:
     """Measure the clusters of every level."""
     rng = np.random.default_rng(0)
@@ -131,7 +163,12 @@ def main() -> int:
         traffic = items[col.TRAFFIC].to_numpy()
         results[name] = {
             method: measures(rows, traffic, assign)
-            for method, assign in (("k-means", k_means(sizes)), ("ours", ours(sizes)))
+            for method, assign in (
+                ("k-means", k_means(sizes)),
+                ("nested", nested_k_means(sizes)),
+                ("levels", one_by_one(sizes)),
+                ("ours", ours(sizes)),
+            )
         }
         heaviest = traffic.max() / traffic.mean() / len(traffic)
         _print_table(name, sizes, heaviest, results[name])
