@@ -16,6 +16,7 @@ ever sees it, and no mask is needed where a history has a row of its own.
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 # tensorflow-recommenders is written for Keras 2; TensorFlow picks its Keras when first imported.
@@ -102,7 +103,7 @@ class QueryTower(tf.keras.layers.Layer):
         for block in self.blocks:
             x = block(x, allowed, dropout)
         x = self.norm(x)
-        return tf.concat([x, self.tendency(x)], axis=-1)
+        return tf.cast(tf.concat([x, self.tendency(x)], axis=-1), tf.float32)
 
 
 class ItemTower(tf.keras.layers.Layer):
@@ -163,10 +164,16 @@ class RetrieverModel(tfrs.Model):
         The items.
     counts
         [items], how often the training sequences hold each item.
+    policy
+        Of Keras, by which the query tower computes. All weights and scores are float32.
     """
 
     def __init__(
-        self, config: RetrieverConfig, catalogue: Catalogue, counts: NDArray[np.int64]
+        self,
+        config: RetrieverConfig,
+        catalogue: Catalogue,
+        counts: NDArray[np.int64],
+        policy: str = "float32",
     ) -> None:
         super().__init__()
         self.config = config
@@ -175,7 +182,8 @@ class RetrieverModel(tfrs.Model):
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
         self.items = ItemTower(config, catalogue, counts, np.log(share).astype(np.float32), seeds)
-        self.queries = QueryTower(config, seeds)
+        with keras_policy(policy):
+            self.queries = QueryTower(config, seeds)
         self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
         # Keras makes weights at the first call.
         self.query(tf.zeros([1, config.max_length, config.dimension]), tf.ones([1], tf.int32))
@@ -288,6 +296,17 @@ class RetrieverModel(tfrs.Model):
             compute_metrics=False,
         )
         return loss / positions
+
+
+@contextmanager
+def keras_policy(name: str) -> Iterator[None]:
+    """Have the layers that are made meanwhile compute by a policy."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
 
 
 def small_normal(seed: int) -> Any:

@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.item_catalogue import Catalogue
-from models.ranking_metrics import TOP, rank_of
+from models.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retriever import RetrieverModel, tf
 from models.retriever_config import RetrieverConfig
 from models.sequence_shards import row_groups
 from models.training_sequences import Survey, batches, latest, survey
 
 EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
+FULL = "float32"
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 
@@ -65,6 +66,9 @@ def train_retriever(
     the same weights. Checkpoints live in a folder named by a hash of the inputs, so that those of
     other inputs are never taken up. Switches TensorFlow to deterministic ops for the process.
 
+    Where there is a GPU, the transformer computes in bfloat16 while it is trained. Its weights are
+    float32, and so is all that is computed when it is evaluated and by the model returned.
+
     Parameters
     ----------
     catalogue
@@ -100,7 +104,10 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    model = RetrieverModel(config, catalogue, found.counts)
+    policy = training_policy()
+    model = RetrieverModel(config, catalogue, found.counts, policy)
+    # The same weights in full precision: evaluated after each epoch, and returned in the end.
+    full = model if policy == FULL else RetrieverModel(config, catalogue, found.counts)
     best = [tf.Variable(variable) for variable in model.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
@@ -125,37 +132,44 @@ def train_retriever(
             tensors = {name: tf.constant(value) for name, value in batch.items()}
             loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
             on_step(Step(epoch + 1, step, steps, loss_sum))
-        hit_rate, ndcg = evaluate(model, found.histories, found.held_out)
+        assign(full.variables, model.variables)
+        hits, gain = evaluate(full, found.histories, found.held_out)
         earlier = figures.numpy()[:epoch, 2]
-        if not found.held_out.size or not epoch or ndcg > np.max(earlier):
+        if not found.held_out.size or not epoch or gain > np.max(earlier):
             assign(best, model.variables)
-        figures[epoch].assign([float(loss_sum) / steps, hit_rate, ndcg])
+        figures[epoch].assign([float(loss_sum) / steps, hits, gain])
         done.assign_add(1)
         manager.save()
         on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
-    assign(model.variables, best)
-    return model, history_rows(figures.numpy()[: int(done)])
+    assign(full.variables, best)
+    return full, history_rows(figures.numpy()[: int(done)])
+
+
+def training_policy() -> str:
+    """Return the Keras policy to train with: mixed precision where TensorFlow sees a GPU."""
+    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else FULL
 
 
 def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
     """Copy the values of variables."""
     for target, source in zip(targets, sources, strict=True):
-        target.assign(source)
+        if target is not source:
+            target.assign(source)
 
 
 def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
     """Whether training is over after the epochs with these figures [epochs, 3]."""
     if len(figures) in (0, config.epochs):
         return len(figures) == config.epochs
-    ndcg = figures[:, 2]
-    return bool(len(ndcg) - 1 - np.argmax(ndcg) >= config.patience and not np.isnan(ndcg[0]))
+    gain = figures[:, 2]
+    return bool(len(gain) - 1 - np.argmax(gain) >= config.patience and not np.isnan(gain[0]))
 
 
 def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
     """Figures [epochs, 3] as rows with names."""
     return [
-        {"epoch": epoch, "loss": float(loss), f"HR@{TOP}": float(hits), f"NDCG@{TOP}": float(ndcg)}
-        for epoch, (loss, hits, ndcg) in enumerate(figures, start=1)
+        {"epoch": epoch, "loss": float(loss), f"HR@{TOP}": float(hits), f"NDCG@{TOP}": float(gain)}
+        for epoch, (loss, hits, gain) in enumerate(figures, start=1)
     ]
 
 
@@ -164,7 +178,6 @@ def evaluate(
 ) -> tuple[float, float]:
     """HR@10 and NDCG@10 of the held-out items, ranked among all items outside the history.
 
-    With one relevant item, at rank r from 0, HR@10 is [r < 10] and NDCG@10 [r < 10] / log2(r + 2).
     Equal scores rank by index. Both are NaN where there are no users.
     """
     if not held_out.size:
@@ -179,8 +192,7 @@ def evaluate(
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
         ranks.append(rank_of(scores, histories[part], held_out[part]))
     rank = np.concatenate(ranks)
-    hit = rank < TOP
-    return float(np.mean(hit)), float(np.mean(hit / np.log2(rank + 2)))
+    return hit_rate(rank), ndcg(rank)
 
 
 @tf.function(reduce_retracing=True)

@@ -1,12 +1,14 @@
 """Training: what it learns, that it resumes exactly, that it stops."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from models import retriever_training
-from models.retriever import RetrieverModel
+from models.item_catalogue import Catalogue
+from models.retriever import RetrieverModel, tf
 from models.retriever_config import RetrieverConfig
 from models.retriever_training import Epoch, Step, evaluate, train_retriever
 from models.sequence_shards import row_groups
@@ -146,3 +148,56 @@ def test_rows_of_an_evaluation_do_not_change_it(
         monkeypatch.setattr(retriever_training, "EVALUATION_SCORES", scores)
         figures.append(evaluate(model, found.histories, found.held_out))
     np.testing.assert_allclose(figures[1:], [figures[0]] * 2)
+
+
+def test_mixed_precision_learns_in_bfloat16_and_answers_in_float32(
+    shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retriever_training, "training_policy", lambda: "mixed_bfloat16")
+    config = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
+    computed = set()
+
+    class Spied(RetrieverModel):
+        def compute_loss(self, *inputs: Any, **options: Any) -> Any:
+            computed.add(self.queries.blocks[0].qkv.compute_dtype)
+            return super().compute_loss(*inputs, **options)
+
+    monkeypatch.setattr(retriever_training, "RetrieverModel", Spied)
+    model, history = train_retriever(catalogue(), shards, config, tmp_path, ignore)
+    assert computed == {"bfloat16"}
+    assert max(row["HR@10"] for row in history) > 0.9
+    assert {variable.dtype for variable in model.variables} == {tf.float32}
+    vectors = model.items(tf.range(ITEMS))
+    query = model.query(vectors[None, :8, :-1], tf.constant([8]))
+    assert (vectors.dtype, query.dtype) == (tf.float32, tf.float32)
+    assert model.queries.blocks[0].qkv.compute_dtype == "float32"
+    assert tf.keras.mixed_precision.global_policy().name == "float32"
+
+
+def test_items_that_nobody_engaged_with_are_ranked_by_their_features(tmp_path: Path) -> None:
+    """Users keep to a topic; ten items of each are known, and five are new."""
+    topics, known, new = 4, 10, 5
+    rng = np.random.default_rng(0)
+    topic = np.repeat(np.arange(topics), known + new)
+    is_new = np.tile(np.arange(known + new) >= known, topics)
+    features = np.eye(topics)[topic] + 0.1 * rng.normal(size=[len(topic), topics])
+    items = Catalogue(
+        np.array([f"item {number}" for number in range(len(topic))]),
+        np.zeros(len(topic), np.int32),  # the cluster tells nothing
+        np.ones(len(topic), bool),
+        features.astype(np.float32),
+    )
+    users = [
+        rng.choice(np.flatnonzero((topic == user % topics) & ~is_new), 8, replace=False)
+        for user in range(80)
+    ]
+    config = RetrieverConfig(**SMALL | {"epochs": 20, "patience": 20, "learning_rate": 1e-2})
+    paths = write_shards(tmp_path / "shards", users, items=items)
+    model, _ = train_retriever(items, paths, config, tmp_path, ignore)
+
+    vectors = model.items(tf.range(len(topic)))
+    histories = np.stack(users[:topics])  # one of each topic
+    queries = model.query(tf.gather(vectors, histories)[..., :-1], tf.fill([topics], 8))
+    scores = tf.matmul(queries, vectors, transpose_b=True).numpy()[:, is_new]
+    best = np.argsort(-scores, axis=1)[:, :new]  # of the new items
+    np.testing.assert_array_equal(topic[is_new][best], np.tile(np.arange(topics)[:, None], new))
