@@ -16,9 +16,9 @@ class Projection:
     Attributes
     ----------
     mean
-        [d] float64, of unit vectors.
+        [d] float32, of unit vectors.
     axes
-        [d, F] float64.
+        [d, F] float32.
     """
 
     mean: np.ndarray
@@ -52,7 +52,7 @@ def fit_projection(embeddings: np.ndarray, times: np.ndarray, most: int = MOST) 
     mean, moments = np.zeros(dimension), np.zeros((dimension, dimension))
     for start in range(0, len(embeddings), _BATCH):
         part = slice(start, start + _BATCH)
-        rows = _unit_rows(embeddings[part])
+        rows = _unit_rows(embeddings[part]).astype(np.float64)
         mean += weights[part] @ rows
         moments += (rows * weights[part, None]).T @ rows
     values, vectors = np.linalg.eigh(moments - np.outer(mean, mean))  # ascending
@@ -61,7 +61,8 @@ def fit_projection(embeddings: np.ndarray, times: np.ndarray, most: int = MOST) 
     values, axes = values[kept], axes[:, kept]
     largest = axes[np.argmax(np.abs(axes), axis=0), np.arange(axes.shape[1])]
     axes = axes * np.sign(largest)
-    return Projection(mean, axes / np.sqrt(np.mean(values)) if len(values) else axes)
+    scale = np.sqrt(np.mean(values)) if len(values) else 1.0
+    return Projection(mean.astype(np.float32), (axes / scale).astype(np.float32))
 
 
 def project(projection: Projection, embeddings: np.ndarray) -> np.ndarray:
@@ -87,6 +88,6 @@ def project(projection: Projection, embeddings: np.ndarray) -> np.ndarray:
 
 
 def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of unit length [n, d] float64; zeros stay."""
-    rows = np.asarray(embeddings, np.float64)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(float).tiny)
+    """Rows of unit length [n, d] float32; zeros stay."""
+    rows = np.asarray(embeddings, np.float32)
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)

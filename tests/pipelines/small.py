@@ -87,6 +87,33 @@ def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
     )
 
 
+def write_novelty_table(workspace: Workspace) -> None:
+    """Write a complete novelty table without a language model."""
+    level = workspace.level("clusters")
+    size = len(read_descriptions(workspace.folder("clusters"), level))
+    pairs = []
+    for c1, c2 in itertools.product(range(size), repeat=2):
+        others = [(c1 + 2 * c2 + step) % size for step in range(size)]
+        pairs.append((c1, c2, [novel for novel in others if novel not in (c1, c2)]))
+    table = pa.Table.from_pylist(
+        [
+            {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}
+            for c1, c2, novel in pairs
+        ],
+        schema=col.NOVELTY_TABLE,
+    )
+    folder = workspace.folder("novelty_table")
+    record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
+    inputs = {"clusters": workspace.fingerprint("clusters")}
+    manifest = {
+        "inputs": inputs,
+        "level": level,
+        "files": [vars(record)],
+        "rows": {"written": size**2},
+    }
+    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
+
+
 def manifest(workspace: Path, stage: str) -> dict[str, Any]:
     """Return the manifest of a complete stage."""
     return json.loads((workspace / stage / "manifest.json").read_text())
@@ -107,30 +134,3 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.parquet"))
     }
-
-
-def write_novelty_table(root: str) -> None:
-    """Write a complete novelty table without a language model."""
-    workspace = Workspace(root)
-    level = workspace.level("clusters")
-    size = len(read_descriptions(workspace.folder("clusters"), level))
-    pairs = []
-    for c1, c2 in itertools.product(range(size), repeat=2):
-        others = [(c1 + 2 * c2 + step) % size for step in range(size)]
-        pairs.append((c1, c2, [novel for novel in others if novel not in (c1, c2)]))
-    table = pa.Table.from_pylist(
-        [
-            {"c1": c1, "c2": c2, "novel": novel, "probability": [1 / len(novel)] * len(novel)}
-            for c1, c2, novel in pairs
-        ],
-        schema=col.NOVELTY_TABLE,
-    )
-    folder = workspace.folder("novelty_table")
-    record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
-    manifest = {
-        "inputs": {"clusters": workspace.fingerprint("clusters")},
-        "level": level,
-        "files": [vars(record)],
-        "rows": {"written": size**2},
-    }
-    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())

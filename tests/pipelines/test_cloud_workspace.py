@@ -39,7 +39,7 @@ def mined(root: str, folder: Path) -> str:
     log = small.write(folder / "log.parquet", small.interactions())
     assert small.build(root, items, log) == 0
     assert small.mine(root, log) == 0
-    small.write_novelty_table(root)
+    small.write_novelty_table(Workspace(root))
     return str(log)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from pipelines import recommend, train_retrieval
+from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 
@@ -22,7 +23,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = folder / "workspace"
     assert small.build(workspace, items, log) == 0
     assert small.mine(workspace, log) == 0
-    small.write_novelty_table(str(workspace))
+    small.write_novelty_table(Workspace(str(workspace)))
     trained = [f"--workspace={workspace}", f"--interactions={log}", *TRAINING]
     assert train_retrieval.STAGE.main(trained) == 0
     return folder

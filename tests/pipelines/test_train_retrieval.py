@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines import train_retrieval
+from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 from transforms.folders import Scratch
@@ -29,7 +30,7 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     items = small.write(folder / "items.parquet", small.items())
     log = small.write(folder / "log.parquet", small.interactions())
     assert small.build(folder / "w", items, log) == 0
-    small.write_novelty_table(str(folder / "w"))
+    small.write_novelty_table(Workspace(str(folder / "w")))
     return folder / "w"
 
 
