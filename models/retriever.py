@@ -46,17 +46,26 @@ class Block(tf.keras.layers.Layer):
         self.widen = dense(4 * config.dimension, seeds, activation="gelu")
         self.narrow = dense(config.dimension, seeds)
 
-    def call(self, x: tf.Tensor, allowed: tf.Tensor, dropout: Dropout) -> tf.Tensor:
-        """Transform `x` [batch, length, dimension]; `allowed` [batch or 1, length, length]."""
+    def call(
+        self, x: tf.Tensor, allowed: tf.Tensor, dropout: Dropout, at: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Transform `x` [batch, length, dimension]; `allowed` [batch or 1, length, length].
+
+        With `at` [batch], only that position of each row, [batch, 1, dimension].
+        """
         batch, length, dimension = tf.unstack(tf.shape(x))
         qkv = self.qkv(self.attention_norm(x))
         qkv = tf.reshape(qkv, [batch, length, 3, self.heads, dimension // self.heads])
         query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # [b, h, length, d/h]
+        if at is not None:
+            allowed = tf.broadcast_to(allowed, [batch, length, length])
+            x, allowed = (tf.gather(rows, at[:, None], batch_dims=1) for rows in (x, allowed))
+            query = tf.gather(query, at[:, None], axis=2, batch_dims=1)
         scale = tf.math.rsqrt(tf.cast(dimension // self.heads, x.dtype))
         logits = tf.matmul(query, key, transpose_b=True) * scale  # [b, h, length, length]
         weights = tf.nn.softmax(tf.where(allowed[:, None], logits, logits.dtype.min))
         heads = tf.matmul(dropout(weights), value)  # [b, h, length, d/h]
-        heads = tf.reshape(tf.transpose(heads, [0, 2, 1, 3]), [batch, length, dimension])
+        heads = tf.reshape(tf.transpose(heads, [0, 2, 1, 3]), tf.shape(x))
         x += dropout(self.mix(heads))
         return x + dropout(self.narrow(self.widen(self.feed_norm(x))))
 
@@ -78,9 +87,14 @@ class QueryTower(tf.keras.layers.Layer):
         )
 
     def call(
-        self, vectors: tf.Tensor, places: tf.Tensor, allowed: tf.Tensor, dropout: Dropout
+        self,
+        vectors: tf.Tensor,
+        places: tf.Tensor,
+        allowed: tf.Tensor,
+        dropout: Dropout,
+        at: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Queries at all positions.
+        """Queries at all positions, or at one of each row.
 
         Parameters
         ----------
@@ -92,16 +106,19 @@ class QueryTower(tf.keras.layers.Layer):
             [batch or 1, length, length] bool, which positions a position may attend to.
         dropout
             Applied wherever the network drops activations; the identity at inference.
+        at
+            [batch] int32, the position that is asked for; by default all are.
 
         Returns
         -------
         tf.Tensor
-            [batch, length, dimension + 1], the last number being the tendency to the popular.
+            [batch, length or 1, dimension + 1], the last number being the tendency to the popular.
         """
         scale = tf.sqrt(tf.cast(tf.shape(vectors)[-1], vectors.dtype))
         x = dropout(vectors * scale + tf.gather(self.place, places))
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, allowed, dropout)
+        x = self.blocks[-1](x, allowed, dropout, at)
         x = self.norm(x)
         return tf.cast(tf.concat([x, self.tendency(x)], axis=-1), tf.float32)
 
@@ -194,7 +211,8 @@ class RetrieverModel(tfrs.Model):
         Parameters
         ----------
         vectors
-            [batch, max_length, dimension], item vectors without popularity, padded on the right.
+            [batch, length, dimension], item vectors without popularity, padded on the right; length
+            is 1 to max_length.
         lengths
             [batch] int32, items in each history. 0 gives the query that ranks by popularity.
 
@@ -203,13 +221,12 @@ class RetrieverModel(tfrs.Model):
         tf.Tensor
             [batch, dimension + 1].
         """
-        length = self.config.max_length
-        places = tf.range(length)[None]  # [1, length]
+        places = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
         causal = places[..., None] >= places[:, None]  # [1, length, length]
-        queries = self.queries(vectors, places, causal, dropout=tf.identity)
-        last = tf.gather(queries, tf.maximum(lengths - 1, 0), batch_dims=1)
+        last = tf.maximum(lengths - 1, 0)
+        queries = self.queries(vectors, places, causal, dropout=tf.identity, at=last)[:, 0]
         by_popularity = tf.one_hot(self.config.dimension, self.config.dimension + 1)
-        return tf.where(lengths[:, None] > 0, last, by_popularity)
+        return tf.where(lengths[:, None] > 0, queries, by_popularity)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Mean softmax loss of the next item over all positions of a batch.

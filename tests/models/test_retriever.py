@@ -47,6 +47,17 @@ def test_empty_history_ranks_by_popularity() -> None:
     np.testing.assert_array_equal(np.argsort(-scores), np.argsort(-counts))
 
 
+@pytest.mark.parametrize("length", [5, 8])
+def test_query_is_the_towers_at_the_last_item_whatever_the_padding(length: int) -> None:
+    model = model_of(layers=2)
+    vectors = tf.random.stateless_normal([3, length, 16], seed=[1, 2])
+    places = tf.range(length)[None]
+    queries = model.queries(vectors, places, places[..., None] >= places[:, None], tf.identity)
+    found = model.query(tf.pad(vectors, [[0, 0], [0, 8 - length], [0, 0]]), tf.constant([5, 1, 3]))
+    expected = tf.stack([queries[0, 4], queries[1, 0], queries[2, 2]])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_query_ignores_what_is_padded_and_heeds_the_order() -> None:
     model = model_of()
     rng = np.random.default_rng(0)
