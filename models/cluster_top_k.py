@@ -102,9 +102,11 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
             If the lengths differ, an identifier repeats, or clusters are missing or not -1 to
             M - 1.
         """
-        candidates = tf.convert_to_tensor(candidates)
-        if len(candidates.shape) != 2:
-            raise ValueError(f"candidates have shape {candidates.shape}: it must be [n, d]")
+        candidates = tf.convert_to_tensor(candidates, tf.float32)
+        if len(candidates.shape) != 2 or not candidates.shape[0]:
+            raise ValueError(
+                f"candidates have shape {candidates.shape}: it must be [at least 1, d]"
+            )
         count = candidates.shape[0]
         identifiers = tf.convert_to_tensor(tf.range(count) if identifiers is None else identifiers)
         if clusters is None:
@@ -115,7 +117,7 @@ class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
                 f"{count} candidates, identifiers {identifiers.shape} and clusters {of.shape}: "
                 "there must be one of each for a candidate"
             )
-        if count and not -1 <= np.min(of) <= np.max(of) < self.clusters:
+        if not -1 <= np.min(of) <= np.max(of) < self.clusters:
             raise ValueError(
                 f"clusters {np.min(of)} to {np.max(of)}: they must be -1 (none) to "
                 f"{self.clusters - 1}"

@@ -189,9 +189,10 @@ def test_index_rejects(
         ClusterTopK(CLUSTERS).index(tf.zeros([3, 2]), identifiers, clusters)
 
 
-def test_index_rejects_candidates_without_dimension() -> None:
-    with pytest.raises(ValueError, match=r"must be \[n, d\]"):
-        ClusterTopK(CLUSTERS).index(tf.zeros([3]), clusters=[0, 1, 1])
+@pytest.mark.parametrize("shape", [[3], [0, 2]])
+def test_index_rejects_candidates_that_are_no_matrix(shape: list[int]) -> None:
+    with pytest.raises(ValueError, match="at least 1, d"):
+        ClusterTopK(CLUSTERS).index(tf.zeros(shape), clusters=[0] * shape[0])
 
 
 def test_index_from_dataset_rejects_what_has_no_clusters() -> None:
