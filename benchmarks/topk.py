@@ -2,9 +2,9 @@
 
 Each query asks for one cluster drawn at random. Brute force scores all items with the layer's own
 product, masks those of other clusters and takes the best; both run in a tf.function on batches of
-the same size. Growth is the time of a query among all items over that among a tenth of them in a
-tenth of the clusters. Coordinates are multiples of 1/64, so that sums of products are exact in
-float32 and both must return the same bits.
+the same size. Growth is the time of a query among ten times as many items, in ten times as many
+clusters, over that among the items. Coordinates are multiples of 1/64, so that sums of products
+are exact in float32 and both must return the same bits.
 """
 
 import argparse
@@ -55,20 +55,21 @@ def draw(shape: tuple[int, int], seed: int) -> np.ndarray:
     return np.round(normal * 64) / 64
 
 
-def ways(items: int, clusters: int, k: int) -> dict[str, Way]:
-    """Make both indexes of the same items."""
-    vectors = draw((items, DIMENSION), 0)
-    of = np.random.default_rng(1).integers(0, clusters, items).astype(np.int32)
-    layers = {
-        "ours": ClusterTopK(clusters, k=k).index(vectors, clusters=of),
-        "brute force": MaskedBruteForce(tf.constant(of), k).index(tf.constant(vectors)),
-    }
+def items_of(count: int, clusters: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors [count, DIMENSION] of items, and the cluster [count] of each."""
+    of = np.random.default_rng(1).integers(0, clusters, count).astype(np.int32)
+    return draw((count, DIMENSION), 0), of
+
+
+def ours(vectors: np.ndarray, of: np.ndarray, clusters: int, k: int) -> Way:
+    """Index items by cluster."""
+    return way_of(ClusterTopK(clusters, k=k).index(vectors, clusters=of))
+
+
+def way_of(layer: tf.keras.Model) -> Way:
+    """Compile a layer that takes (queries, cluster_ids)."""
     signature = [tf.TensorSpec([None, DIMENSION]), tf.TensorSpec([None, 1], tf.int32)]
-
-    def way(layer: tf.keras.Model) -> Way:
-        return tf.function(lambda *queries: layer(queries), input_signature=signature)
-
-    return {name: way(layer) for name, layer in layers.items()}
+    return tf.function(lambda *queries: layer(queries), input_signature=signature)
 
 
 def queries_of(batch: int, clusters: int) -> Queries:
@@ -95,11 +96,12 @@ def compare(items: int, clusters: int, k: int, repeats: int) -> dict[str, object
     Where batches differ in a figure, the figure is the worst of them.
     """
     say("making the items")
-    both = ways(items, clusters, k)
-    everything, masked = both["ours"], both["brute force"]
-    tenth = ways(items // 10, clusters // 10, k)["ours"]
-    in_tenth = f"ours, {items // 10:,} items"
-    columns = {"ours": everything, in_tenth: tenth, "brute force": masked}
+    vectors, of = items_of(items, clusters)
+    own = ours(vectors, of, clusters, k)
+    masked = way_of(MaskedBruteForce(tf.constant(of), k).index(tf.constant(vectors)))
+    larger = ours(*items_of(10 * items, 10 * clusters), 10 * clusters, k)
+    in_larger = f"ours, {10 * items:,} items"
+    columns = {"ours": own, in_larger: larger, "brute force": masked}
     print(
         f"{'batch':8}"
         + "".join(f"{name:>24}" for name in columns)
@@ -110,23 +112,22 @@ def compare(items: int, clusters: int, k: int, repeats: int) -> dict[str, object
     identical = True
     for batch in BATCHES:
         queries = queries_of(batch, clusters)
-        queries_in_tenth = queries[0], queries[1] % (clusters // 10)
+        queries_in_larger = queries_of(batch, 10 * clusters)
         runs: dict[str, list[float]] = {name: [] for name in columns}
         for repeat in range(repeats):
             say(f"batches of {batch}, run {repeat + 1} of {repeats}")
             for name, way in columns.items():
                 if way is masked and batch not in MASKED_BATCHES:
                     continue
-                asked = queries_in_tenth if way is tenth else queries
+                asked = queries_in_larger if way is larger else queries
                 runs[name].append(seconds_a_query(way, asked))
         medians = {name: statistics.median(run) for name, run in runs.items() if run}
-        ours = medians["ours"]
-        growths.append(ours / medians[in_tenth])
+        growths.append(medians[in_larger] / medians["ours"])
         ratio = ""
         if batch in MASKED_BATCHES:
-            ratios.append(medians["brute force"] / ours)
+            ratios.append(medians["brute force"] / medians["ours"])
             ratio = f"{ratios[-1]:.0f}x"
-            pairs = zip(everything(*queries), masked(*queries), strict=True)
+            pairs = zip(own(*queries), masked(*queries), strict=True)
             identical &= all(np.array_equal(one, other) for one, other in pairs)
         cells = [f"{1e6 * medians[name]:,.1f} us" if name in medians else "" for name in columns]
         line = "".join(f"{cell:>24}" for cell in cells)

@@ -198,8 +198,10 @@ class Explorer(tf.Module):
     def encode(self, places: tf.Tensor) -> tf.Tensor:
         """Queries [batch, dimension + 1] of histories of places [batch, L], -1 where unknown."""
         seen = tf.ragged.boolean_mask(places, places >= 0)[:, -self.length :]
-        vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=[None, self.length]))
-        return self.query(vectors[..., :-1], tf.cast(seen.row_lengths(), tf.int32))
+        lengths = tf.cast(seen.row_lengths(), tf.int32)
+        longest = tf.maximum(tf.reduce_max(lengths), 1)
+        vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=tf.stack([-1, longest])))
+        return self.query(vectors[..., :-1], lengths)
 
 
 def export_saved_model(
