@@ -61,7 +61,7 @@ def write_items(path: Path, items: int, seed: int = 0) -> None:
     schema = pa.schema([col.ITEMS.field(name) for name in (col.ITEM_ID, col.TITLE, col.EMBEDDING)])
     with pq.ParquetWriter(path, schema, compression="none", use_dictionary=False) as writer:
         for start in range(0, items, _ROW_GROUP):
-            if start % (16 * _ROW_GROUP) == 0:
+            if start and start % (16 * _ROW_GROUP) == 0:
                 say(f"{start:,} items made")
             count = min(_ROW_GROUP, items - start)
             topic = rng.integers(0, _TOPICS, count)

@@ -26,7 +26,7 @@ from models.principal_parts import principal_parts
 
 _START_ROUNDS = 12  # of centroid updates per split
 _ROUNDS = 40  # of all levels at once
-_STILL = 1e-4  # share of the items that move in a round that is as good as none
+_GAIN, _PATIENCE = 1e-4, 5  # share of the objective, and rounds that may bring less than it
 _LAST_PRICE_STEPS = 300  # where the best round still left a cluster overfull
 _PRICE_DECAY = 0.9  # per round, so that a price that is no longer needed goes
 _MOST = 1.5  # times the mean traffic of the level, where no single item is heavier
@@ -348,6 +348,7 @@ def _refined(
     ancestors = _ancestors(parents)
     prices = [np.zeros(len(cap.capacities)) for cap in caps]
     best, tree = (np.inf, np.inf), _of_medoids(work, labels, parents)
+    mark, waited = best, 0
     for _ in range(rounds):
         sites, spread = _sites(work, labels, ancestors)
         prices = [_PRICE_DECAY * price for price in prices]
@@ -360,9 +361,10 @@ def _refined(
         quality = (max(error, TOLERANCE), float(cost))
         if quality < best:
             best, tree, state = quality, ClusterTree(sites, price, parents), (spread, caps, prices)
-        still = (moved != labels).mean() <= _STILL
         labels = moved
-        if still:
+        if quality < (mark[0], (1 - _GAIN) * mark[1]):
+            mark, waited = quality, 0
+        elif (waited := waited + 1) == _PATIENCE:
             break
     if TOLERANCE < best[0] < np.inf:
         labels_under = NearestSites(work.points, tree.sites, tree.prices)
