@@ -39,7 +39,7 @@ class RetrieverConfig:
     max_length: int = 64
     dropout: float = 0.3
     item_dropout: float = 0.1
-    learning_rate: float = 2e-3
+    learning_rate: float = 1e-3
     batch_size: int = 16
     negatives: int = 16384
     epochs: int = 30
