@@ -203,7 +203,7 @@ class ChildProcess:
 
     def _lose(self, silence: float) -> RuntimeError:
         if not self.close.alive:  # by us: nobody should start another
-            return RuntimeError(f"the process {self._pid} that hosts the engine was closed")
+            return RuntimeError(f"the process {self._pid} that hosts the model was closed")
         end = "ended"
         if silence >= self._timeout:
             _kill(self._pid)
@@ -215,13 +215,13 @@ class ChildProcess:
 
     def _epitaph(self, end: str) -> str:
         if self._child is None:
-            return f"the process {self._pid} that hosts the engine {end}; who started it knows why"
+            return f"the process {self._pid} that hosts the model {end}; who started it knows why"
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._child.wait(_GRACE_SECONDS)
         self._output.seek(0)
         said = self._output.read().decode(errors="replace")[-_QUOTED:]
         return (
-            f"the process {self._child.pid} that hosts the engine {end} "
+            f"the process {self._child.pid} that hosts the model {end} "
             f"with {self._child.returncode}; its last words: {said}"
         )
 

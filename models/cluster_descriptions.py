@@ -446,7 +446,7 @@ def _scores(
     sizes = np.bincount(cluster_ids, minlength=cluster_count)
     share, share_outside = _shares(cluster_ids, cluster_count, present, weights)
     of_items, of_items_outside = _shares(cluster_ids, cluster_count, present, np.ones_like(weights))
-    seen = traffic + _UNSEEN * (traffic.mean() or 1.0)
+    seen = traffic + _UNSEEN * (traffic.sum() / max(1, len(traffic)) or 1.0)
     by_traffic, by_traffic_outside = _shares(cluster_ids, cluster_count, present, seen)
     rows = np.repeat(np.arange(cluster_count), np.diff(scores.indptr))
     counts = (of_items * sizes[rows]).round()

@@ -43,9 +43,10 @@ def summary(workspace: Workspace) -> str:
         f"novelty table: {size:,} x {size:,} = {manifests['novelty_table']['rows']['written']:,} "
         "pairs",
         f"retriever: HR@10 {ranks['HR@10']:.3f}, NDCG@10 {ranks['NDCG@10']:.3f}",
-        f"{recommended.num_rows:,} users have a novel interest and items of it; "
+        f"{recommended.num_rows:,} of {manifests['recommendations']['figures']['users']:,} users "
+        "have a novel interest and items of it; "
         f"{len(pc.unique(recommended[col.NOVEL_CLUSTER]))} of {size} clusters are recommended "
-        "(the other users know all that the table has for them)",
+        "(the others know all that the table has for them)",
         "",
         *_examples(recommended, descriptions, items),
         f"everything is in {workspace.root}",

@@ -442,7 +442,7 @@ def test_lost_child_of_another_process_is_an_error(
     pid = other.join(secret)
     child = libc(secret)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(ChildLost, match=f"{pid} that hosts the engine ended; who started it"):
+    with pytest.raises(ChildLost, match=f"{pid} that hosts the model ended; who started it"):
         child.call("getpid")
     assert libc(secret).call("getpid") != pid
 

@@ -46,7 +46,8 @@ def _end() -> Iterator[None]:
 
 
 def test_workers_of_a_job_share_it_and_other_jobs_do_not(secret: str) -> None:
-    pid = shared(secret).call("pid")
+    first = shared(secret)  # held: the process ends with the last that uses it
+    pid = first.call("pid")
     assert shared(secret).call("pid") == pid
     assert shared(secrets.token_hex()).call("pid") != pid
 
@@ -58,7 +59,7 @@ def test_a_lost_one_is_replaced_and_said_so(secret: str, caplog) -> None:
     while os.path.exists(f"/proc/{lost}"):
         time.sleep(0.01)
     assert process.call("pid") != lost
-    assert f"recommend: the process {lost} that hosts the engine ended" in caplog.text
+    assert f"recommend: the process {lost} that hosts the model ended" in caplog.text
 
 
 def test_one_that_is_always_lost_is_given_up(secret: str, caplog) -> None:
