@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.task import Answer, Task
-from models.prompt import description_trie
+from models.language.prompt import description_trie
 
 _ROWS = 2048  # of the matrix products: as many tokens as an engine takes in a step
 _REPEATS = 20
@@ -108,7 +108,7 @@ class NeededWork:
     """
 
     def __init__(self, task: Task) -> None:
-        from models.language_model import load_tokenizer
+        from models.language.language_model import load_tokenizer
 
         self._task, self._shape = task, model_shape(task.model)
         self._tokenizer = load_tokenizer(task.model)

@@ -23,9 +23,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.cluster_quality import coherence, separation, stability
-from models.clustering import assign_clusters, fit_cluster_tree, traffic_balance
-from models.text_encoder import TextEncoder
+from models.clustering.cluster_quality import coherence, separation, stability
+from models.clustering.clustering import assign_clusters, fit_cluster_tree, traffic_balance
+from models.clustering.text_encoder import TextEncoder
 from transforms import clusters
 from transforms import schemas as col
 from transforms.datasets import write_dataset

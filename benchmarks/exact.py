@@ -5,7 +5,7 @@ import time
 import numpy as np
 
 from benchmarks.task import Answer, Task
-from models.prompt import description_trie
+from models.language.prompt import description_trie
 
 
 class Exact:
@@ -17,7 +17,7 @@ class Exact:
     """
 
     def __init__(self, task: Task) -> None:
-        from models.language_model import load_language_model
+        from models.language.language_model import load_language_model
 
         self._task = task
         self._model, self._tokenizer = load_language_model(task.model, "float32")
@@ -30,7 +30,7 @@ class Exact:
     def _part(self, rows: list[int]) -> Answer:
         import torch
 
-        from models.language_model import branch_log_probabilities
+        from models.language.language_model import branch_log_probabilities
 
         begun = time.monotonic()
         pairs = self._task.pairs(rows)

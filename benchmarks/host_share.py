@@ -8,9 +8,9 @@ import apache_beam as beam
 import numpy as np
 
 from benchmarks.task import Task
-from models import table_cost
 from models.child_process import end_children
-from models.language_model import load_tokenizer
+from models.language import table_cost
+from models.language.language_model import load_tokenizer
 from transforms.committed import Committed
 from transforms.novelty_engine import NoveltyEngine, Policy
 from transforms.novelty_table import BuildNoveltyTable, row_parts

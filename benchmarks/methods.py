@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.hosting import hosted
 from benchmarks.task import Answer, Task
-from models.vllm_engine import engine_environment
+from models.language.vllm_engine import engine_environment
 
 Rows = list[int]  # ids of c1
 Method = Callable[[Task, Sequence[Rows]], list[Answer]]  # an answer for each part of the rows
@@ -30,7 +30,9 @@ def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
     }
     c2 = np.arange(task.size)
     answers = []
-    with hosted("models.novelty_decoder:NoveltyDecoder", arguments, engine_environment()) as call:
+    with hosted(
+        "models.language.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
+    ) as call:
         for rows in parts:
             begun = time.monotonic()
             found = [call("decode", np.full(task.size, c1), c2)[0] for c1 in rows]

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.task import Task
-from models.prompt import PromptTemplate
+from models.language.prompt import PromptTemplate
 from pipelines.workspace import Workspace
 from transforms.catalogue import read_descriptions
 from transforms.datasets import write_dataset

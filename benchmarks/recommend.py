@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.interaction_log import CLUSTERS, ITEMS, write_items, write_log
 from benchmarks.progress import say
-from models.item_catalogue import Catalogue
-from models.retriever_config import RetrieverConfig
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.retriever_config import RetrieverConfig
 from pipelines.flags import whole_number
 from transforms import files
 from transforms import schemas as col
@@ -55,8 +55,8 @@ def write_saved_model(
     path: Path, catalogue: Catalogue, clusters: int, config: RetrieverConfig, k: int
 ) -> None:
     """Export a model with random weights and a random novelty table for this many clusters."""
-    from models.retriever import RetrieverModel
-    from models.serving import PackedNoveltyTable, export_saved_model
+    from models.retrieval.retriever import RetrieverModel
+    from models.retrieval.serving import PackedNoveltyTable, export_saved_model
 
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, len(catalogue.item_ids))

@@ -32,13 +32,13 @@ from numpy.typing import NDArray
 from benchmarks.clusters import ENCODER, FOLDER, real_items
 from benchmarks.progress import say
 from benchmarks.retriever_split import Split, leave_one_out, temporal
-from models.clustering import assign_clusters, fit_cluster_tree
-from models.item_catalogue import Catalogue
-from models.item_features import fit_projection, project
-from models.ranking_metrics import TOP, hit_rate, ndcg
-from models.retriever_config import RetrieverConfig
-from models.sequence_shards import ITEMS, KEY, shard_schema
-from models.text_encoder import TextEncoder
+from models.clustering.clustering import assign_clusters, fit_cluster_tree
+from models.clustering.text_encoder import TextEncoder
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.item_features import fit_projection, project
+from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg
+from models.retrieval.retriever_config import RetrieverConfig
+from models.retrieval.sequence_shards import ITEMS, KEY, shard_schema
 from transforms import clusters
 from transforms import schemas as col
 from transforms.sequences import ENGAGEMENTS, user_sequences
@@ -89,9 +89,9 @@ def by_ours(settings: dict[str, Any]) -> Model:
     """Rank by the retriever, trained as train_retrieval does."""
 
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
-        from models.retriever import tf
-        from models.retriever_training import encode, train_retriever
-        from models.training_sequences import latest
+        from models.retrieval.retriever import tf
+        from models.retrieval.retriever_training import encode, train_retriever
+        from models.retrieval.training_sequences import latest
 
         config = RetrieverConfig(seed=seed, validation_users=len(split.sequences), **settings)
         shard = str(scratch / "shard.parquet")

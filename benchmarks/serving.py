@@ -20,10 +20,10 @@ import numpy as np
 from benchmarks.progress import say
 from benchmarks.serving_calls import histories, time_calls
 from benchmarks.topk import MaskedBruteForce
-from models.item_catalogue import Catalogue
-from models.retriever import RetrieverModel, tf
-from models.retriever_config import RetrieverConfig
-from models.serving import Explorer, PackedNoveltyTable, export_saved_model
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.retriever import RetrieverModel, tf
+from models.retrieval.retriever_config import RetrieverConfig
+from models.retrieval.serving import Explorer, PackedNoveltyTable, export_saved_model
 from pipelines.flags import whole_number
 
 ITEMS, CLUSTERS, NOVEL, K = 1_000_000, 761, 20, 20

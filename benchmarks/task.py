@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.prompt import Prompts
+from models.language.prompt import Prompts
 
 Pair = tuple[int, int]  # c1, c2
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from benchmarks.progress import say
-from models.cluster_top_k import ClusterTopK, Queries, tf, tfrs
+from models.retrieval.cluster_top_k import ClusterTopK, Queries, tf, tfrs
 from pipelines.flags import whole_number
 
 ITEMS, DIMENSION, CLUSTERS, K = 1_000_000, 64, 761, 20

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.task import Answer, Pair, Task
-from models.prompt import completion_token_ids
+from models.language.prompt import completion_token_ids
 
 _BATCH = 32  # prompts; the fastest on two cores
 
@@ -19,7 +19,7 @@ class TransformersTrie:
     """
 
     def __init__(self, task: Task) -> None:
-        from models.language_model import load_language_model
+        from models.language.language_model import load_language_model
 
         self._task = task
         self._model, self._tokenizer = load_language_model(task.model, "bfloat16")
@@ -49,7 +49,7 @@ class TransformersTrie:
     def _batch(self, pairs: Sequence[Pair]) -> list[str]:
         import torch
 
-        from models.language_model import left_padded
+        from models.language.language_model import left_padded
 
         tokenizer = self._tokenizer
         prompts = [tokenizer(self._task.prompts.render(*pair))["input_ids"] for pair in pairs]

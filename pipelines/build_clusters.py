@@ -10,7 +10,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.text_encoder import local_path
+from models.clustering.text_encoder import local_path
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace

@@ -6,10 +6,10 @@ import sys
 
 import apache_beam as beam
 
-from models import table_cost
-from models.language_model import load_tokenizer
-from models.machines import MACHINES, machine_type
-from models.prompt import PromptTemplate
+from models.language import table_cost
+from models.language.language_model import load_tokenizer
+from models.language.machines import MACHINES, machine_type
+from models.language.prompt import PromptTemplate
 from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage

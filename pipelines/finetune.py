@@ -5,7 +5,7 @@ import sys
 
 import apache_beam as beam
 
-from models.finetuning import FinetuneConfig
+from models.language.finetuning import FinetuneConfig
 from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage

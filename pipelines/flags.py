@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.language_model import local_path
+from models.language.language_model import local_path
 from pipelines.workspace import Workspace
 from transforms import files
 from transforms.errors import InputError, as_input_error

@@ -6,7 +6,7 @@ import sys
 import apache_beam as beam
 import pyarrow as pa
 
-from models.prompt import DEFAULT_TEMPLATE, PromptTemplate
+from models.language.prompt import DEFAULT_TEMPLATE, PromptTemplate
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace

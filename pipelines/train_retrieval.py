@@ -6,7 +6,7 @@ import sys
 import apache_beam as beam
 import pyarrow as pa
 
-from models.retriever_config import RetrieverConfig
+from models.retrieval.retriever_config import RetrieverConfig
 from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from benchmarks.recommend import write_saved_model
-from models.item_catalogue import Catalogue
-from models.retriever_config import RetrieverConfig
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.retriever_config import RetrieverConfig
 
 PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text()
 IDS = ["1", "260", "1196", "3114", *(f"other {number}" for number in range(36))]

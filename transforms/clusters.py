@@ -13,14 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from models.cluster_descriptions import describe_clusters, description
-from models.cluster_matching import Match, match_clusters, renumbered
-from models.cluster_quality import coherence, separation
-from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree
-from models.item_features import Projection, fit_projection, project
-from models.language_model import load_tokenizer
-from models.text_encoder import TextEncoder
-from models.traffic_sample import sample_keys, smallest, times_drawn
+from models.clustering.cluster_descriptions import describe_clusters, description
+from models.clustering.cluster_matching import Match, match_clusters, renumbered
+from models.clustering.cluster_quality import coherence, separation
+from models.clustering.clustering import ClusterTree, assign_clusters, fit_cluster_tree
+from models.clustering.text_encoder import TextEncoder
+from models.clustering.traffic_sample import sample_keys, smallest, times_drawn
+from models.language.language_model import load_tokenizer
+from models.retrieval.item_features import Projection, fit_projection, project
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error

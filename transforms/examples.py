@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from models.language_model import load_tokenizer
-from models.prompt import Prompts, PromptTemplate, aligned_starts
+from models.language.language_model import load_tokenizer
+from models.language.prompt import Prompts, PromptTemplate, aligned_starts
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import as_input_error

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 import apache_beam as beam
 import pyarrow as pa
 
-from models.finetuning import Example, FinetuneConfig, Progress, finetune
+from models.language.finetuning import Example, FinetuneConfig, Progress, finetune
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import as_input_error
@@ -83,7 +83,7 @@ class Finetune(beam.PTransform):
 
 
 def to_examples(table: pa.Table) -> list[Example]:
-    """Return EXAMPLES as the examples of models.finetuning, in the same order."""
+    """Return EXAMPLES as the examples of models.language.finetuning, in the same order."""
     return [
         Example(
             prompt=row[col.PROMPT],

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.prompt import Prompts
-from models.vllm_engine import engine_environment
+from models.language.prompt import Prompts
+from models.language.vllm_engine import engine_environment
 from transforms.folders import local_copy
 from transforms.shared_process import SharedProcess
 
 
 @dataclass(frozen=True)
 class Policy:
-    """What decides the table: see `models.novelty_decoder.NoveltyDecoder`.
+    """What decides the table: see `models.language.novelty_decoder.NoveltyDecoder`.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class NoveltyEngine:
         self._process = SharedProcess(
             "build_novelty_table",
             "engine",
-            "models.novelty_decoder:NoveltyDecoder",
+            "models.language.novelty_decoder:NoveltyDecoder",
             {
                 "model": local_copy(policy.model),
                 "prompts": policy.prompts,

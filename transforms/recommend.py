@@ -106,7 +106,7 @@ class _Recommender:
 
     def __init__(self, saved_model: str, pair_choice: str, seed: int, secret: str) -> None:
         arguments = {"path": local_copy(saved_model)}
-        factory = "models.saved_model:SavedModel"
+        factory = "models.retrieval.saved_model:SavedModel"
         self._model = SharedProcess("recommend", "retriever", factory, arguments, secret)
         self._signature, self._seed = PAIR_CHOICES[pair_choice], seed
         self._parts = self._users = 0

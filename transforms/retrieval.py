@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.retriever_config import RetrieverConfig
+from models.retrieval.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_item_clusters, read_item_features
@@ -19,9 +19,9 @@ from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
 
 if TYPE_CHECKING:
-    from models.item_catalogue import Catalogue
-    from models.retriever_training import Step
-    from models.serving import PackedNoveltyTable
+    from models.retrieval.item_catalogue import Catalogue
+    from models.retrieval.retriever_training import Step
+    from models.retrieval.serving import PackedNoveltyTable
 
 log = logging.getLogger("interest-explorer")
 
@@ -87,8 +87,8 @@ class TrainRetriever(beam.PTransform):
             return self._train_in(work, sorted(shards))
 
     def _train_in(self, work: Scratch, shards: list[str]) -> Tally:
-        from models.retriever_training import train_retriever
-        from models.serving import export_saved_model
+        from models.retrieval.retriever_training import train_retriever
+        from models.retrieval.serving import export_saved_model
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
@@ -119,7 +119,7 @@ class TrainRetriever(beam.PTransform):
         return Tally(written=len(history), files=(record, *nested))
 
     def _catalogue(self) -> "Catalogue":
-        from models.item_catalogue import Catalogue
+        from models.retrieval.item_catalogue import Catalogue
 
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
         listed = files.read_parquet(
@@ -134,7 +134,7 @@ class TrainRetriever(beam.PTransform):
         )
 
     def _table(self) -> "PackedNoveltyTable":
-        from models.serving import PackedNoveltyTable
+        from models.retrieval.serving import PackedNoveltyTable
 
         table = files.read_parquet(files.join(self.novelty_table, "*.parquet"), col.NOVELTY_TABLE)
         novel, probability = pack_novelty_table(table, len(self.descriptions))

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
-from models.item_catalogue import vocabulary
-from models.sequence_shards import SHARD, cut_into_groups, shard_schema
+from models.retrieval.item_catalogue import vocabulary
+from models.retrieval.sequence_shards import SHARD, cut_into_groups, shard_schema
 from transforms import files
 from transforms import schemas as col
 from transforms.sharding import stable_hash

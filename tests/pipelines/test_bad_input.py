@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.prompt import DEFAULT_TEMPLATE
+from models.language.prompt import DEFAULT_TEMPLATE
 from tests.pipelines import small
 from tests.pipelines.small import Row
 from transforms import dead_rows, validate

@@ -65,9 +65,9 @@ def test_table_is_the_constrained_distribution_of_the_model(workspace: Path) -> 
     """Compare with transformers in float32, which scores whole descriptions."""
     import torch
 
-    from models.description_trie import DescriptionTrie
-    from models.language_model import branch_log_probabilities, load_language_model
-    from models.prompt import DEFAULT_TEMPLATE, PromptTemplate, completion_token_ids
+    from models.language.description_trie import DescriptionTrie
+    from models.language.language_model import branch_log_probabilities, load_language_model
+    from models.language.prompt import DEFAULT_TEMPLATE, PromptTemplate, completion_token_ids
     from transforms.examples import read_prompts
 
     names = contract.descriptions(workspace)

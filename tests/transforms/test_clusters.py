@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.language_model import load_tokenizer
-from models.prompt import completion_token_ids
-from tests.models.tiny_llm import save_tiny_llm
+from models.language.language_model import load_tokenizer
+from models.language.prompt import completion_token_ids
+from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import clusters
 from transforms import schemas as col
 from transforms.errors import InputError

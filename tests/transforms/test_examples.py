@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.prompt import Prompts, PromptTemplate
+from models.language.prompt import Prompts, PromptTemplate
 from tests.transforms.eager import run
 from transforms import examples, files
 from transforms.errors import InputError

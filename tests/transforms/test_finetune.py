@@ -7,8 +7,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from models.finetuning import FinetuneConfig
-from tests.models.tiny_llm import save_tiny_llm
+from models.language.finetuning import FinetuneConfig
+from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import files
 from transforms import schemas as col
 from transforms.finetune import Finetune, to_examples

@@ -11,7 +11,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.prompt import Prompts
+from models.language.prompt import Prompts
 from tests.emulators.storm import watched
 from transforms import files
 from transforms import novelty_table as nt

@@ -9,11 +9,16 @@ import pytest
 import stopwordsiso
 
 from benchmarks.clusters import FOLDER, SETS, real_items
-from models.cluster_descriptions import describe_clusters, normalise_keyword
-from models.cluster_matching import match_clusters
-from models.cluster_quality import coherence
-from models.clustering import ClusterTree, assign_clusters, fit_cluster_tree, traffic_balance
-from models.language_model import load_tokenizer
+from models.clustering.cluster_descriptions import describe_clusters, normalise_keyword
+from models.clustering.cluster_matching import match_clusters
+from models.clustering.cluster_quality import coherence
+from models.clustering.clustering import (
+    ClusterTree,
+    assign_clusters,
+    fit_cluster_tree,
+    traffic_balance,
+)
+from models.language.language_model import load_tokenizer
 from transforms import clusters
 from transforms import schemas as col
 

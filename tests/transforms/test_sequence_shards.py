@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from models.item_catalogue import vocabulary
-from models.sequence_shards import row_groups
+from models.retrieval.item_catalogue import vocabulary
+from models.retrieval.sequence_shards import row_groups
 from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms import sequence_shards

@@ -1,0 +1,63 @@
+"""Which clusters of a rerun are those of the run before, and their numbers after it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from models.clustering.clustering import ClusterTree
+
+_SAME = 0.8  # Jaccard index from which on a cluster did not change
+
+
+@dataclass(frozen=True)
+class Match:
+    """The clusters of one level beside those of an earlier run.
+
+    Attributes
+    ----------
+    old_ids
+        [count] int64: the number of the earlier cluster that each of the later ones is most like;
+        a permutation.
+    unchanged
+        [count] bool, of the later ones: as good as the earlier one.
+    """
+
+    old_ids: np.ndarray
+    unchanged: np.ndarray
+
+
+def match_clusters(old: np.ndarray, new: np.ndarray, count: int) -> Match:
+    """Match clusters one to one so that the sum of their Jaccard indices is largest.
+
+    The index of two clusters is the number of items in both over that of items in either (Jaccard,
+    1912); the matching is Kuhn's Hungarian method (Naval Research Logistics Quarterly 2, 1955).
+
+    Parameters
+    ----------
+    old, new
+        [n] int, clusters 0 to count - 1 of the items that both runs know.
+    count
+        Number of clusters in both.
+
+    Examples
+    --------
+    >>> match_clusters(np.array([0, 0, 1, 1, 2]), np.array([2, 2, 0, 0, 1]), 3).old_ids
+    array([1, 2, 0])
+    """
+    both = np.bincount(new * count + old, minlength=count * count).reshape(count, count)
+    either = both.sum(1)[:, None] + both.sum(0)[None, :] - both
+    jaccard = both / np.maximum(either, 1)
+    _, old_ids = linear_sum_assignment(jaccard, maximize=True)
+    return Match(old_ids, jaccard[np.arange(count), old_ids] >= _SAME)
+
+
+def renumbered(tree: ClusterTree, matches: Sequence[Match]) -> ClusterTree:
+    """Give every cluster the number of the earlier one that it is matched to, level by level."""
+    parents, above = [], None
+    for of_level, match in zip(tree.parents, matches, strict=True):
+        order = np.argsort(match.old_ids)
+        parents.append(of_level[order] if above is None else above[of_level[order]])
+        above = match.old_ids.astype(np.int32)
+    return replace(tree, sites=tree.sites[order], prices=tree.prices[order], parents=tuple(parents))

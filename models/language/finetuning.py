@@ -1,0 +1,509 @@
+"""Supervised fine-tuning of the language model on (prompt, description) examples."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.language.description_trie import DescriptionTrie
+from models.language.language_model import (
+    DTYPES,
+    branch_log_probabilities,
+    generate_completions,
+    left_padded,
+    load_language_model,
+    positions,
+    quiet_transformers,
+    save_language_model,
+)
+from models.language.output_head import check_output_head
+from models.language.prompt import completion_token_ids
+
+METHODS = ("full", "lora")
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    """How to fine-tune.
+
+    Attributes
+    ----------
+    method : {"full", "lora"}
+        Train all weights, or low-rank adapters (arXiv 2106.09685) that are merged at the end.
+    max_steps, batch_size : int
+        Steps at most, and examples a step.
+    learning_rate : float
+        Of AdamW at its highest: it rises over ``warmup_steps``, then falls to 0 as a cosine.
+    warmup_steps : int
+    eval_every : int
+        Steps between evaluations; each also writes a checkpoint.
+    patience : int
+        Evaluations in a row without a better validation loss before training stops.
+    eval_examples : int
+        Validation examples for the validation loss.
+    eval_prompts : int
+        Those of them for match rate and recall.
+    dtype : {"bfloat16", "float32"}
+        Of the weights in training; the arithmetic is in bfloat16 either way.
+    lora_rank, lora_alpha : int
+        Rank of the adapters, and their scale times the rank.
+    seed : int
+    """
+
+    method: str = "full"
+    max_steps: int = 60
+    batch_size: int = 16
+    learning_rate: float = 3e-4
+    warmup_steps: int = 6
+    eval_every: int = 20
+    patience: int = 2
+    eval_examples: int = 128
+    eval_prompts: int = 64
+    dtype: str = "float32"
+    lora_rank: int = 16
+    lora_alpha: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise ValueError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        for name in (
+            "max_steps",
+            "batch_size",
+            "eval_every",
+            "patience",
+            "eval_examples",
+            "eval_prompts",
+            "lora_rank",
+            "lora_alpha",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+        if not 0 < self.learning_rate < 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}; give one between 0 and 1")
+        if not 0 <= self.warmup_steps < self.max_steps:
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps}; give 0 to {self.max_steps - 1} "
+                "(max_steps - 1)"
+            )
+
+
+@dataclass(frozen=True)
+class Example:
+    """One thing to learn: after this prompt, this description.
+
+    Attributes
+    ----------
+    prompt, completion : str
+    excluded : tuple of int
+        Clusters that may not be answered: those of the prompt, and blocked ones.
+    label : int
+        The cluster whose description the completion is.
+    """
+
+    prompt: str
+    completion: str
+    excluded: tuple[int, ...]
+    label: int
+
+
+@dataclass(frozen=True)
+class HistoryRow:
+    """What was measured after a step; NaN is not measured.
+
+    Attributes
+    ----------
+    step : int
+        0 is before training.
+    loss, valid_loss : float
+        Mean negative log-likelihood a completion token (end token included), in nats.
+    match_rate : float
+        Share of free greedy completions that equal some description exactly.
+    recall_at_1, recall_at_10 : float
+        Share of prompts whose label is among the 1 or 10 most probable clusters of the
+        constrained distribution.
+    """
+
+    step: int
+    loss: float
+    valid_loss: float
+    match_rate: float
+    recall_at_1: float
+    recall_at_10: float
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is: after ``step`` of at most ``total`` steps, with the last step's loss."""
+
+    step: int
+    total: int
+    loss: float
+    seconds_left: float
+
+
+def finetune(
+    base_model: str,
+    train: Sequence[Example],
+    valid: Sequence[Example],
+    descriptions: Sequence[str],
+    output: Path,
+    checkpoints: Path,
+    config: FinetuneConfig,
+    on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None] = lambda: None,
+) -> list[HistoryRow]:
+    """Fine-tune a language model and save the weights with the best validation loss.
+
+    Killed at any moment and called again with the same arguments, it goes on from its last
+    checkpoint and writes the bytes that an undisturbed run would have written.
+
+    Parameters
+    ----------
+    base_model : str
+        What `load_language_model` takes.
+    train, valid : sequence of Example
+    descriptions : sequence of M str
+        By cluster id.
+    output : Path
+        The Hugging Face folder to write, in bfloat16: it appears whole or not at all.
+    checkpoints : Path
+        A local folder for what a later call resumes from; the caller removes it once it no
+        longer needs that.
+    config : FinetuneConfig
+    on_progress : callable
+        Called after every step.
+    on_checkpoint : callable
+        Called after every checkpoint.
+
+    Returns
+    -------
+    list of HistoryRow
+        By step, from 0.
+
+    Raises
+    ------
+    ValueError
+        If there are no examples, or one does not fit the descriptions, or the tokenizer merges
+        prompts and completions, or the model's logits are not those of its output head.
+    """
+    _check(train, valid, descriptions)
+    # Other arguments must not resume from these checkpoints.
+    arguments = (base_model, tuple(train), tuple(valid), tuple(descriptions), config)
+    digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
+    run = checkpoints / digest[:16]
+
+    log = _logged(run)
+    if not _is_over(log, config):
+        with quiet_transformers(), _deterministic():
+            _train(
+                base_model,
+                train,
+                valid,
+                descriptions,
+                run,
+                config,
+                on_progress,
+                on_checkpoint,
+            )
+        log = _logged(run)
+
+    best = str(run / f"checkpoint-{_best_step(log)}")
+    if config.method == "full":
+        model, tokenizer = load_language_model(best, "bfloat16")
+    else:
+        from peft import PeftModel
+
+        model, tokenizer = load_language_model(base_model, "float32")
+        model = PeftModel.from_pretrained(model, best).merge_and_unload().bfloat16()
+    save_language_model(model, tokenizer, output)
+    return _history(log)
+
+
+def _check(train: Sequence[Example], valid: Sequence[Example], descriptions: Sequence[str]) -> None:
+    for name, examples in (("training", train), ("validation", valid)):
+        if not examples:
+            raise ValueError(f"there are no {name} examples; give more interactions or users")
+        for example in examples:
+            if not 0 <= example.label < len(descriptions):
+                raise ValueError(
+                    f"the {name} example {example} has a label that is none of the "
+                    f"{len(descriptions)} clusters; mine the transitions from the same clusters"
+                )
+            if example.completion != descriptions[example.label]:
+                raise ValueError(
+                    f"the {name} example {example} is not completed by its label's description "
+                    f"{descriptions[example.label]!r}; mine the transitions from the same clusters"
+                )
+
+
+def _train(
+    base_model: str,
+    train: Sequence[Example],
+    valid: Sequence[Example],
+    descriptions: Sequence[str],
+    run: Path,
+    config: FinetuneConfig,
+    on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None],
+) -> None:
+    """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
+    import torch
+    from datasets import Dataset
+    from transformers import PrinterCallback, Trainer
+    from trl import SFTConfig, SFTTrainer
+
+    class CompletionTrainer(SFTTrainer):
+        # TRL's own loss projects every token of the prompts onto the vocabulary where there is no
+        # Triton: twice the time of a step on a CPU. The batches name the positions that count.
+        compute_loss = Trainer.compute_loss
+
+    model, tokenizer = load_language_model(base_model, config.dtype)
+    check_output_head(model)
+    order = np.random.default_rng(config.seed).permutation(len(valid))
+    valid = [valid[row] for row in order[: config.eval_examples]]
+    last = _last_checkpoint(run)
+    # Rows are tokenised here, not by TRL: the end token as an id, not as text to be parsed again.
+    datasets = [
+        Dataset.from_list([_labelled_tokens(tokenizer, example) for example in examples])
+        for examples in (train, valid)
+    ]
+    arguments = SFTConfig(
+        output_dir=str(run),
+        max_steps=config.max_steps,
+        per_device_train_batch_size=config.batch_size,
+        per_device_eval_batch_size=config.batch_size,
+        learning_rate=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        lr_scheduler_type="cosine",
+        weight_decay=0.0,
+        bf16=True,
+        use_cpu=not torch.cuda.is_available(),
+        gradient_checkpointing=False,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        eval_strategy="steps",
+        eval_steps=config.eval_every,
+        eval_on_start=last is None,
+        save_strategy="steps",
+        save_steps=config.eval_every,
+        logging_steps=1,
+        seed=config.seed,
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=False,
+    )
+    adapters = None
+    if config.method == "lora":
+        from peft import LoraConfig
+
+        adapters = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+    trainer = CompletionTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=datasets[0],
+        eval_dataset=datasets[1],
+        data_collator=partial(_collate, tokenizer.pad_token_id),
+        processing_class=tokenizer,
+        peft_config=adapters,
+        callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress, on_checkpoint)],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+
+
+def _labelled_tokens(tokenizer: Any, example: Example) -> dict[str, list[int]]:
+    """Return the tokens of prompt, completion and end, with labels on the last two alone."""
+    prompt = tokenizer(example.prompt)["input_ids"]
+    completion = completion_token_ids(tokenizer, example.prompt, example.completion)
+    completion.append(tokenizer.eos_token_id)
+    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
+
+
+def _collate(pad: int, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
+    """Pad on the left, so that the completions end together and only their logits are computed."""
+    import torch
+
+    ids, mask = left_padded([row["input_ids"] for row in rows], pad)  # [batch, length]
+    labels, _ = left_padded([row["labels"] for row in rows], -100)
+    # The first completion token is predicted at the position before it.
+    kept = ids.shape[1] - int((labels >= 0).any(axis=0).argmax()) + 1
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "position_ids": torch.from_numpy(positions(mask)),
+        "labels": torch.from_numpy(labels[:, -kept:]),
+        "logits_to_keep": kept,
+    }
+
+
+def _observer(
+    tokenizer: Any,
+    valid: Sequence[Example],
+    descriptions: Sequence[str],
+    config: FinetuneConfig,
+    on_progress: Callable[[Progress], None],
+    on_checkpoint: Callable[[], None],
+) -> Any:
+    """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
+    import torch
+    from transformers import TrainerCallback
+
+    examples = valid[: config.eval_prompts]
+    prompts = [example.prompt for example in examples]
+    token_ids = [completion_token_ids(tokenizer, prompts[0], text) for text in descriptions]
+    trie = DescriptionTrie(token_ids, tokenizer.eos_token_id)
+    excluded = np.zeros((len(examples), len(descriptions)), bool)  # [prompts, M]
+    for row, example in enumerate(examples):
+        excluded[row, list(example.excluded)] = True
+    labels = np.array([example.label for example in examples])  # [prompts]
+
+    class Observer(TrainerCallback):
+        def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            self.started, self.first_step = time.monotonic(), state.global_step
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **kwargs: Any) -> None:
+            if "loss" in logs:
+                taken = (time.monotonic() - self.started) / (state.global_step - self.first_step)
+                left = taken * (config.max_steps - state.global_step)
+                on_progress(Progress(state.global_step, config.max_steps, logs["loss"], left))
+
+        def on_evaluate(
+            self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any
+        ) -> None:
+            with torch.autocast(model.device.type, torch.bfloat16):
+                scores = branch_log_probabilities(model, tokenizer, prompts, trie)
+                longest = max(map(len, token_ids)) + 1
+                completions = generate_completions(model, tokenizer, prompts, longest)
+            log_probs = trie.log_probabilities(scores, excluded)
+            # Into the entry that the trainer has just logged, which goes into the checkpoint.
+            state.log_history[-1] |= {
+                "match_rate": sum(text in descriptions for text in completions) / len(prompts),
+                "recall_at_1": recall(log_probs, labels, 1),
+                "recall_at_10": recall(log_probs, labels, 10),
+            }
+            if _is_over(state.log_history, config):
+                control.should_training_stop = True
+
+        def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            # The trainer's own clean-up goes by file times, and could delete the best.
+            kept = {state.global_step, _best_step(state.log_history)}
+            for folder in Path(args.output_dir).glob("checkpoint-*"):
+                if int(folder.name.removeprefix("checkpoint-")) not in kept:
+                    shutil.rmtree(folder)
+            on_checkpoint()
+
+    return Observer()
+
+
+def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
+    """Return the share of rows whose label is among the k most probable clusters.
+
+    Parameters
+    ----------
+    log_probs : np.ndarray
+        [rows, M].
+    labels : np.ndarray
+        [rows] int.
+    k : int
+
+    Examples
+    --------
+    >>> recall(np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]), np.array([0, 2]), 2)
+    0.5
+    """
+    of_label = np.take_along_axis(log_probs, labels[:, None], axis=1)  # [rows, 1]
+    better = (log_probs > of_label).sum(axis=1)
+    return float(((better < k) & np.isfinite(of_label[:, 0])).mean())
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Have torch choose deterministic algorithms where it has them."""
+    import torch
+
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)
+
+
+# The trainer's log, a list of dicts, is in every checkpoint's trainer_state.json. History, the best
+# step and the end of training are all functions of it, so that they survive a restart.
+
+
+def _state(checkpoint: Path) -> dict[str, Any] | None:
+    """Return the trainer's state, which is written last: None for a half-written checkpoint."""
+    try:
+        state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return state
+
+
+def _last_checkpoint(run: Path) -> Path | None:
+    found = [folder for folder in run.glob("checkpoint-*") if _state(folder) is not None]
+    return max(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
+
+
+def _logged(run: Path) -> list[dict[str, Any]]:
+    last = _last_checkpoint(run)
+    state = None if last is None else _state(last)
+    return [] if state is None else state["log_history"]
+
+
+def _valid_losses(log: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
+    """Return the validation loss and step of every evaluation after training began."""
+    return [(row["eval_loss"], row["step"]) for row in log if "eval_loss" in row and row["step"]]
+
+
+def _best_step(log: Sequence[dict[str, Any]]) -> int:
+    return min(_valid_losses(log))[1]
+
+
+def _is_over(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> bool:
+    """Tell whether all steps are done, or the last `patience` evaluations were no better."""
+    losses = _valid_losses(log)
+    if not losses:
+        return False
+    return losses[-1][1] >= config.max_steps or (
+        len(losses) - 1 - losses.index(min(losses)) >= config.patience
+    )
+
+
+def _history(log: Sequence[dict[str, Any]]) -> list[HistoryRow]:
+    by_step: dict[int, dict[str, float]] = {}
+    for entry in log:
+        by_step.setdefault(entry["step"], {}).update(entry)
+    return [
+        HistoryRow(
+            step=step,
+            loss=entry.get("loss", math.nan),
+            valid_loss=entry.get("eval_loss", math.nan),
+            match_rate=entry.get("match_rate", math.nan),
+            recall_at_1=entry.get("recall_at_1", math.nan),
+            recall_at_10=entry.get("recall_at_10", math.nan),
+        )
+        for step, entry in sorted(by_step.items())
+    ]

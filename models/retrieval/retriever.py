@@ -1,0 +1,337 @@
+"""The sequence recommender: a causal transformer over a user's items, trained as a two-tower model.
+
+The query tower reads a history (SASRec: Kang and McAuley 2018, arXiv 1808.09781), the candidate
+tower is an item's embedding plus that of its interest cluster and what its text features make, and
+both towers share it. A score is
+
+    query . item = affinity(history, item) + tendency(history) * log popularity(item)
+
+so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item that
+nobody engaged with is still placed by its cluster and its text.
+
+Sequences are padded on the right with item 0. Attention is causal, so nothing before the padding
+ever sees it, and no mask is needed where a history has a row of its own.
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+# tensorflow-recommenders is written for Keras 2; TensorFlow picks its Keras when first imported.
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from numpy.typing import NDArray
+
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.retriever_config import RetrieverConfig
+
+Dropout = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Block(tf.keras.layers.Layer):
+    """One pre-norm transformer block: self-attention, then a feed-forward network."""
+
+    def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.attention_norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+        self.qkv = dense(3 * config.dimension, seeds)
+        self.mix = dense(config.dimension, seeds)
+        self.feed_norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+        self.widen = dense(4 * config.dimension, seeds, activation="gelu")
+        self.narrow = dense(config.dimension, seeds)
+
+    def call(
+        self, x: tf.Tensor, allowed: tf.Tensor, dropout: Dropout, at: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Transform `x` [batch, length, dimension]; `allowed` [batch or 1, length, length].
+
+        With `at` [batch], only that position of each row, [batch, 1, dimension].
+        """
+        batch, length, dimension = tf.unstack(tf.shape(x))
+        qkv = self.qkv(self.attention_norm(x))
+        qkv = tf.reshape(qkv, [batch, length, 3, self.heads, dimension // self.heads])
+        query, key, value = tf.unstack(tf.transpose(qkv, [2, 0, 3, 1, 4]))  # [b, h, length, d/h]
+        if at is not None:
+            allowed = tf.broadcast_to(allowed, [batch, length, length])
+            x, allowed = (tf.gather(rows, at[:, None], batch_dims=1) for rows in (x, allowed))
+            query = tf.gather(query, at[:, None], axis=2, batch_dims=1)
+        scale = tf.math.rsqrt(tf.cast(dimension // self.heads, x.dtype))
+        logits = tf.matmul(query, key, transpose_b=True) * scale  # [b, h, length, length]
+        weights = tf.nn.softmax(tf.where(allowed[:, None], logits, logits.dtype.min))
+        heads = tf.matmul(dropout(weights), value)  # [b, h, length, d/h]
+        heads = tf.reshape(tf.transpose(heads, [0, 2, 1, 3]), tf.shape(x))
+        x += dropout(self.mix(heads))
+        return x + dropout(self.narrow(self.widen(self.feed_norm(x))))
+
+
+class QueryTower(tf.keras.layers.Layer):
+    """From the item vectors of a history to a query at each of its positions."""
+
+    def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
+        super().__init__()
+        self.place = self.add_weight(
+            name="place",
+            shape=[config.max_length, config.dimension],
+            initializer=small_normal(next(seeds)),
+        )
+        self.blocks = [Block(config, seeds) for _ in range(config.layers)]
+        self.norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
+        self.tendency = tf.keras.layers.Dense(
+            1, kernel_initializer="zeros", bias_initializer="ones", name="tendency"
+        )
+
+    def call(
+        self,
+        vectors: tf.Tensor,
+        places: tf.Tensor,
+        allowed: tf.Tensor,
+        dropout: Dropout,
+        at: tf.Tensor | None = None,
+    ) -> tf.Tensor:
+        """Queries at all positions, or at one of each row.
+
+        Parameters
+        ----------
+        vectors
+            [batch, length, dimension], the item vectors without their popularity.
+        places
+            [batch or 1, length] int32, how many items of the same history precede.
+        allowed
+            [batch or 1, length, length] bool, which positions a position may attend to.
+        dropout
+            Applied wherever the network drops activations; the identity at inference.
+        at
+            [batch] int32, the position that is asked for; by default all are.
+
+        Returns
+        -------
+        tf.Tensor
+            [batch, length or 1, dimension + 1], the last number being the tendency to the popular.
+        """
+        scale = tf.sqrt(tf.cast(tf.shape(vectors)[-1], vectors.dtype))
+        x = dropout(vectors * scale + tf.gather(self.place, places))
+        for block in self.blocks[:-1]:
+            x = block(x, allowed, dropout)
+        x = self.blocks[-1](x, allowed, dropout, at)
+        x = self.norm(x)
+        return tf.cast(tf.concat([x, self.tendency(x)], axis=-1), tf.float32)
+
+
+class ItemTower(tf.keras.layers.Layer):
+    """Where an item lies: its own embedding, its cluster's and a projection of its features.
+
+    The last number is its log popularity. An item without training interactions has no embedding
+    of its own.
+    """
+
+    def __init__(
+        self,
+        config: RetrieverConfig,
+        catalogue: Catalogue,
+        counts: NDArray[np.int64],
+        log_popularity: NDArray[np.float32],
+        seeds: Iterator[int],
+    ) -> None:
+        super().__init__()
+        items, features = catalogue.features.shape
+        self.clusters = tf.constant(catalogue.clusters, tf.int32)  # [items]
+        self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
+        self.known = tf.constant(counts > 0)  # [items]
+        self.log_popularity = tf.constant(log_popularity, tf.float32)  # [items]
+        rows = {
+            "item": items,
+            "cluster": int(np.max(catalogue.clusters)) + 1,
+            "feature": features,
+        }
+        self.item, self.cluster, self.feature = (
+            self.add_weight(
+                name=name,
+                shape=[count, config.dimension],
+                initializer=small_normal(next(seeds)),
+            )
+            for name, count in rows.items()
+        )
+
+    def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
+        """Vectors [..., dimension + 1] of item indices [...].
+
+        `own` [items] bool says whose own embeddings count; by default of all that are known.
+        """
+        with_own = tf.gather(self.known if own is None else self.known & own, items)[..., None]
+        vectors = tf.where(with_own, tf.gather(self.item, items), 0.0)
+        vectors += tf.gather(self.cluster, tf.gather(self.clusters, items))
+        vectors += tf.tensordot(tf.gather(self.features, items), self.feature, axes=1)
+        return tf.concat([vectors, tf.gather(self.log_popularity, items)[..., None]], axis=-1)
+
+
+class RetrieverModel(tfrs.Model):
+    """The two towers and their loss.
+
+    Parameters
+    ----------
+    config
+        Sizes and training.
+    catalogue
+        The items.
+    counts
+        [items], how often the training sequences hold each item.
+    policy
+        Of Keras, by which the query tower computes. All weights and scores are float32.
+    """
+
+    def __init__(
+        self,
+        config: RetrieverConfig,
+        catalogue: Catalogue,
+        counts: NDArray[np.int64],
+        policy: str = "float32",
+    ) -> None:
+        super().__init__()
+        self.config = config
+        share = (counts + 1) / np.sum(counts + 1)  # add one: unseen items have a logarithm too
+        self.share = tf.constant(share, tf.float32)  # [items]
+        # One range of seeds for each model seed, so that no two initialisers share one.
+        seeds = itertools.count(config.seed * 1_000)
+        self.items = ItemTower(config, catalogue, counts, np.log(share).astype(np.float32), seeds)
+        with keras_policy(policy):
+            self.queries = QueryTower(config, seeds)
+        self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
+        # Keras makes weights at the first call.
+        self.query(tf.zeros([1, config.max_length, config.dimension]), tf.ones([1], tf.int32))
+
+    def query(self, vectors: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+        """Query of the whole of each history.
+
+        Parameters
+        ----------
+        vectors
+            [batch, length, dimension], item vectors without popularity, padded on the right; length
+            is 1 to max_length.
+        lengths
+            [batch] int32, items in each history. 0 gives the query that ranks by popularity.
+
+        Returns
+        -------
+        tf.Tensor
+            [batch, dimension + 1].
+        """
+        places = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
+        causal = places[..., None] >= places[:, None]  # [1, length, length]
+        last = tf.maximum(lengths - 1, 0)
+        queries = self.queries(vectors, places, causal, dropout=tf.identity, at=last)[:, 0]
+        by_popularity = tf.one_hot(self.config.dimension, self.config.dimension + 1)
+        return tf.where(lengths[:, None] > 0, queries, by_popularity)
+
+    def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Mean softmax loss of the next item over all positions of a batch.
+
+        The softmax is over all items where there are at most `negatives`, else a sampled one.
+
+        Parameters
+        ----------
+        inputs
+            items, targets, places, users, each [batch, length] int32; user -1 is padding.
+        training
+            Whether to drop activations and items' own embeddings.
+        """
+        users = inputs["users"]
+        step = tf.cast(self.optimizer.iterations, tf.int32)
+        seed = tf.stack([self.config.seed, step])
+        sites = itertools.count(1)
+
+        def dropout(x: tf.Tensor) -> tf.Tensor:
+            if not training or not self.config.dropout:
+                return x
+            site = tf.random.fold_in(seed, next(sites))
+            return tf.nn.experimental.stateless_dropout(x, self.config.dropout, site)
+
+        items = len(self.share)
+        own = None
+        if training and self.config.item_dropout:
+            site = tf.random.fold_in(seed, next(sites))
+            own = tf.random.stateless_uniform([items], site) >= self.config.item_dropout
+
+        index = tf.range(tf.shape(users)[1])
+        same_user = users[:, :, None] == users[:, None]
+        allowed = same_user & (index[:, None] >= index)[None]  # [batch, length, length]
+        vectors = self.items(inputs["items"], own)[..., :-1]
+        queries = self.queries(vectors, inputs["places"], allowed, dropout)
+
+        real = users >= 0
+        queries = queries[real]  # [positions, dimension + 1]
+        targets = inputs["targets"][real]  # [positions]
+        if items > self.config.negatives:
+            return self.sampled_loss(queries, targets, users[real], own, seed)
+        scores = tf.matmul(queries, self.items(tf.range(items), own), transpose_b=True)
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, scores))
+
+    def sampled_loss(
+        self,
+        queries: tf.Tensor,
+        targets: tf.Tensor,
+        users: tf.Tensor,
+        own: tf.Tensor | None,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Mean sampled softmax loss.
+
+        The candidates of a position are its target, the targets of other users in the batch, and
+        items drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). What a candidate's
+        logit owes to how often it is drawn is taken off it (the logQ correction, Yi et al.,
+        "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
+        negatives: they are drawn with the query, which no correction by popularity makes good.
+
+        Parameters
+        ----------
+        queries, targets, users
+            [positions, dimension + 1], [positions] and [positions].
+        own
+            [items] bool, whose own embeddings count.
+        seed
+            [2], of the step.
+        """
+        items, negatives = len(self.share), self.config.negatives
+        drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32)
+        candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
+        positions = tf.cast(tf.shape(targets)[0], tf.float32)
+        expected = tf.gather(self.share, candidates) * positions + negatives / items
+        other_user = users[:, None] != users
+        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
+        usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
+        loss = self.task(
+            queries,
+            self.items(candidates, own),
+            candidate_sampling_probability=expected / (positions + negatives),
+            candidate_ids=candidates,
+            score_mask=usable,
+            compute_metrics=False,
+        )
+        return loss / positions
+
+
+@contextmanager
+def keras_policy(name: str) -> Iterator[None]:
+    """Have the layers that are made meanwhile compute by a policy."""
+    before = tf.keras.mixed_precision.global_policy()
+    tf.keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        tf.keras.mixed_precision.set_global_policy(before)
+
+
+def small_normal(seed: int) -> Any:
+    """Initialiser of embeddings."""
+    return tf.keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
+
+
+def dense(units: int, seeds: Iterator[int], activation: str | None = None) -> Any:
+    """Dense layer with an initialiser of its own seed."""
+    initializer = tf.keras.initializers.GlorotUniform(seed=next(seeds))
+    return tf.keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)

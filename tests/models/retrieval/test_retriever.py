@@ -1,0 +1,134 @@
+"""The towers and the loss of the retriever."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from models.retrieval.retriever import RetrieverModel, tf
+from models.retrieval.retriever_config import RetrieverConfig
+from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("dimension", 0),
+        ("heads", 3),
+        ("dropout", 1.0),
+        ("item_dropout", 1.0),
+        ("learning_rate", 0.0),
+        ("seed", -1),
+    ],
+)
+def test_config_rejects(option: str, value: float) -> None:
+    with pytest.raises(ValueError, match=option if option != "heads" else "3 heads"):
+        RetrieverConfig(**{option: value})  # type: ignore[arg-type]
+
+
+FEATURES = np.random.default_rng(1).normal(size=[ITEMS, 3]).astype(np.float32)
+ALL, SOME = ITEMS, ITEMS - 1  # of the items as `negatives`: a softmax over all, or a sampled one
+
+
+def model_of(counts: np.ndarray | None = None, **options: float) -> RetrieverModel:
+    config = RetrieverConfig(**SMALL | options)
+    counts = np.ones(ITEMS, np.int64) if counts is None else counts
+    model = RetrieverModel(config, replace(catalogue(), features=FEATURES), counts)
+    model.compile(optimizer=tf.keras.optimizers.SGD())
+    return model
+
+
+def test_empty_history_ranks_by_popularity() -> None:
+    counts = np.random.default_rng(0).permutation(ITEMS)
+    model = model_of(counts)
+    query = model.query(tf.zeros([1, 8, 16]), tf.zeros([1], tf.int32))
+    scores = tf.linalg.matvec(model.items(tf.range(ITEMS)), query[0]).numpy()
+    np.testing.assert_array_equal(np.argsort(-scores), np.argsort(-counts))
+
+
+@pytest.mark.parametrize("length", [5, 8])
+def test_query_is_the_towers_at_the_last_item_whatever_the_padding(length: int) -> None:
+    model = model_of(layers=2)
+    vectors = tf.random.stateless_normal([3, length, 16], seed=[1, 2])
+    places = tf.range(length)[None]
+    queries = model.queries(vectors, places, places[..., None] >= places[:, None], tf.identity)
+    found = model.query(tf.pad(vectors, [[0, 0], [0, 8 - length], [0, 0]]), tf.constant([5, 1, 3]))
+    expected = tf.stack([queries[0, 4], queries[1, 0], queries[2, 2]])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_query_ignores_what_is_padded_and_heeds_the_order() -> None:
+    model = model_of()
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=[8, 16]).astype(np.float32)
+    noisy, swapped = vectors.copy(), vectors.copy()
+    noisy[5:] = rng.normal(size=[3, 16])
+    swapped[[1, 2]] = vectors[[2, 1]]
+    queries = model.query(tf.constant([vectors, noisy, swapped]), tf.constant([5, 5, 5])).numpy()
+    np.testing.assert_array_equal(queries[0], queries[1])
+    assert not np.allclose(queries[0], queries[2])
+
+
+def test_an_item_lies_at_its_embedding_plus_cluster_plus_features() -> None:
+    tower = model_of().items
+    expected = tower.item.numpy() + tower.cluster.numpy()[np.arange(ITEMS) % 4]
+    expected += FEATURES @ tower.feature.numpy()
+    np.testing.assert_allclose(tower(tf.range(ITEMS)).numpy()[:, :-1], expected, atol=1e-6)
+
+
+def test_an_item_without_interactions_lies_at_its_cluster_and_features_alone() -> None:
+    counts = np.ones(ITEMS, np.int64)
+    counts[5] = 0
+    tower = model_of(counts).items
+    expected = tower.cluster.numpy()[5 % 4] + FEATURES[5] @ tower.feature.numpy()
+    np.testing.assert_allclose(tower(tf.constant([5])).numpy()[0, :-1], expected, atol=1e-6)
+
+
+def test_loss_is_the_softmax_over_all_items() -> None:
+    model = model_of(dropout=0, item_dropout=0, negatives=ALL)
+    sequence = np.array([2, 7, 3, 4])
+    loss = model.compute_loss(rows_of([[(0, sequence)]]), training=True)
+    vectors = model.items(tf.range(ITEMS)).numpy()
+    expected = []
+    for end in (1, 2, 3):
+        history = np.zeros([1, 8, 16], np.float32)
+        history[0, :end] = vectors[sequence[:end], :-1]
+        scores = vectors @ model.query(tf.constant(history), tf.constant([end])).numpy()[0]
+        expected.append(np.log(np.sum(np.exp(scores))) - scores[sequence[end]])
+    np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize("negatives", [ALL, SOME])
+def test_loss_in_a_packed_row_equals_the_loss_of_separate_rows(negatives: int) -> None:
+    """Two users end to end in a row see nothing of each other."""
+    model = model_of(dropout=0, item_dropout=0, negatives=negatives)
+    one, two = np.array([1, 5, 9]), np.array([2, 7, 3, 4])
+    packed = rows_of([[(0, one), (1, two)]])
+    apart = rows_of([[(0, one)], [(1, two)]])
+    np.testing.assert_allclose(model.compute_loss(packed), model.compute_loss(apart), rtol=1e-5)
+
+
+@pytest.mark.parametrize("negatives", [ALL, SOME])
+def test_training_moves_no_embedding_of_an_item_that_is_left_out(negatives: int) -> None:
+    model = model_of(item_dropout=0.5, negatives=negatives)
+    before = model.items.item.numpy()
+    model.train_step(rows_of([[(0, np.arange(8))], [(1, np.arange(8, 16))]]))
+    used = np.arange(16) if negatives == SOME else np.arange(ITEMS)
+    moved = np.any(model.items.item.numpy() != before, axis=1)
+    assert 0.2 < np.mean(moved[used]) < 0.8
+
+
+def rows_of(rows: list[list[tuple[int, np.ndarray]]], length: int = 8) -> dict[str, Any]:
+    names = ("items", "targets", "places", "users")
+    batch = {name: np.full([len(rows), length], -(name == "users"), np.int32) for name in names}
+    for row, parts in enumerate(rows):
+        at = 0
+        for user, sequence in parts:
+            end = at + len(sequence) - 1
+            batch["items"][row, at:end] = sequence[:-1]
+            batch["targets"][row, at:end] = sequence[1:]
+            batch["places"][row, at:end] = np.arange(end - at)
+            batch["users"][row, at:end] = user
+            at = end
+    return {name: tf.constant(array) for name, array in batch.items()}
