@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from models.language.arithmetic import has_bfloat16
 from models.language.description_trie import DescriptionTrie
 from models.language.language_model import (
     DTYPES,
@@ -55,7 +56,8 @@ class FinetuneConfig:
     eval_prompts : int
         Those of them for match rate and recall.
     dtype : {"bfloat16", "float32"}
-        Of the weights in training; the arithmetic is in bfloat16 either way.
+        Of the weights in training. The arithmetic is in bfloat16 either way, where the machine
+        has it (see `has_bfloat16`).
     lora_rank, lora_alpha : int
         Rank of the adapters, and their scale times the rank.
     seed : int
@@ -290,7 +292,7 @@ def _train(
         warmup_steps=config.warmup_steps,
         lr_scheduler_type="cosine",
         weight_decay=0.0,
-        bf16=True,
+        bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=False,
         max_length=None,
@@ -389,7 +391,7 @@ def _observer(
         def on_evaluate(
             self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any
         ) -> None:
-            with torch.autocast(model.device.type, torch.bfloat16):
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=has_bfloat16()):
                 scores = branch_log_probabilities(model, tokenizer, prompts, trie)
                 longest = max(map(len, token_ids)) + 1
                 completions = generate_completions(model, tokenizer, prompts, longest)

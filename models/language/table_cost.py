@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from models.language.arithmetic import has_bfloat16
 from models.language.description_trie import Branch, DescriptionTrie
 from models.language.machines import PRICES, Machine, machine_type
 from models.language.prompt import BLOCK_TOKENS, Prompts, description_trie
@@ -109,7 +110,7 @@ class ModelSize:
     products : tuple of (int, int)
         Outputs and inputs of the matrix products of a layer, fused as engines fuse them.
     dtype : str
-        Of the weights, as PyTorch calls it.
+        That the engine computes in, as PyTorch calls it.
     """
 
     layer_parameters: int
@@ -380,7 +381,9 @@ def model_size(folder: str) -> ModelSize:
         layer_parameters=sum(map(math.prod, layers.values())),
         attention_width=config.num_hidden_layers * heads * width,
         products=tuple(products.values()),
-        dtype=str(config.dtype or "float32").removeprefix("torch."),
+        dtype=str(config.dtype or "float32").removeprefix("torch.")
+        if has_bfloat16()
+        else "float32",
     )
 
 

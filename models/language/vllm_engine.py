@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from models.language.arithmetic import has_bfloat16
 from models.language.prompt import BLOCK_TOKENS
 
 
@@ -53,7 +54,7 @@ class VllmEngine:
         from vllm.platforms import current_platform
 
         defaults: dict[str, Any] = {
-            "dtype": "auto",
+            "dtype": "auto" if has_bfloat16() else "float32",
             "block_size": BLOCK_TOKENS,  # on the CPU it would be 128, longer than a prompt
             "enforce_eager": True,  # compiling takes longer than a table on the CPU
             "enable_prefix_caching": True,
