@@ -12,6 +12,7 @@ from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import files
 from transforms import schemas as col
+from transforms.affinity import AFFINITY_FILE, CountFollows
 from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
 from transforms.diversify import STRATEGIES, Diversify, Sampling
 from transforms.errors import InputError
@@ -179,6 +180,9 @@ def build(
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
+        mined.train
+        | "Follows" >> CountFollows(len(descriptions))
+        | "WriteAffinity" >> WriteTable(folder, AFFINITY_FILE),
         {"counts": counted, "drawn": drawn} | WriteLabelDistribution(folder, sampling.labels),
         *(
             rows | f"Write-{split}" >> WriteExamples(folder, f"examples/{split}", shards, prompts)

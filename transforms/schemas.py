@@ -33,6 +33,8 @@ C1 = "c1"
 C2 = "c2"
 NOVEL = "novel"
 USERS = "users"
+KNOWN = "known"
+WEIGHT = "weight"
 START = "start"  # of the prompts of an older interest
 SPLIT = "split"
 PROMPT = "prompt"
@@ -97,6 +99,9 @@ TRANSITIONS = pa.schema(
 TRANSITION_COUNTS = pa.schema(
     {C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32(), USERS: pa.int64()}
 )
+# How often a cluster was taken up after another, by training users before the cut; those between
+# them discount it.
+AFFINITY = pa.schema({KNOWN: pa.int32(), NOVEL: pa.int32(), WEIGHT: pa.float64()})
 USER_SPLITS = pa.schema({USER_ID: pa.string(), SPLIT: pa.string()})
 PROMPT_STARTS = pa.schema({CLUSTER_ID: pa.int32(), START: pa.string()})
 EXAMPLES = pa.schema(

@@ -1,0 +1,79 @@
+"""How much more often than others an interest is taken up after another one, counted.
+
+A transition names the two latest interests of a user. This counts all the earlier ones, the less
+the more new interests lie between, so that each user says more about every pair of clusters.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# An interest counts 0.7 times as much for each that was taken up after it: chosen on the
+# validation users of two logs of films, where 0.5 to 0.9 differ little.
+DISCOUNT = 0.7
+# Weights are whole multiples of this, so that their sums do not depend on an order.
+UNIT = 2.0**-16
+_FARTHEST = 16  # interests between two that still count: the discount is then 1/300
+_BACK_OFF = 20.0  # engagements' worth of belief that no interest is more likely than usual
+
+
+def count_follows(
+    user: NDArray[np.int64], cluster: NDArray[np.int32], clusters: int
+) -> NDArray[np.int64]:
+    """Count how often each interest was taken up after each other one.
+
+    Parameters
+    ----------
+    user, cluster
+        [n] the interests of users in the order in which they took them up, each once; the rows of
+        a user follow each other.
+    clusters
+        M.
+
+    Returns
+    -------
+    [M, M] the sum of DISCOUNT^(interests between) by (earlier, later), in multiples of UNIT.
+    """
+    follows = np.zeros(clusters * clusters, np.int64)
+    for between in range(min(_FARTHEST + 1, len(user))):
+        earlier, later = slice(None, -between - 1), slice(between + 1, None)
+        same = user[earlier] == user[later]
+        pair = cluster[earlier][same].astype(np.int64) * clusters + cluster[later][same]
+        weight = round(DISCOUNT**between / UNIT)
+        follows += weight * np.bincount(pair, minlength=len(follows))
+    return follows.reshape(clusters, clusters)
+
+
+@dataclass(frozen=True)
+class Affinity:
+    """Scores clusters as the next interest by what followed the two latest ones.
+
+    Attributes
+    ----------
+    lift
+        [M, M] log of how many times likelier the later interest is after the earlier one than it
+        is after any.
+    """
+
+    lift: NDArray[np.float64]
+
+    @staticmethod
+    def of(follows: NDArray[np.int64]) -> "Affinity":
+        """Estimate it from counts; see `count_follows`.
+
+        With f the counts, p(c) the share of c among all that followed and a the back-off:
+        lift(b, c) = log((f(b, c) + a p(c)) / (f(b) + a)) - log p(c).
+        """
+        counts = follows * UNIT
+        # What never followed is as likely as any other, which is to say 0 everywhere.
+        share = (counts.sum(0) + 1) / (counts.sum() + len(counts))
+        given = (counts + _BACK_OFF * share) / (counts.sum(1, keepdims=True) + _BACK_OFF)
+        return Affinity(np.log(given) - np.log(share))
+
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Return lift(c1, c) + lift(c2, c), [n, M]; -inf for c1 and c2. See `Policy`."""
+        scores = (self.lift[c1] + self.lift[c2]).astype(np.float32)
+        rows = np.arange(len(c1))
+        scores[rows, c1] = scores[rows, c2] = -np.inf
+        return scores

@@ -1,0 +1,54 @@
+"""Counts of what is taken up after what."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.affinity import DISCOUNT, UNIT, Affinity, count_follows
+
+HISTORIES = st.lists(
+    st.permutations(range(5)).flatmap(lambda p: st.just(p[: 1 + p[0]])), max_size=6
+)
+
+
+def follows(histories: list[list[int]]) -> np.ndarray:
+    user = np.repeat(np.arange(len(histories)), [len(one) for one in histories])
+    return count_follows(user, np.array(list(chain(*histories)), np.int32), 5)
+
+
+@given(HISTORIES)
+def test_counts_are_those_of_the_definition(histories: list[list[int]]) -> None:
+    expected = np.zeros((5, 5))
+    for history in histories:
+        for at, later in enumerate(history):
+            for before, earlier in enumerate(history[:at]):
+                expected[earlier, later] += DISCOUNT ** (at - before - 1)
+    assert follows(histories) * UNIT == pytest.approx(expected, abs=1e-3)
+
+
+@given(HISTORIES, st.randoms())
+def test_the_order_of_users_does_not_matter(histories: list[list[int]], random: object) -> None:
+    shuffled = list(histories)
+    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    assert (follows(histories) == follows(shuffled)).all()
+
+
+def test_what_follows_more_often_than_usual_scores_higher() -> None:
+    affinity = Affinity.of(follows([[0, 1], [0, 1], [2, 3], [2, 3]] * 20))
+    assert affinity.lift[0].argmax() == 1
+    assert affinity.lift[2].argmax() == 3
+
+
+def test_without_counts_nothing_is_likelier() -> None:
+    assert Affinity.of(np.zeros((3, 3), np.int64)).lift == pytest.approx(0)
+
+
+def test_known_interests_are_no_answer() -> None:
+    scores = Affinity.of(follows([[0, 1, 2]])).scores(np.array([0, 3]), np.array([1, 3]))
+    assert np.isneginf(scores).tolist() == [
+        [True, True, False, False, False],
+        [False, False, False, True, False],
+    ]
