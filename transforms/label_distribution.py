@@ -32,7 +32,7 @@ def evenness(counts: np.ndarray) -> float:
     >>> evenness(np.array([2, 1, 1, 0]))
     0.75
     """
-    return entropy(counts) / math.log2(len(counts))
+    return float(entropy(counts)) / math.log2(len(counts))
 
 
 def coverage(counts: np.ndarray) -> float:
@@ -78,7 +78,7 @@ def measure(counts: np.ndarray) -> Distribution:
     return Distribution(
         total=int(counts.sum()),
         labels=int(np.count_nonzero(counts)),
-        entropy=round(entropy(counts), 6),
+        entropy=round(float(entropy(counts)), 6),
         evenness=round(evenness(counts), 6),
         coverage=round(coverage(counts), 6),
         top_1_percent_share=round(top_share(counts), 6),

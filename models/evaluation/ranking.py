@@ -1,5 +1,7 @@
 """How well scores rank the cluster that a user took up next, and what they would show."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -94,22 +96,27 @@ def coverage(winners: NDArray[np.int32], clusters: int) -> float:
     return len(np.unique(winners[winners >= 0])) / clusters
 
 
-def entropy(shown: NDArray[np.int64]) -> float:
-    """Return the entropy of what is shown, in bits: -sum p log2 p over p = shown / sum(shown).
+def entropy(counts: NDArray[np.integer]) -> Any:
+    """Return the entropy in bits, -sum p log2 p over p = counts / sum(counts), 0 where none is.
+
+    0 if always the same is shown, log2(M) if each cluster is shown as often.
 
     Parameters
     ----------
-    shown
-        [M] how often each cluster is; 0 bits where none is.
+    counts
+        [M, ...] how often each cluster is shown.
+
+    Returns
+    -------
+    [...]
 
     Examples
     --------
-    >>> entropy(np.array([2, 1, 1, 0]))
+    >>> float(entropy(np.array([2, 1, 1, 0])))
     1.5
     """
-    present = shown[shown > 0]
-    p = present / present.sum()
-    return float(np.sum(p * np.log2(1 / p)))
+    p = counts / np.maximum(np.sum(counts, axis=0), 1)
+    return np.sum(p * -np.log2(np.where(p > 0, p, 1)), axis=0)
 
 
 def novelty(shown: NDArray[np.int32], known: NDArray[np.bool_]) -> float:
