@@ -89,7 +89,17 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
 
 
 def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the flags of pipelines that read the log."""
+    """Add the flags of pipelines that read the log, and what counts as engagement."""
+    add_log(parser, required)
+    parser.add_argument(
+        "--min_rating",
+        type=number(-math.inf),
+        help="a user engages with an item whose rating is at least this (default: with every one)",
+    )
+
+
+def add_log(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add the flags that say which interactions there are."""
     parser.add_argument(
         "--interactions",
         required=required,
@@ -110,11 +120,6 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
         "--row_restriction",
         help="which rows of the BigQuery table --interactions, as in SQL's WHERE, such as "
         "\"country = 'DE'\" (default: all)",
-    )
-    parser.add_argument(
-        "--min_rating",
-        type=number(-math.inf),
-        help="a user engages with an item whose rating is at least this (default: with every one)",
     )
 
 

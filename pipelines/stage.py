@@ -54,7 +54,7 @@ _PACKAGES = (
 # Where a file lies is no part of what it says; the fingerprints of the inputs are. Nor is how the
 # work is done.
 _NOT_IN_PLAN = {
-    *("help", "workspace", "previous", "interactions", "items"),
+    *("help", "workspace", "previous", "interactions", "items", "table"),
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
     "output_table",
 }
@@ -222,7 +222,7 @@ class Stage:
         fingerprints = {}
         for name, columns in self.external.items():
             source = command_line.source(flags, name)
-            by_rating = name == "interactions" and flags.min_rating is not None
+            by_rating = name == "interactions" and getattr(flags, "min_rating", None) is not None
             source.check([*columns, col.RATING] if by_rating else columns)
             fingerprints[name] = digest(source.fingerprint())
         for name, paths in self.model_files(flags).items():
