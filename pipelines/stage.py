@@ -24,6 +24,7 @@ from models.child_process import end_children
 from pipelines import flags as command_line
 from pipelines.dataflow import prepare_launch
 from pipelines.guard import guarded
+from pipelines.release import check_gates
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
@@ -56,7 +57,7 @@ _PACKAGES = (
 _NOT_IN_PLAN = {
     *("help", "workspace", "previous", "interactions", "items", "table"),
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
-    "output_table",
+    *("output_table", "force"),
 }
 # Those whose workers share this machine's disk.
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
@@ -103,7 +104,8 @@ class Stage:
     threads
         Whether threads share its work when it runs in process: for what NumPy and Arrow do.
     table
-        Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table.
+        Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table,
+        and one --force among its own.
     """
 
     name: str
@@ -189,6 +191,8 @@ class Stage:
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         temporary = files.join(unfinished, "temporary")
         complete, load = _is_complete(folder, plan), self._load(flags)
+        if complete and load is not None:  # else there is no report on what will be loaded
+            check_gates(flags, workspace)
         if complete:
             nothing = load is None or load.is_done()
             log.info(
