@@ -1,6 +1,7 @@
 """Evaluates the novelty table and the retriever on held-out users, beside baselines."""
 
 import argparse
+import dataclasses
 import logging
 import re
 import sys
@@ -9,13 +10,15 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 
+from models.evaluation.gates import GateThresholds
 from pipelines import flags as command_line
+from pipelines.build_clusters import previous_files
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
-from transforms.errors import InputError
+from transforms.errors import InputError, as_input_error
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
 from transforms.evaluation_metrics import finite
 from transforms.held_out import HeldOut, engagements_by_item, users_by_pair
@@ -33,11 +36,12 @@ from transforms.policies import (
 )
 from transforms.sequences import UserSequences
 from transforms.validate import DEAD, TALLY
-from transforms.write_report import WriteReport, read_catalogue
+from transforms.write_report import PreviousTable, WriteReport, read_catalogue
 from transforms.write_tables import WriteDeadLetter
 
 log = logging.getLogger("interest-explorer")
 
+GATE = "gate_"  # begins the names of the gates' flags
 # Flags that say which interactions there are: the same as for the transitions.
 _OF_LOG = ("since", "until", "row_restriction")
 # Stages whose data quality, times and versions the report tells.
@@ -75,6 +79,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=command_line.whole_number(0),
         default=10,
         help="the report tells no number of users below this (default: 10)",
+    )
+    command_line.add_previous(parser)
+    command_line.add_fields(
+        parser,
+        GateThresholds,
+        GATE,
+        {
+            "match_rate": "gate: match rate of the fine-tuned model, at least",
+            "recall_at_1": "gate: recall@1 of the table on test users, at least",
+            "coverage": "gate: share of the clusters that are the first answer of some pair, at "
+            "least",
+            "changed": "gate: share of the pairs whose first answer is another than in the table "
+            "of --previous, at most",
+        },
+    )
+    parser.add_argument(
+        f"--{GATE}beat_counts",
+        action="store_true",
+        help="gate: recall@1 must also be at least that of the best baseline that only counts",
     )
 
 
@@ -117,11 +140,48 @@ def tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the other tables."""
-    return {
-        f"table {name}": [files.join(folder, file["path"]) for file in manifest["files"]]
-        for name, (folder, manifest) in tables(flags).items()
-    }
+    """Return the files of the other tables, and of the one before."""
+    found = {f"table {name}": _files(*table) for name, table in tables(flags).items()}
+    if flags.previous is not None:
+        earlier = Workspace(flags.previous)
+        with as_input_error("--previous: "):
+            manifest = earlier.manifest("novelty_table")
+        found["previous"] = previous_files(flags)
+        found["previous table"] = _files(earlier.folder("novelty_table"), manifest)
+    return found
+
+
+def _files(folder: str, manifest: dict[str, Any]) -> list[str]:
+    return [files.join(folder, file["path"]) for file in manifest["files"]]
+
+
+def previous_table(flags: argparse.Namespace, workspace: Workspace) -> PreviousTable | None:
+    """Return the table that --previous names, and how its clusters became ours."""
+    if flags.previous is None:
+        return None
+    earlier, built = Workspace(flags.previous), workspace.manifest("clusters")
+    level = earlier.level("novelty_table")
+    # The mapping is of the finest clusters, from those that ours began with.
+    began = built["inputs"].get("previous") == digest(files.fingerprints(previous_files(flags)))
+    finest = len(built["flags"]["clusters"]) - 1
+    return PreviousTable(
+        clusters=earlier.folder("clusters"),
+        level=level,
+        table=earlier.folder("novelty_table"),
+        mapping=workspace.folder("clusters", "mapping.parquet")
+        if began and level == workspace.level("retrieval") == finest
+        else None,
+    )
+
+
+def thresholds(flags: argparse.Namespace) -> GateThresholds:
+    """Return the thresholds of the gates."""
+    return GateThresholds(
+        **{
+            field.name: getattr(flags, GATE + field.name)
+            for field in dataclasses.fields(GateThresholds)
+        }
+    )
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
@@ -177,8 +237,6 @@ def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
         "finetuning": finite(history),
-        "gates": {},
-        "diff": None,
         "simulation": None,
         "data": {
             "stages": {
@@ -257,6 +315,9 @@ def build(
         folder=workspace.folder("report"),
         descriptions=tuple(descriptions),
         clusters=clusters,
+        table=workspace.folder("novelty_table"),
+        previous=previous_table(flags, workspace),
+        thresholds=thresholds(flags),
         facts={**facts(flags, workspace), "clusters": size},
         min_users=flags.min_users,
     )

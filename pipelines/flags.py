@@ -123,6 +123,16 @@ def add_log(parser: argparse.ArgumentParser, required: bool = True) -> None:
     )
 
 
+def add_previous(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that go on from an earlier workspace."""
+    parser.add_argument(
+        "--previous",
+        help="workspace of an earlier run, local or gs://: clusters that did not change keep id "
+        "and description, clusters/mapping.parquet says which, and the report says what changed "
+        "in the novelty table (default: none)",
+    )
+
+
 def add_cut(parser: argparse.ArgumentParser) -> None:
     """Add the flag of pipelines that learn from the log; see `check_cut`."""
     parser.add_argument(

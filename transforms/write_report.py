@@ -8,15 +8,51 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
+from models.evaluation.gates import GateThresholds, gates
+from models.evaluation.table_diff import TableVersion, new_ids, table_diff
 from transforms import files
 from transforms import schemas as col
+from transforms.catalogue import read_descriptions
 from transforms.errors import InputError
 from transforms.evaluation import RANKS, RELIABILITY, USERS
 from transforms.evaluation_metrics import Measured
 from transforms.manifest import Tally
+from transforms.policies import read_table_policy
+from transforms.report.data import ReportData
 
 METRICS = "metrics.json"
 TITLES = 5  # items of each cluster that the page names
+
+
+@dataclass(frozen=True)
+class PreviousTable:
+    """The novelty table that ours is compared with.
+
+    Attributes
+    ----------
+    clusters, level
+        Folder and level of its clusters.
+    table
+        Its folder.
+    mapping
+        The file that says what its clusters are called now; None where ids and descriptions do.
+    """
+
+    clusters: str
+    level: int
+    table: str
+    mapping: str | None
+
+    def diff(self, now: TableVersion) -> dict[str, Any]:
+        """Return what differs in a newer table, as `table_diff` says it."""
+        before = _version(self.table, read_descriptions(self.clusters, self.level))
+        mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
+        return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
+
+
+def _version(folder: str, descriptions: list[str]) -> TableVersion:
+    table = read_table_policy(folder, len(descriptions), np.empty(0, np.int32))
+    return TableVersion(descriptions, table.novel, table.probability)
 
 
 @dataclass(eq=False)
@@ -34,8 +70,12 @@ class WriteReport(beam.PTransform):
         Where it goes.
     descriptions
         [M] of the clusters.
-    clusters
-        Their folder.
+    clusters, table
+        Folders of the clusters and of the novelty table.
+    previous
+        The table that it is compared with, if any.
+    thresholds
+        Of the gates.
     facts
         What metrics.json says that was known before.
     min_users
@@ -45,6 +85,9 @@ class WriteReport(beam.PTransform):
     folder: str
     descriptions: tuple[str, ...]
     clusters: str
+    table: str
+    previous: PreviousTable | None
+    thresholds: GateThresholds
     facts: dict[str, Any]
     min_users: int
 
@@ -81,12 +124,40 @@ class WriteReport(beam.PTransform):
                 "mine_transitions"
             )
         measured = Measured(ranks, wins, reliability, items, users, train, weight)
-        metrics = {**self.facts, **measured.metrics(list(self.descriptions), self.min_users)}
+        table = _version(self.table, list(self.descriptions))
+        metrics = {
+            **self.facts,
+            **measured.metrics(table.descriptions, self.min_users),
+            "diff": self.previous and self.previous.diff(table),
+        }
+        metrics["gates"] = gates(metrics, self.thresholds)
+        metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
         Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         return Tally(
             written=len(metrics["policies"]),
             files=(files.write_record(self.folder, METRICS, content.encode()),),
+        )
+
+    def report_data(
+        self,
+        metrics: dict[str, Any],
+        table: TableVersion,
+        popular: np.ndarray,
+        pair_users: np.ndarray,
+    ) -> ReportData:
+        """Return what the page is made of."""
+        titles, _ = read_catalogue(self.clusters)
+        return ReportData(
+            metrics=metrics,
+            descriptions=table.descriptions,
+            novel=table.novel,
+            probability=table.probability,
+            items=[
+                [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
+            ],
+            pair_users=pair_users,
+            min_users=self.min_users,
         )
 
 
