@@ -173,7 +173,7 @@ def _recall(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
             [policy_name(name), *(_percent(value[key]) for key in ("value", "low", "high"))]
             for name, value in rows
         ]
-        axis = f"{_METRIC_TITLES[metric]} (share, with 95% interval)"
+        axis = "recall@5 (share, 95% interval)"
         plot = _interval_plot(rows, axis, line=False)
         return _figure(metric, title, plot, columns, numbers, 110 + 27 * len(rows))
 
@@ -188,8 +188,9 @@ def _paired(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
         rows = sorted(compared.items(), key=lambda row: row[1]["value"])
         won = sum(value["low"] > 0 for _, value in rows)
         ours = "The table" if metric.startswith("macro") else "The table with popularity"
-        title = f"{ours} is better than {won} of {len(rows)} policies by more than chance"
-        axis = f"difference of {_METRIC_TITLES[metric]} (points, right: ours is better)"
+        over = _METRIC_TITLES[metric].partition(", ")[2]
+        title = f"{ours} beats {won} of {len(rows)} policies by more than chance, {over}"
+        axis = "ours minus the other (points, 95% interval)"
         plot = _interval_plot(rows, axis, line=True)
         numbers = [
             [policy_name(name), *(f"{value[key]:+.1%}" for key in ("value", "low", "high"))]

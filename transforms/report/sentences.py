@@ -26,7 +26,7 @@ _NAMES = {
 # (metric, who is compared, over what it is averaged)
 COMPARISONS = (
     ("macro_recall_at_5", TABLE, "averaged over interests"),
-    ("recall_at_5", PRIOR, "over all transitions, combined with popularity,"),
+    ("recall_at_5", PRIOR, "over all transitions, with popularity added,"),
 )
 
 
@@ -91,40 +91,39 @@ def summary_sentences(metrics: dict[str, Any]) -> list[str]:
 
 
 def _helps(metrics: dict[str, Any]) -> str:
-    found = outcome(metrics, "macro_recall_at_5")
     start = {
         "better": "Exploring with the LLM helps on this data",
         "unclear": "It is not clear whether exploring with the LLM helps on this data",
         "worse": "Exploring with the LLM does not help on this data",
         "unknown": "Nothing was compared with the novelty table",
-    }[found]
+    }[outcome(metrics, "macro_recall_at_5")]
     parts = [
-        text
+        f"{over} {text}"
         for metric, policy, over in COMPARISONS
-        if (text := _compared(metrics, metric, policy, over)) is not None
+        if (text := _compared(metrics, metric, policy)) is not None
     ]
-    return f"{start}: {'; '.join(parts)}." if parts else f"{start}."
+    if not parts:
+        return f"{start}."
+    meaning = "The next new interest is among the first five answers"
+    return f"{start}. {meaning}: {'; '.join(parts)}."
 
 
-def _compared(metrics: dict[str, Any], metric: str, policy: str, over: str) -> str | None:
+def _compared(metrics: dict[str, Any], metric: str, policy: str) -> str | None:
     ours = metrics["policies"].get(policy, {}).get(metric)
     if ours is None or ours["value"] is None:
         return None
-    text = (
-        f"{over} the next new interest is among the first five of the table in "
-        f"{ours['value']:.1%} of cases ({ours['low']:.1%} to {ours['high']:.1%})"
-    )
+    text = f"in {ours['value']:.1%} of cases ({ours['low']:.1%} to {ours['high']:.1%})"
     if (best := best_baseline(metrics, metric)) is None:
         return text
     difference = metrics["paired"][metric][best]
     end = {
-        "better": "the difference is more than chance",
-        "worse": "the table is worse by more than chance",
-        "unclear": "chance alone could explain the difference",
+        "better": "better by more than chance",
+        "worse": "worse by more than chance",
+        "unclear": "a difference that chance could explain",
     }[outcome(metrics, metric)]
     return (
-        f"{text}, against {_value(metrics, best, metric):.1%} of the best baseline "
-        f"({policy_name(best)}): {end} ({100 * difference['low']:+.1f} to "
+        f"{text} against {_value(metrics, best, metric):.1%} of the best baseline "
+        f"({policy_name(best)}), {end} ({100 * difference['low']:+.1f} to "
         f"{100 * difference['high']:+.1f} points)"
     )
 
