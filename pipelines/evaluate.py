@@ -226,7 +226,8 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
 
 def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
     """Return what metrics.json says of the stages before."""
-    stages = {stage: read_manifest(workspace.folder(stage)) or {} for stage in _TOLD}
+    found = {stage: read_manifest(workspace.folder(stage)) for stage in _TOLD}
+    stages = {stage: manifest for stage, manifest in found.items() if manifest is not None}
     told = ("rows", "dead_letter", "seconds", "packages")
     history = files.read_parquet(
         workspace.folder("language_model", "history.parquet"), col.FINETUNE_HISTORY
@@ -240,8 +241,7 @@ def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
         "simulation": None,
         "data": {
             "stages": {
-                stage: {name: manifest[name] for name in told if name in manifest}
-                for stage, manifest in stages.items()
+                stage: {name: manifest[name] for name in told} for stage, manifest in stages.items()
             }
         },
     }

@@ -219,6 +219,8 @@ def check_report(workspace: Path, interactions: list[dict]) -> None:
     assert metrics["policies"].keys() >= {"novelty_table", "novelty_table_prior", "retriever"}
     assert metrics["gates"].keys() >= {"match_rate", "recall", "coverage"}
     assert metrics["passed"] == all(gate["passed"] for gate in metrics["gates"].values())
+    assert len(metrics["summary"]) >= 3
+    assert "</html>" in (workspace / "report" / "index.html").read_text()
     words = set(_strings(metrics))
     assert not words & {row["user_id"] for row in interactions}
 

@@ -20,7 +20,7 @@ from transforms.manifest import Tally
 from transforms.policies import read_table_policy
 from transforms.report.data import ReportData
 
-METRICS = "metrics.json"
+METRICS, PAGE = "metrics.json", "index.html"
 TITLES = 5  # items of each cluster that the page names
 
 
@@ -117,6 +117,9 @@ class WriteReport(beam.PTransform):
         popular: np.ndarray,
         pair_users: np.ndarray,
     ) -> Tally:
+        from transforms.report.page import report_page
+        from transforms.report.sentences import summary_sentences
+
         if not ranks:
             raise InputError(
                 "no transitions of test users to evaluate on: more users are needed, each with "
@@ -133,10 +136,15 @@ class WriteReport(beam.PTransform):
         metrics["gates"] = gates(metrics, self.thresholds)
         metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
         Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
+        metrics["summary"] = summary_sentences(metrics)
+        page = report_page(self.report_data(metrics, table, popular, pair_users))
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         return Tally(
             written=len(metrics["policies"]),
-            files=(files.write_record(self.folder, METRICS, content.encode()),),
+            files=(
+                files.write_record(self.folder, METRICS, content.encode()),
+                files.write_record(self.folder, PAGE, page.encode()),
+            ),
         )
 
     def report_data(

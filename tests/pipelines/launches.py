@@ -48,6 +48,7 @@ def make_shop(folder: Path) -> None:
             "flags": {"blocked_clusters": []},
             "level": level,
             "files": [asdict(record)],
+            **{"rows": {}, "dead_letter": {}, "seconds": 0.5, "packages": {}},
         }
         (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
 

@@ -112,6 +112,9 @@ def write_novelty_table(workspace: Workspace) -> None:
         "level": level,
         "files": [vars(record)],
         "rows": {"written": size**2},
+        "dead_letter": {},
+        "seconds": 0.5,
+        "packages": {},
     }
     files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
 
