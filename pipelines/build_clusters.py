@@ -81,11 +81,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="items, drawn by traffic, that the clusters are fitted on where there are more; all "
         "are assigned (default: 200000)",
     )
-    parser.add_argument(
-        "--previous",
-        help="workspace of an earlier run, local or gs://: clusters that did not change keep id "
-        "and description, and clusters/mapping.parquet says which (default: none)",
-    )
+    command_line.add_previous(parser)
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
@@ -98,7 +94,7 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """
     found = command_line.base_model_files(flags)
     if flags.previous is not None:
-        found["previous"] = _previous_files(flags)
+        found["previous"] = previous_files(flags)
     if command_line.source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
@@ -106,7 +102,14 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 
-def _previous_files(flags: argparse.Namespace) -> list[str]:
+def previous_files(flags: argparse.Namespace) -> list[str]:
+    """Return the files of the earlier clusters that new ones begin with.
+
+    Raises
+    ------
+    InputError
+        If they are not complete, altered, or those of this workspace.
+    """
     earlier = Workspace(flags.previous)
     if _same_place(flags.previous, flags.workspace):
         raise InputError(

@@ -12,6 +12,7 @@ from models.language.machines import MACHINES, machine_type
 from models.language.prompt import PromptTemplate
 from pipelines import dataflow
 from pipelines import flags as command_line
+from pipelines.release import add_force
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import schemas as col
@@ -83,6 +84,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="delete what an interrupted run with other flags or inputs has committed",
     )
+    add_force(parser)
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:

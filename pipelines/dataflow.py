@@ -75,6 +75,7 @@ _WORKERS = {
     "finetune": Workers("n1-standard-8", models=True, most=1),
     "build_novelty_table": Workers("n1-standard-8", models=True),
     "train_retrieval": Workers("n1-highmem-8", models=True),  # all histories on one
+    "evaluate": Workers("n1-standard-8", models=True),
     "recommend": Workers("n1-standard-8", models=True),
 }
 _DISK_GB = {False: 50, True: 200}  # by Workers.models

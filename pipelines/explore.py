@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pipelines import (
     build_clusters,
     build_novelty_table,
+    evaluate,
     finetune,
     mine_transitions,
     recommend,
@@ -30,6 +31,7 @@ STAGES = [
         finetune,
         build_novelty_table,
         train_retrieval,
+        evaluate,
         recommend,
     )
 ]

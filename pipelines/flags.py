@@ -89,7 +89,17 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
 
 
 def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> None:
-    """Add the flags of pipelines that read the log."""
+    """Add the flags of pipelines that read the log, and what counts as engagement."""
+    add_log(parser, required)
+    parser.add_argument(
+        "--min_rating",
+        type=number(-math.inf),
+        help="a user engages with an item whose rating is at least this (default: with every one)",
+    )
+
+
+def add_log(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """Add the flags that say which interactions there are."""
     parser.add_argument(
         "--interactions",
         required=required,
@@ -111,10 +121,15 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
         help="which rows of the BigQuery table --interactions, as in SQL's WHERE, such as "
         "\"country = 'DE'\" (default: all)",
     )
+
+
+def add_previous(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that go on from an earlier workspace."""
     parser.add_argument(
-        "--min_rating",
-        type=number(-math.inf),
-        help="a user engages with an item whose rating is at least this (default: with every one)",
+        "--previous",
+        help="workspace of an earlier run, local or gs://: clusters that did not change keep id "
+        "and description, clusters/mapping.parquet says which, and the report says what changed "
+        "in the novelty table (default: none)",
     )
 
 

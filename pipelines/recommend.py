@@ -6,6 +6,7 @@ import sys
 import apache_beam as beam
 
 from pipelines import flags as command_line
+from pipelines.release import add_force, check_gates
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import schemas as col
@@ -31,6 +32,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="which two known interests of a user are asked about: the most recent two, or two "
         "sampled by recency, anew for each --seed, such as the day's number (default: recent)",
     )
+    add_force(parser)
 
 
 def build(
@@ -71,6 +73,7 @@ STAGE = Stage(
     stages=("clusters", "retrieval"),
     level=lambda flags, workspace: workspace.level("retrieval"),
     build=build,
+    check=check_gates,
     threads=True,
     table=col.RECOMMENDATIONS,
 )

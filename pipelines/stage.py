@@ -24,6 +24,7 @@ from models.child_process import end_children
 from pipelines import flags as command_line
 from pipelines.dataflow import prepare_launch
 from pipelines.guard import guarded
+from pipelines.release import check_gates
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
@@ -54,9 +55,9 @@ _PACKAGES = (
 # Where a file lies is no part of what it says; the fingerprints of the inputs are. Nor is how the
 # work is done.
 _NOT_IN_PLAN = {
-    *("help", "workspace", "previous", "interactions", "items"),
+    *("help", "workspace", "previous", "interactions", "items", "table"),
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
-    "output_table",
+    *("output_table", "force"),
 }
 # Those whose workers share this machine's disk.
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
@@ -103,7 +104,8 @@ class Stage:
     threads
         Whether threads share its work when it runs in process: for what NumPy and Arrow do.
     table
-        Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table.
+        Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table,
+        and one --force among its own.
     """
 
     name: str
@@ -189,6 +191,8 @@ class Stage:
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         temporary = files.join(unfinished, "temporary")
         complete, load = _is_complete(folder, plan), self._load(flags)
+        if complete and load is not None:  # else there is no report on what will be loaded
+            check_gates(flags, workspace)
         if complete:
             nothing = load is None or load.is_done()
             log.info(
@@ -222,7 +226,7 @@ class Stage:
         fingerprints = {}
         for name, columns in self.external.items():
             source = command_line.source(flags, name)
-            by_rating = name == "interactions" and flags.min_rating is not None
+            by_rating = name == "interactions" and getattr(flags, "min_rating", None) is not None
             source.check([*columns, col.RATING] if by_rating else columns)
             fingerprints[name] = digest(source.fingerprint())
         for name, paths in self.model_files(flags).items():

@@ -1,5 +1,6 @@
 """What a finished workspace holds, in a page that a person can judge."""
 
+import json
 import textwrap
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from transforms.catalogue import read_descriptions
 
 _USERS = 5
 _ITEMS = 5
+_SENTENCES = 3  # of the report
 
 
 def summary(workspace: Workspace) -> str:
@@ -28,6 +30,7 @@ def summary(workspace: Workspace) -> str:
     retrieval = _read(workspace, "retrieval/history.parquet", col.RETRIEVAL_HISTORY)
     recommended = _read(workspace, "recommendations/*.parquet", col.RECOMMENDATIONS)
     items = _read(workspace, "clusters/catalogue/*.parquet", col.CATALOGUE)
+    report = json.loads(files.read_bytes(workspace.folder("report", "metrics.json")))
     size = len(descriptions)
     before, best = history.to_pylist()[0], _best(history.slice(1), "valid_loss", pc.min)
     ranks = _best(retrieval, "NDCG@10", pc.max)
@@ -49,6 +52,8 @@ def summary(workspace: Workspace) -> str:
         "(the others know all that the table has for them)",
         "",
         *_examples(recommended, descriptions, items),
+        *report["summary"][:_SENTENCES],
+        f"the report is {workspace.folder('report', 'index.html')}",
         f"everything is in {workspace.root}",
     ]
     return "\n".join(lines)

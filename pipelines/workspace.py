@@ -17,6 +17,7 @@ _FOLDERS = {
     "language_model": "finetune",
     "novelty_table": "build_novelty_table",
     "retrieval": "train_retrieval",
+    "report": "evaluate",
     "recommendations": "recommend",
 }
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,6 +19,7 @@ STAGES = {
     "language_model": "finetune",
     "novelty_table": "build_novelty_table",
     "retrieval": "train_retrieval",
+    "report": "evaluate",
     "recommendations": "recommend",
 }
 
@@ -199,6 +201,44 @@ def check_recommendations(workspace: Path, interactions: list[dict]) -> None:
         assert {cluster_of[item] for item in row["item_ids"]} <= {row["novel_cluster"]}
 
 
+def check_report(workspace: Path, interactions: list[dict]) -> None:
+    """Check that metrics.json has all metrics, between 0 and 1, and tells nobody's id."""
+    text = (workspace / "report" / "metrics.json").read_text()
+    metrics = json.loads(text)
+    in_share = ["recall_at_1", "recall_at_5", "recall_at_10", "macro_recall_at_5", "mrr"]
+    in_share += ["coverage", "novelty", "head_recall_at_5", "tail_recall_at_5"]
+    for policy in metrics["policies"].values():
+        assert {*in_share, "entropy"} <= policy.keys()
+        for name in in_share:
+            ends = [policy[name][end] for end in ("low", "value", "high")]
+            assert ends == [None] * 3 or all(0 <= end <= 1 for end in ends)
+    size = len(descriptions(workspace))
+    assert metrics["clusters"] == size == len(metrics["labels"])
+    assert all(
+        0 <= policy["entropy"]["value"] <= math.log2(size)
+        for policy in metrics["policies"].values()
+    )
+    assert metrics["policies"].keys() >= {"novelty_table", "novelty_table_prior", "retriever"}
+    assert metrics["gates"].keys() >= {"match_rate", "recall", "coverage"}
+    assert metrics["passed"] == all(gate["passed"] for gate in metrics["gates"].values())
+    assert len(metrics["summary"]) >= 3
+    assert "</html>" in (workspace / "report" / "index.html").read_text()
+    words = set(_strings(metrics))
+    assert not words & {row["user_id"] for row in interactions}
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Yield all texts of what JSON holds, names of fields too."""
+    if isinstance(value, dict):
+        yield from value
+        value = list(value.values())
+    if isinstance(value, list):
+        for one in value:
+            yield from _strings(one)
+    elif isinstance(value, str):
+        yield value
+
+
 def check_saved_model(workspace: Path, histories: list[list[str]]) -> None:
     import tensorflow as tf
 
@@ -238,6 +278,7 @@ def check_workspace(workspace: Path, interactions: pa.Table, per_label: int, top
     check_transitions(workspace, per_label)
     check_label_distribution(workspace)
     check_novelty_table(workspace, top_n)
+    check_report(workspace, rows)
     check_recommendations(workspace, rows)
     histories: dict[str, list[str]] = {}
     for row in rows[:20_000]:

@@ -12,6 +12,7 @@ PIPELINES = (
     "finetune",
     "build_novelty_table",
     "train_retrieval",
+    "evaluate",
     "recommend",
     "explore",
 )

@@ -24,6 +24,7 @@ FLAGS = {
     "finetune": [f"--accelerator={GPU}", *REQUIREMENTS],
     "build_novelty_table": [f"--accelerator={GPU}", *REQUIREMENTS],
     "train_retrieval": ["--interactions", f"--accelerator={GPU}", "--min_ram=64GB", *REQUIREMENTS],
+    "evaluate": ["--interactions", *REQUIREMENTS],
     "recommend": ["--interactions", *REQUIREMENTS],
 }
 
@@ -42,7 +43,13 @@ def make_shop(folder: Path) -> None:
     level = small.manifest(workspace, "transitions")["level"]
     for stage in ("language_model", "novelty_table", "retrieval"):
         record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
-        manifest = {"inputs": {}, "level": level, "files": [asdict(record)]}
+        manifest = {
+            "inputs": {},
+            "flags": {"blocked_clusters": []},
+            "level": level,
+            "files": [asdict(record)],
+            **{"rows": {}, "dead_letter": {}, "seconds": 0.5, "packages": {}},
+        }
         (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
 
 

@@ -106,10 +106,15 @@ def write_novelty_table(workspace: Workspace) -> None:
     record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
     inputs = {"clusters": workspace.fingerprint("clusters")}
     manifest = {
+        "pipeline": "build_novelty_table",
         "inputs": inputs,
+        "flags": {"blocked_clusters": []},
         "level": level,
         "files": [vars(record)],
         "rows": {"written": size**2},
+        "dead_letter": {},
+        "seconds": 0.5,
+        "packages": {},
     }
     files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
 

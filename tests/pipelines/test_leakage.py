@@ -17,6 +17,7 @@ from tests.pipelines import small
 from tests.pipelines.small import Row
 from tests.transforms.eager import run
 from transforms.catalogue import read_item_clusters
+from transforms.policies import TABLE, PolicySources
 
 CUT = small.START + 1000 * small.USERS // 2
 CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
@@ -155,3 +156,25 @@ def test_pipelines_with_another_cut_than_the_clusters_are_refused(
 ) -> None:
     assert small.mine(workspaces[0], workspaces[0].parent / "log.parquet", *cut) == 2
     assert f"{said} {workspaces[0]}/clusters was built with --cut=2023" in capsys.readouterr().err
+
+
+def test_baselines_are_of_the_past(workspaces: tuple[Path, Path]) -> None:
+    """Another future, of test users too, changes no score of what is fitted on counts."""
+    found = []
+    for workspace in workspaces:
+        small.write_novelty_table(Workspace(str(workspace)))
+        sources = PolicySources(
+            str(workspace / "clusters"),
+            Workspace(str(workspace)).level("novelty_table"),
+            str(workspace / "transitions"),
+            ((TABLE, str(workspace / "novelty_table")),),
+            (),
+        )
+        policies = sources.load()
+        pair = np.arange(policies.size**2, dtype=np.int32)
+        asked = pair // policies.size, pair % policies.size
+        found.append(
+            {name: policy.scores(*asked) for name, policy in policies.by_name(0.5).items()}
+        )
+    for name, scores in found[0].items():
+        np.testing.assert_array_equal(scores, found[1][name], err_msg=name)

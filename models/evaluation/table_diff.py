@@ -1,0 +1,217 @@
+"""What differs between two versions of a novelty table."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+_TOP = 5  # answers that are compared as sets
+_BLOCK = 2048  # pairs at a time: their probabilities over all clusters stay in the cache
+_NONE = -1
+
+
+@dataclass(frozen=True)
+class TableVersion:
+    """A novelty table and the names of its clusters.
+
+    Attributes
+    ----------
+    descriptions
+        [M] by cluster id.
+    novel, probability
+        [M * M, n] the answers after (c1, c2) in row c1 * M + c2, best first; -1 pads.
+    """
+
+    descriptions: list[str]
+    novel: NDArray[np.int32]
+    probability: NDArray[np.float32]
+
+
+def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> NDArray[np.int32]:
+    """Return what the clusters of the earlier version are called in the later one.
+
+    Parameters
+    ----------
+    before, after
+        [M0], [M1] descriptions.
+    mapping
+        CLUSTER_MAPPING of the two versions; without one, clusters of one id and description are
+        the same.
+
+    Returns
+    -------
+    [M0], -1 where a cluster is gone.
+    """
+    ids = np.full(len(before), _NONE, np.int32)
+    if mapping is not None:
+        both = mapping.drop_null()
+        ids[both["old_id"].to_numpy()] = both["new_id"].to_numpy()
+        return ids
+    same = [i for i, (old, new) in enumerate(zip(before, after, strict=False)) if old == new]
+    ids[same] = same
+    return ids
+
+
+def table_diff(
+    before: TableVersion, after: TableVersion, ids: NDArray[np.int32], most: int = 20
+) -> dict[str, Any]:
+    """Compare the answers to all pairs of clusters that are in both versions.
+
+    Parameters
+    ----------
+    ids
+        [M0] from `new_ids`.
+    most
+        Pairs listed under `most_changed`, at most.
+
+    Returns
+    -------
+    As under `diff` in `report/metrics.json`:
+
+    - `pairs` compared; `clusters` `before`, `after` and `kept`;
+    - `changed`: share of the pairs whose first answer is another, or gone; 1 where no pair can be
+      compared;
+    - `jaccard`: of the first 5 answers, |A and B| / |A or B|, 1 where both are empty: `mean`, and
+      `histogram` of its values;
+    - `winners`: clusters that are now the first answer for pairs for which they were not (`won`),
+      or no longer (`lost`), the largest gain first;
+    - `most_changed`: pairs by the total variation distance of their answers, half the sum of
+      |p_after - p_before| over the clusters listed in either.
+    """
+    kept = np.flatnonzero(ids >= 0)
+    rows = _rows(kept, kept, len(before.descriptions))
+    new_rows = _rows(ids[kept], ids[kept], len(after.descriptions))
+    names, renamed = _renamed(before, after, ids)
+    was, now = renamed[before.novel[rows, :1]].ravel(), after.novel[new_rows, 0]
+    changed = was != now
+    overlap = np.empty(len(rows))
+    distance = np.empty(len(rows))
+    for part in _blocks(len(rows)):
+        old, new = renamed[before.novel[rows[part]]], after.novel[new_rows[part]]
+        overlap[part] = jaccard(old[:, :_TOP], new[:, :_TOP])
+        distance[part] = total_variation(
+            old, before.probability[rows[part]], new, after.probability[new_rows[part]], len(names)
+        )
+    values, counts = np.unique(overlap.round(4), return_counts=True)
+    largest = np.argsort(-distance, kind="stable")[:most]
+    return {
+        "pairs": len(rows),
+        "clusters": {
+            "before": len(before.descriptions),
+            "after": len(after.descriptions),
+            "kept": len(kept),
+        },
+        "changed": float(changed.mean()) if len(rows) else 1.0,
+        "jaccard": {
+            "at": _TOP,
+            "mean": float(overlap.mean()) if len(rows) else 0.0,
+            "histogram": [
+                {"jaccard": float(value), "pairs": int(count)}
+                for value, count in zip(values, counts, strict=True)
+            ],
+        },
+        "winners": _winners(was[changed], now[changed], names, len(after.descriptions)),
+        "most_changed": [
+            {
+                "c1": after.descriptions[new_rows[row] // len(after.descriptions)],
+                "c2": after.descriptions[new_rows[row] % len(after.descriptions)],
+                "before": _answer(names, was[row], before.probability[rows[row], 0]),
+                "after": _answer(names, now[row], after.probability[new_rows[row], 0]),
+                "distance": float(distance[row]),
+            }
+            for row in largest
+            if distance[row] > 0
+        ],
+    }
+
+
+def jaccard(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.float64]:
+    """Return |A and B| / |A or B| of rows of distinct ids, -1 pads; 1 where both are empty.
+
+    Parameters
+    ----------
+    a, b
+        [n, k], [n, l].
+
+    Examples
+    --------
+    >>> jaccard(np.array([[1, 2], [3, -1]]), np.array([[2, 4], [3, -1]])).round(2).tolist()
+    [0.33, 1.0]
+    """
+    shared = ((a[:, :, None] == b[:, None, :]) & (a[:, :, None] != _NONE)).sum((1, 2))
+    either = (a != _NONE).sum(1) + (b != _NONE).sum(1) - shared
+    return np.where(either > 0, shared / np.maximum(either, 1), 1.0)
+
+
+def total_variation(
+    a: NDArray[np.int32],
+    p: NDArray[np.float32],
+    b: NDArray[np.int32],
+    q: NDArray[np.float32],
+    size: int,
+) -> NDArray[np.float64]:
+    """Return half the sum of |p - q| over the ids listed in either; what isn't listed has 0.
+
+    Parameters
+    ----------
+    a, b
+        [n, k], [n, l] distinct ids below `size`, -1 pads.
+    p, q
+        [n, k], [n, l] their probabilities.
+    """
+    dense = np.zeros((len(a), size + 1))  # the last column takes what pads
+    at = np.arange(len(a))[:, None]
+    dense[at, a] = p
+    dense[at, b] -= q
+    return np.abs(dense[:, :size]).sum(1) / 2
+
+
+def _rows(c1: NDArray[Any], c2: NDArray[Any], size: int) -> NDArray[np.int64]:
+    return (c1[:, None].astype(np.int64) * size + c2).ravel()
+
+
+def _renamed(
+    before: TableVersion, after: TableVersion, ids: NDArray[np.int32]
+) -> tuple[list[str], NDArray[np.int32]]:
+    """Number all clusters of both versions: those of the later one first, then those gone.
+
+    Returns
+    -------
+    their names, and [M0 + 1] the number of each cluster of the earlier version; the last is -1,
+    so that it may be indexed by -1 too.
+    """
+    gone = np.flatnonzero(ids < 0)
+    numbers = np.append(ids, np.int32(_NONE))
+    numbers[gone] = len(after.descriptions) + np.arange(len(gone))
+    return [*after.descriptions, *(before.descriptions[i] for i in gone)], numbers
+
+
+def _blocks(rows: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, rows, _BLOCK))
+
+
+def _winners(
+    was: NDArray[np.int32], now: NDArray[np.int32], names: list[str], size: int
+) -> list[dict[str, Any]]:
+    won = np.bincount(now[now >= 0], minlength=len(names))
+    lost = np.bincount(was[was >= 0], minlength=len(names))
+    order = np.argsort(lost - won, kind="stable")
+    return [
+        {
+            "cluster_id": int(i) if i < size else None,  # None: gone
+            "description": names[i],
+            "won": int(won[i]),
+            "lost": int(lost[i]),
+        }
+        for i in order
+        if won[i] or lost[i]
+    ]
+
+
+def _answer(names: list[str], cluster: int, probability: float) -> dict[str, Any] | None:
+    if cluster < 0:
+        return None
+    return {"description": names[cluster], "probability": round(float(probability), 6)}

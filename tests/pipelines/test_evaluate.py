@@ -1,0 +1,127 @@
+"""The pipeline evaluate on the small shop, with a retriever trained in a moment."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines import evaluate, train_retrieval
+from pipelines.workspace import Workspace
+from tests import contract
+from tests.pipelines import small
+
+TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
+FLAGS = ("--shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5")
+NAMES = {
+    *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2"),
+    *("naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours"),
+    *("retriever", "llm_untuned"),
+}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the items, the log, and a workspace that lacks a report."""
+    folder = tmp_path_factory.mktemp("shop")
+    items = small.write(folder / "items.parquet", small.items())
+    log = small.write(folder / "log.parquet", small.interactions())
+    workspace = folder / "workspace"
+    assert small.build(workspace, items, log) == 0
+    assert small.mine(workspace, log, "--min_rating=2") == 0
+    small.write_novelty_table(Workspace(str(workspace)))
+    trained = [f"--workspace={workspace}", f"--interactions={log}", *TRAINING]
+    assert train_retrieval.STAGE.main(trained) == 0
+    return folder
+
+
+def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
+    """Run on a copy of the workspace and return metrics.json."""
+    if not workspace.exists():
+        shutil.copytree(shop / "workspace", workspace)
+    given = (f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}", *FLAGS, *flags)
+    assert evaluate.STAGE.main(list(given)) == 0
+    return json.loads((workspace / "report" / "metrics.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def first(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = tmp_path_factory.mktemp("first") / "workspace"
+    evaluated(shop, workspace, f"--table=llm_untuned={shop / 'workspace'}")
+    return workspace
+
+
+def metrics_of(workspace: Path) -> dict[str, Any]:
+    return json.loads((workspace / "report" / "metrics.json").read_text())
+
+
+def test_every_policy_has_every_metric(first: Path) -> None:
+    contract.check_report(first, small.interactions())
+    metrics = metrics_of(first)
+    assert metrics["policies"].keys() == NAMES
+    assert metrics["paired"]["recall_at_5"].keys() >= NAMES - {"novelty_table"} - {
+        "novelty_table_prior",
+        "retriever",
+    }
+
+
+def test_transitions_are_those_that_were_mined(first: Path) -> None:
+    """Those of mine_transitions, with its --min_rating, though evaluate was not told it."""
+    metrics = metrics_of(first)
+    mined = contract.read(first / "transitions" / "examples" / "test")
+    assert metrics["transitions"] == metrics["items"]["examples"] == len(mined)
+    by_label = [0] * metrics["clusters"]
+    for row in mined:
+        by_label[row["novel"]] += 1
+    shown = [label["test_transitions"] for label in metrics["labels"]]
+    assert shown == [count if count >= 3 else None for count in by_label]
+
+
+def test_the_table_that_is_given_twice_is_as_good_as_itself(first: Path) -> None:
+    metrics = metrics_of(first)
+    assert metrics["policies"]["llm_untuned"] == metrics["policies"]["novelty_table"]
+    paired = metrics["paired"]["macro_recall_at_5"]["llm_untuned"]
+    assert paired == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_any_workers_give_the_same_bytes(shop: Path, first: Path, tmp_path: Path) -> None:
+    same = f"--table=llm_untuned={shop / 'workspace' / 'novelty_table'}"
+    evaluated(shop, tmp_path / "w", same, "--direct_num_workers=1")
+    again, before = (
+        (at / "report" / "metrics.json").read_bytes() for at in (tmp_path / "w", first)
+    )
+    assert again == before
+
+
+def refused(shop: Path, *flags: str) -> None:
+    given = [f"--workspace={shop / 'workspace'}", f"--interactions={shop / 'log.parquet'}"]
+    assert evaluate.STAGE.main([*given, *flags]) == 2
+
+
+def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys) -> None:
+    other = tmp_path / "other"
+    items, log = shop / "items.parquet", shop / "log.parquet"
+    assert small.build(other, items, log, "--seed=3", "--clusters=3,5") == 0
+    small.write_novelty_table(Workspace(str(other)))
+    refused(shop, f"--table=llm_untuned={other}")
+    assert "was built from other clusters" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--table=llm_untuned=nowhere", "is neither a complete novelty_table nor a workspace"),
+        ("--since=2020-01-01", "--since is 2020-01-01T00:00:00+00:00, but"),
+    ],
+)
+def test_what_does_not_fit_is_refused(shop: Path, flag: str, said: str, capsys) -> None:
+    refused(shop, flag)
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["popularity=folder", "no folder", "Untuned=folder"])
+def test_names_that_are_no_policies_are_refused(text: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        evaluate.STAGE.main([f"--table={text}", "--workspace=w", "--interactions=log"])
+    assert "--table" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""The retriever's answers judged by hand."""
+
+import numpy as np
+import pyarrow as pa
+
+from transforms.evaluation import Resamples
+from transforms.held_out import OPENED
+from transforms.item_evaluation import item_sums, popular_items
+
+CLUSTERS = np.array([0, 0, 1, 1, 2, 3], np.int32)
+IDS = pa.array(["a", "b", "c", "d", "e", "f"])
+IS_HEAD = np.array([False, True, False, True])
+
+
+def test_popular_items_are_eligible_and_by_count_then_id() -> None:
+    eligible = np.array([True, True, True, True, False, True])
+    found = popular_items(np.array([1, 4, 2, 2, 9, 0]), CLUSTERS, eligible, 4, 2)
+    assert found.tolist() == [[1, 0], [2, 3], [-1, -1], [5, -1]]
+
+
+def test_hits_ranks_and_novelty_of_two_transitions() -> None:
+    opened = pa.table(
+        [
+            pa.array(["u", "v"]),
+            pa.array([0, 0]),
+            pa.array([0, 1]),
+            pa.array([1, 3]),
+            pa.array([3, 5]),  # the items d and f
+            pa.array([[0], [0, 2]]),
+            pa.array([["a"], ["a", "c"]]),
+        ],
+        names=OPENED.names,
+    ).cast(OPENED)
+    answered = opened.append_column("within", pa.array([["d", "c"], []])).append_column(
+        "anywhere", pa.array([["b", "e", "c"], ["e", "d"]])
+    )
+    weights = np.array([[1, 0], [1, 2]], np.int32)
+    popular = np.array([[1], [2], [4], [5]], np.int32)
+    found = item_sums(answered, IDS, CLUSTERS, popular, weights, 4)
+    assert found.examples.tolist() == [2, 2]
+    assert found.hits.tolist() == [1, 0]  # d for u; nothing for v
+    assert found.popular_hits.tolist() == [1, 2]  # f for v; c is more popular than d
+    metrics = found.retriever.metrics(IS_HEAD)
+    # u: clusters 0 (known), 2, 1 -> second; v: 2, 1 (known), never 3.
+    assert metrics["mrr"].tolist() == [0.25, 0]
+    assert metrics["recall_at_5"].tolist() == [0.5, 0]
+    # u is shown 0 2 1, two of them new; v 2 and 1, one of them new.
+    assert metrics["novelty"].tolist() == [3 / 5, 1 / 2]
+    assert found.retriever.winners[:, 0].tolist() == [0, 0, 2, 0]
+
+
+def test_a_user_counts_the_same_wherever_it_is_asked() -> None:
+    resamples = Resamples(20, 3)
+    together = resamples.weights(pa.array(["u", "v", "w"]))
+    assert together.shape == (3, 21)
+    assert (resamples.weights(pa.array(["w"]))[0] == together[2]).all()
+    assert (Resamples(20, 4).weights(pa.array(["w"]))[0] != together[2]).any()

@@ -1,0 +1,145 @@
+"""From sums over test transitions to what `report/metrics.json` says."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from models.evaluation.bootstrap import exactly, interval
+from models.evaluation.calibration import ReliabilitySums
+from models.evaluation.rank_sums import RankSums
+from models.evaluation.ranking import head
+from transforms.item_evaluation import ItemSums
+from transforms.policies import PRIOR, RETRIEVER, TABLE
+
+_BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was added up over all test users.
+
+    Attributes
+    ----------
+    ranks
+        Of each policy.
+    wins
+        Of each policy, [M] which clusters rank first for some pair.
+    reliability
+        Of each novelty table.
+    items
+        Of the retriever on transitions that were drawn; None without any.
+    users
+        With test transitions.
+    train
+        [M] transitions of training users to each cluster.
+    prior_weight
+        Of popularity in the policy PRIOR.
+    """
+
+    ranks: dict[str, RankSums]
+    wins: dict[str, np.ndarray]
+    reliability: dict[str, ReliabilitySums]
+    items: ItemSums | None
+    users: int
+    train: np.ndarray
+    prior_weight: float
+
+    def metrics(self, descriptions: list[str], min_users: int) -> dict[str, Any]:
+        """Return the part of metrics.json that is about policies.
+
+        Parameters
+        ----------
+        descriptions
+            [M] of the clusters.
+        min_users
+            Counts of fewer users are None.
+        """
+        is_head = head(self.train)
+        samples = {name: sums.metrics(is_head) for name, sums in sorted(self.ranks.items())}
+        policies = {
+            name: {metric: interval(values) for metric, values in found.items()}
+            | {"coverage": exactly(float(np.mean(self.wins[name])))}
+            for name, found in samples.items()
+        }
+        if self.items is not None:
+            policies[RETRIEVER] = self._retriever(self.items, is_head)
+        return {
+            "users": _hidden(self.users, min_users),
+            "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
+            "policies": policies,
+            "paired": {
+                metric: {
+                    name: interval(samples[ours][metric] - found[metric])
+                    for name, found in samples.items()
+                    if name not in (TABLE, PRIOR)
+                }
+                for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
+            },
+            "prior_weight": self.prior_weight,
+            "items": None if self.items is None else _of_items(self.items),
+            "calibration": {
+                name: {
+                    "bins": sums.bins(min_users),
+                    "expected_calibration_error": round(sums.expected_calibration_error(), 6),
+                }
+                for name, sums in sorted(self.reliability.items())
+            },
+            "labels": self._labels(descriptions, min_users),
+        }
+
+    def _retriever(self, items: ItemSums, is_head: np.ndarray) -> dict[str, Any]:
+        """Its metrics are of the drawn transitions, its coverage too: it has no table of pairs."""
+        found = {
+            metric: interval(values) for metric, values in items.retriever.metrics(is_head).items()
+        }
+        covered = float(np.mean(items.retriever.winners[:, 0] > 0))
+        return {**found, "coverage": exactly(covered), "transitions": int(items.examples[0])}
+
+    def _labels(self, descriptions: list[str], min_users: int) -> list[dict[str, Any]]:
+        asked = self.ranks[TABLE].labels[:, 0]
+        labels = []
+        for cluster, description in enumerate(descriptions):
+            # A user makes one transition to a cluster at most: transitions count users.
+            shown = _hidden(int(asked[cluster]), min_users)
+            recall = {
+                name: round(int(self.ranks[name].hits[cluster, 0]) / shown, 6) if shown else None
+                for name in _BY_LABEL
+            }
+            labels.append(
+                {
+                    "cluster_id": cluster,
+                    "description": description,
+                    "train_users": _hidden(int(self.train[cluster]), min_users),
+                    "test_transitions": shown,
+                    "recall_at_5": recall,
+                }
+            )
+        return labels
+
+
+def _hidden(users: int, least: int) -> int | None:
+    """Return a number of users, None for one below the least that is told."""
+    return users if users >= least else None
+
+
+def _of_items(items: ItemSums) -> dict[str, Any]:
+    with np.errstate(invalid="ignore"):
+        return {
+            "hit_rate_at_10": interval(items.hits / items.examples),
+            "popularity_hit_rate_at_10": interval(items.popular_hits / items.examples),
+            "examples": int(items.examples[0]),
+        }
+
+
+def finite(table: pa.Table) -> list[dict[str, Any]]:
+    """Return the rows of a table with None for what JSON can't say."""
+    return [
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in row.items()
+        }
+        for row in table.to_pylist()
+    ]

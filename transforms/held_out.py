@@ -1,0 +1,227 @@
+"""The transitions of test users: what every policy is asked for."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from transforms import schemas as col
+from transforms.interactions import before
+from transforms.sequences import item_ids_of
+from transforms.sharding import mix, stable_hash
+from transforms.transitions import mine_transitions, on_side_of_cut, split_users
+
+_ROWS = 4096  # transitions whose scores are in memory at a time, and those of their last user
+_NEVER = np.iinfo(np.int32).max
+# What the retriever is asked: (c1, c2) -> novel, the item that opened novel, and what was before.
+OPENED = pa.schema(
+    {
+        **{name: col.TRANSITIONS.field(name).type for name in (col.USER_ID, col.C1, col.C2)},
+        col.NOVEL: pa.int32(),
+        col.ITEM: pa.int32(),
+        col.ITEMS_OF_USER: pa.list_(pa.int32()),
+        col.ITEM_IDS: pa.list_(pa.string()),
+    }
+)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """How `mine_transitions` kept users and times apart.
+
+    Attributes
+    ----------
+    valid_share, test_share, seed
+        Of the users.
+    cut
+        Microseconds since 1970; None where all times are alike.
+    """
+
+    valid_share: float
+    test_share: float
+    seed: int
+    cut: int | None
+
+    def users(self, sequences: pa.Table, split: str) -> pa.Table:
+        """Keep the SEQUENCES of the users of a split."""
+        found = split_users(sequences[col.USER_ID], self.valid_share, self.test_share, self.seed)
+        return sequences.filter(pc.equal(found, split))
+
+
+@dataclass(frozen=True, eq=False)
+class Transitions:
+    """Transitions of some users, and what the users knew.
+
+    Attributes
+    ----------
+    user_ids
+        [users]
+    user
+        [n] place in `user_ids`.
+    c1, c2, novel
+        [n]
+    place
+        [n] how many clusters the user had engaged with before.
+    place_of
+        [users, M] how many clusters each user had engaged with before each, _NEVER if never.
+    """
+
+    user_ids: pa.Array
+    user: np.ndarray
+    c1: np.ndarray
+    c2: np.ndarray
+    novel: np.ndarray
+    place: np.ndarray
+    place_of: np.ndarray
+
+    def known(self, shown: np.ndarray) -> np.ndarray:
+        """Say which of the clusters shown [n, k] the user knew; -1 is never known."""
+        place = self.place_of[self.user[:, None], np.maximum(shown, 0)]
+        return (shown >= 0) & (place < self.place[:, None])
+
+
+def held_out_transitions(
+    sequences: pa.Table, clusters: np.ndarray, size: int, cut: int | None
+) -> Iterator[Transitions]:
+    """Mine the transitions of test users, and what each user knew at the time of each.
+
+    Parameters
+    ----------
+    sequences
+        SEQUENCES of the test users.
+    clusters
+        [items] int32, the cluster of each item of the catalogue.
+    size
+        Clusters there are, M.
+    cut
+        As `on_side_of_cut`: earlier transitions count as known, and are not asked for.
+
+    Yields
+    ------
+    Those of some users at a time.
+    """
+    mined = mine_transitions(sequences, clusters)
+    if not mined.num_rows:
+        return
+    encoded = mined[col.USER_ID].combine_chunks().dictionary_encode()
+    user = encoded.indices.to_numpy().astype(np.int64)  # ascending: in order of appearance
+    starts = np.searchsorted(user, np.arange(len(encoded.dictionary)))
+    place = np.arange(len(user)) - starts[user] + 1
+    c1, c2, novel = (mined[name].to_numpy() for name in (col.C1, col.C2, col.NOVEL))
+    asked = np.ones(len(user), bool)
+    if cut is not None:
+        asked = mined[col.TIMESTAMP].cast(pa.int64()).to_numpy() >= cut
+    of_user = np.bincount(user, asked, len(starts)).astype(np.int64)
+    group = (np.cumsum(of_user) - of_user) // _ROWS
+    for number in range(int(group[-1]) + 1):
+        users = np.flatnonzero((group == number) & (of_user > 0))
+        if not len(users):
+            continue
+        at = np.full(len(starts), -1)
+        at[users] = np.arange(len(users))
+        rows = np.flatnonzero(at[user] >= 0)
+        place_of = np.full((len(users), size), _NEVER, np.int32)
+        place_of[at[user[rows]], novel[rows]] = place[rows]
+        place_of[np.arange(len(users)), c2[starts[users]]] = 0  # what the first transition left
+        rows = rows[asked[rows]]
+        yield Transitions(
+            encoded.dictionary.take(pa.array(users)),
+            at[user[rows]],
+            *(c1[rows], c2[rows], novel[rows], place[rows]),
+            place_of,
+        )
+
+
+def hashes(user_ids: pa.Array, novel: np.ndarray, seed: int) -> np.ndarray:
+    """Hash transitions, to draw some: a user makes one transition to a cluster at most.
+
+    Returns
+    -------
+    [n] int64, not negative.
+    """
+    return (mix(stable_hash(user_ids, seed) ^ mix(novel, 0), seed) >> np.uint64(1)).view(np.int64)
+
+
+def lowest_hashes(
+    sequences: pa.Table, clusters: np.ndarray, cut: int | None, seed: int, count: int
+) -> np.ndarray:
+    """Return the `count` lowest hashes of the transitions that are asked for, ascending."""
+    mined = on_side_of_cut(mine_transitions(sequences, clusters), "test", cut)
+    found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
+    return np.sort(found)[:count]
+
+
+def opened_items(
+    sequences: pa.Table,
+    clusters: np.ndarray,
+    item_ids: pa.Array,
+    cut: int | None,
+    seed: int,
+    highest: int,
+) -> pa.Table:
+    """Return the transitions with the lowest hashes, with their items.
+
+    Parameters
+    ----------
+    sequences, clusters, cut, seed
+        As `lowest_hashes`.
+    item_ids
+        [items] of the catalogue.
+    highest
+        Hash of the last one drawn.
+
+    Returns
+    -------
+    OPENED
+    """
+    mined = on_side_of_cut(mine_transitions(sequences, clusters), "test", cut)
+    found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
+    drawn = mined.filter(pa.array(found <= highest))
+    histories, opened = [], []
+    at = pc.index_in(drawn[col.USER_ID], value_set=sequences[col.USER_ID].combine_chunks())
+    for row, novel in zip(at.to_pylist(), drawn[col.NOVEL].to_pylist(), strict=True):
+        items = sequences[col.ITEMS_OF_USER][row].values.to_numpy()
+        first = int(np.argmax(clusters[items] == novel))
+        histories.append(items[:first])
+        opened.append(int(items[first]))
+    table = drawn.select([col.USER_ID, col.C1, col.C2, col.NOVEL]).append_column(
+        col.ITEM, pa.array(opened, pa.int32())
+    )
+    lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
+    for name, column in (
+        (col.ITEMS_OF_USER, lists[col.ITEMS_OF_USER]),
+        (col.ITEM_IDS, item_ids_of(lists, item_ids)),
+    ):
+        table = table.append_column(name, column)
+    return table.cast(OPENED).combine_chunks()
+
+
+def engagements_by_item(sequences: pa.Table, items: int, held_out: HeldOut) -> np.ndarray:
+    """Count how often training users engaged with each item before the cut, [items]."""
+    kept = held_out.users(sequences, "train")
+    flat = pa.table(
+        {
+            col.ITEM: pc.list_flatten(kept[col.ITEMS_OF_USER]),
+            col.TIMESTAMP: pc.list_flatten(kept[col.TIMESTAMPS]),
+        }
+    )
+    return np.bincount(before(flat, held_out.cut)[col.ITEM].to_numpy(), minlength=items)
+
+
+def users_by_pair(sequences: pa.Table, clusters: np.ndarray, size: int) -> np.ndarray:
+    """Count the users whose two latest interests are (c1, c2), [M * M] in row c1 * M + c2.
+
+    c1 is the cluster of the latest engagement with another one than c2; c1 = c2 without any.
+    """
+    lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()].astype(np.int64)
+    last = np.cumsum(lengths) - 1
+    newest = cluster[last]
+    at = np.where(cluster != newest[user], np.arange(len(user)), -1)  # engagements with others
+    older = np.full(len(lengths), -1)
+    np.maximum.at(older, user, at)
+    c1 = np.where(older >= 0, cluster[older], newest)
+    return np.bincount(c1 * size + newest, minlength=size**2)

@@ -1,0 +1,136 @@
+"""The policies of an evaluation, as workers load them from the workspace."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import scipy.sparse
+from apache_beam.utils.shared import Shared
+
+from models.evaluation.count_policies import TransitionCounts, count_policies, popularity
+from models.evaluation.policy import Policy
+from models.evaluation.table_policy import PriorPolicy, TablePolicy
+from transforms import files
+from transforms import schemas as col
+from transforms.catalogue import read_descriptions, read_item_clusters, read_item_features
+from transforms.retrieval import pack_novelty_table
+
+TABLE, PRIOR, RETRIEVER = "novelty_table", "novelty_table_prior", "retriever"
+COUNT_POLICIES = (
+    *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
+    *("pair_counts", "cluster_neighbours"),
+)
+
+
+@dataclass(frozen=True)
+class PolicySources:
+    """Where policies are read from.
+
+    Attributes
+    ----------
+    clusters, level
+        Folder of the clusters, and the level of the tree that all is about.
+    transitions
+        Folder of the transitions.
+    tables
+        (name, folder) of novelty tables, ours first, by the name TABLE.
+    blocked
+        Clusters that are never an answer.
+    """
+
+    clusters: str
+    level: int
+    transitions: str
+    tables: tuple[tuple[str, str], ...]
+    blocked: tuple[int, ...]
+
+    def load(self) -> "Policies":
+        """Read all that policies are made of, and fit those that are fitted."""
+        size = len(read_descriptions(self.clusters, self.level))
+        blocked = np.array(self.blocked, np.int32)
+        rows = files.read_parquet(
+            files.join(self.transitions, "counts", "*.parquet"), col.TRANSITION_COUNTS
+        )
+        c1, c2, novel, users = (rows[name].to_numpy() for name in col.TRANSITION_COUNTS.names)
+        counts = TransitionCounts(c1, c2, novel, users, size)
+        tables = {name: read_table_policy(folder, size, blocked) for name, folder in self.tables}
+        embeddings = cluster_embeddings(self.clusters, self.level)
+        return Policies(
+            tables=tables,
+            counting=count_policies(counts, embeddings, blocked),
+            train=counts.labels(),
+            log_popularity=np.log(popularity(counts)).astype(np.float32),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Policies:
+    """The policies that score any pair of interests.
+
+    Attributes
+    ----------
+    tables
+        Novelty tables by name.
+    counting
+        Those of `count_policies` by name.
+    train
+        [M] transitions of training users to each cluster.
+    log_popularity
+        [M] float32
+    """
+
+    tables: dict[str, TablePolicy]
+    counting: dict[str, Policy]
+    train: np.ndarray
+    log_popularity: np.ndarray
+
+    @property
+    def size(self) -> int:
+        """How many clusters there are, M."""
+        return len(self.train)
+
+    def prior(self, weight: float) -> PriorPolicy:
+        """Return our table together with popularity."""
+        return PriorPolicy(self.tables[TABLE], self.log_popularity, weight)
+
+    def by_name(self, weight: float) -> dict[str, Policy]:
+        """Return all of them, with the weight of popularity in PRIOR."""
+        return {**self.tables, PRIOR: self.prior(weight), **self.counting}
+
+
+def read_table_policy(folder: str, size: int, blocked: np.ndarray) -> TablePolicy:
+    """Read the novelty table in a folder, of M = `size` clusters."""
+    table = files.read_parquet(files.join(folder, "*.parquet"), col.NOVELTY_TABLE)
+    novel, probability = (part.reshape(size**2, -1) for part in pack_novelty_table(table, size))
+    return TablePolicy(novel, probability, size, blocked)
+
+
+def cluster_embeddings(clusters: str, level: int) -> np.ndarray:
+    """Return the sum of the features of each cluster's items, [M, F]."""
+    _, cluster = read_item_clusters(clusters, level)
+    features = read_item_features(clusters)
+    items = np.arange(len(cluster))
+    of_cluster = scipy.sparse.csr_matrix((np.ones(len(items), np.float32), (cluster, items)))
+    return of_cluster @ features
+
+
+@dataclass(eq=False)
+class WithPolicies(beam.DoFn):
+    """Applies a function of (policies, element, *side inputs) that yields elements.
+
+    The policies are loaded once in a process, which its threads share.
+    """
+
+    sources: PolicySources
+    function: Callable[..., Any]
+    shared: Shared = field(default_factory=Shared)
+
+    def setup(self) -> None:
+        """Load the policies, unless another thread of this process has."""
+        self._policies = self.shared.acquire(self.sources.load)
+
+    def process(self, element: Any, *side_inputs: Any) -> Any:
+        """Apply the function."""
+        return self.function(self._policies, element, *side_inputs)
