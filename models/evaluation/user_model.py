@@ -1,0 +1,353 @@
+"""A small generative model of a user, fitted on a log, to try policies on.
+
+The clock of a user is the number of engagements so far: logs come in bursts, and days without any
+say little. Given a history, the model says which cluster the next engagement is with:
+
+- *Discovery.* With K clusters known, the next engagement opens a new one with probability h(K), a
+  share of engagements in the log. That novelties get rarer with what is known is Heaps' law (Tria,
+  Loreto, Servedio & Strogatz, "The dynamics of correlated novelties", Scientific Reports 4, 2014).
+- *Affinity.* Which new one: a softmax over the unknown clusters c of log popularity(c) + b times
+  the mean over ALL known clusters k, weighted by interest, of log lift(k, c): how much more often c
+  was opened by users who know k than its popularity predicts, shrunk to none where k is rare.
+- *Drift.* The interest in a known cluster is the sum over the engagements with it of 2^(-age /
+  half life), in engagements (exponential forgetting: Koychev & Schwab, "Adaptation to drifting
+  user's interests", ECML 2000 workshop). The half life is of maximum likelihood.
+- *Satiation.* Interest times a factor <= 1 that falls with the engagements with the cluster among
+  the latest few: observed over expected repeats, made to fall (Leqi et al., "Rebounding bandits
+  for modeling satiation effects", NeurIPS 2021).
+
+The state and its dynamics are those of simulators such as RecSim (Ie et al., arXiv 1909.04847).
+
+What a log can't tell, so that the model doesn't know it either: how often a shown cluster is
+refused, as only engagements are logged (the simulation takes an outside option of a stated weight);
+what the recommender of that time showed, so that popularity and discovery are those of its users;
+the tastes of a user beyond the known clusters; what makes a user leave. Absolute numbers are of the
+model; what can be compared is one policy with another.
+
+So that no policy is judged by itself, the model is fitted on users that policies were not fitted
+on, and on all known clusters, where policies look at the latest two.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+_HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1024.0)  # to choose from, in engagements
+_FATIGUE_HALF_LIFE = 3.0  # "the latest few" engagements
+_FATIGUE_EDGES = (0.25, 0.75, 1.5, 2.25, 3.0)  # between bins of recent engagements with a cluster
+_ONE_ENGAGEMENT = 2  # the bin of a single engagement, just now
+_LIFT_PRIORS = (3.0, 10.0, 30.0, 100.0)  # to choose from: pseudo-events of no lift
+_LIFT_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)  # b, to choose from
+_EVENTS = 20_000  # discoveries that affinity is fitted on, at most
+_PRIOR = 20.0  # pseudo-events of rates
+
+Floats = NDArray[np.float32]
+
+
+@dataclass
+class UserState:
+    """What users know, at some moment.
+
+    Attributes
+    ----------
+    known
+        [n, M] bool.
+    interest
+        [n, M] float32, forgotten with the half life of the model.
+    fatigue
+        [n, M] float32, the engagements among the latest few.
+    c1, c2
+        [n] int32, the clusters of the two latest runs; equal where one is known, -1 where none.
+    """
+
+    known: NDArray[np.bool_]
+    interest: Floats
+    fatigue: Floats
+    c1: NDArray[np.int32]
+    c2: NDArray[np.int32]
+
+    @classmethod
+    def empty(cls, users: int, size: int) -> "UserState":
+        """Return the state of users without a history among `size` clusters."""
+        shape = (users, size)
+        nobody = np.full(users, -1, np.int32)
+        return cls(
+            np.zeros(shape, bool),
+            np.zeros(shape, np.float32),
+            np.zeros(shape, np.float32),
+            nobody,
+            nobody.copy(),
+        )
+
+    def copy(self) -> "UserState":
+        """Return one that does not change with this one."""
+        return UserState(**{name: array.copy() for name, array in vars(self).items()})
+
+    def rows(self, rows: slice) -> "UserState":
+        """Return the state of some users, a copy."""
+        return UserState(**{name: array[rows].copy() for name, array in vars(self).items()})
+
+    def engage(
+        self, clusters: NDArray[np.int32], engaged: NDArray[np.bool_], half_life: float
+    ) -> None:
+        """Add engagements, the oldest first.
+
+        Parameters
+        ----------
+        clusters
+            [n, s]
+        engaged
+            [n, s], whether they happened.
+        half_life
+            Of interest, in engagements.
+        """
+        after = engaged[:, ::-1].cumsum(axis=1)[:, ::-1] - engaged  # engagements still to come
+        count = engaged.sum(axis=1)
+        row, slot = np.nonzero(engaged)
+        cluster = clusters[row, slot]
+        for kept, life in ((self.interest, half_life), (self.fatigue, _FATIGUE_HALF_LIFE)):
+            some = np.flatnonzero(count)
+            kept[some] *= np.exp2(-count[some] / life).astype(np.float32)[:, None]
+            np.add.at(kept, (row, cluster), np.exp2(-after[row, slot] / life).astype(np.float32))
+        self.known[row, cluster] = True
+        for column in range(clusters.shape[1]):
+            new = engaged[:, column] & (clusters[:, column] != self.c2)
+            first = new & (self.c2 < 0)
+            self.c1 = np.where(first, clusters[:, column], np.where(new, self.c2, self.c1))
+            self.c2 = np.where(new, clusters[:, column], self.c2)
+
+
+@dataclass(frozen=True)
+class Histories:
+    """What users engaged with.
+
+    Attributes
+    ----------
+    offsets
+        [n + 1], where the clusters of each user begin.
+    clusters
+        [offsets[-1]] int32, the clusters of their engagements, the oldest first.
+    """
+
+    offsets: NDArray[np.int64]
+    clusters: NDArray[np.int32]
+
+    def steps(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
+        """Yield the t-th engagement of every user: its cluster and whether there is one, [n, 1]."""
+        lengths = np.diff(self.offsets)
+        for step in range(int(lengths.max(initial=0))):
+            there = lengths > step
+            at = np.where(there, self.offsets[:-1] + step, 0)
+            yield self.clusters[at][:, None], there[:, None]
+
+
+@dataclass(frozen=True)
+class UserModel:
+    """How users choose; see the module.
+
+    Attributes
+    ----------
+    discovery
+        [M + 1], the share of engagements that open a cluster, by how many are known.
+    log_popularity
+        [M] of clusters at their discovery.
+    log_lift
+        [M, M], from a known cluster to the one it leads to, times b.
+    half_life
+        Of interest, in engagements.
+    satiation
+        [bins], the factor by fatigue; falls from 1.
+    """
+
+    discovery: Floats
+    log_popularity: Floats
+    log_lift: Floats
+    half_life: float
+    satiation: Floats
+
+    def state_of(self, histories: Histories) -> UserState:
+        """Return the state of users after their histories."""
+        state = UserState.empty(len(histories.offsets) - 1, len(self.log_popularity))
+        for clusters, there in histories.steps():
+            state.engage(clusters, there, self.half_life)
+        return state
+
+    def next_engagement(self, state: UserState) -> Floats:
+        """Return the probability that the next engagement is with each cluster.
+
+        Returns
+        -------
+        [n, M]; the rest to 1 is what satiation takes away.
+        """
+        share = interest_shares(state)
+        opened = self.discovery[state.known.sum(axis=1)][:, None]
+        new = new_cluster(share @ self.log_lift + self.log_popularity, state.known)
+        tired = np.full_like(share, self.satiation[0])
+        for edge, step in zip(_FATIGUE_EDGES, np.diff(self.satiation), strict=True):
+            if step:
+                tired += step * (state.fatigue >= edge)
+        return opened * new + (1 - opened) * share * tired
+
+
+def interest_shares(state: UserState) -> Floats:
+    """Return the interest of users as shares, [n, M]; 0 for a user without any."""
+    return state.interest / np.maximum(state.interest.sum(axis=1, keepdims=True), 1e-30)
+
+
+def new_cluster(affinity: Floats, known: NDArray[np.bool_]) -> Floats:
+    """Return the softmax of affinity [n, M] over what is not known, 0 where all is."""
+    logits = np.where(known, -np.inf, affinity)
+    top = np.max(logits, axis=1, keepdims=True)
+    weights = np.exp(logits - np.where(np.isfinite(top), top, 0))
+    return weights / np.maximum(weights.sum(axis=1, keepdims=True), 1e-30)
+
+
+def fit_user_model(histories: Histories, size: int) -> UserModel:
+    """Estimate the model of users who are not those that policies were fitted on.
+
+    Parameters
+    ----------
+    histories
+        Users in an order that is none, such as by hash: of many, the first ones are used for
+        affinity.
+    size
+        M, the number of clusters.
+
+    Raises
+    ------
+    ValueError
+        If there is no engagement.
+    """
+    if not len(histories.clusters):
+        raise ValueError("there are no engagements to fit a user model on")
+    half_life, discovery = _drift_and_discovery(histories, size)
+    log_popularity, log_lift = _affinity(histories, size, half_life)
+    return UserModel(
+        discovery,
+        log_popularity,
+        log_lift,
+        half_life,
+        _satiation(histories, size, half_life, discovery),
+    )
+
+
+def _drift_and_discovery(histories: Histories, size: int) -> tuple[float, Floats]:
+    """Return the half life under which repeats are the likeliest, and the rates of discovery."""
+    states = [UserState.empty(len(histories.offsets) - 1, size) for _ in _HALF_LIVES]
+    likelihood = np.zeros(len(_HALF_LIVES))
+    tried, opened = np.zeros(size + 1), np.zeros(size + 1)
+    for number, (clusters, there) in enumerate(histories.steps()):
+        rows = np.flatnonzero(there)
+        chosen = clusters[rows, 0]
+        repeats = states[0].known[rows, chosen]
+        if number:  # every first engagement is new
+            count = states[0].known[rows].sum(axis=1)
+            tried += np.bincount(count, minlength=size + 1)
+            opened += np.bincount(count[~repeats], minlength=size + 1)
+        again = rows[repeats]
+        for index, (state, life) in enumerate(zip(states, _HALF_LIVES, strict=True)):
+            interest = state.interest[again].astype(float)
+            own = interest[np.arange(len(again)), chosen[repeats]]
+            likelihood[index] += np.log(np.maximum(own, 1e-30) / interest.sum(axis=1)).sum()
+            state.engage(clusters, there, life)
+    discovery = np.zeros(size + 1)
+    rate = (opened.sum() + 1) / (tried.sum() + 2)
+    for known in range(1, size):  # towards the rate before, times what is left to discover
+        if known > 1:
+            rate *= (size - known) / (size - known + 1)
+        rate = (opened[known] + _PRIOR * rate) / (tried[known] + _PRIOR)
+        discovery[known] = rate
+    discovery[0] = 1
+    return _HALF_LIVES[int(np.argmax(likelihood))], discovery.astype(np.float32)
+
+
+def _affinity(histories: Histories, size: int, half_life: float) -> tuple[Floats, Floats]:
+    """Return log popularity and b log lift.
+
+    How far lifts are shrunk and b are those under which the discoveries of one half of the users
+    are the likeliest given the lifts of the other half.
+    """
+    shares, knowns, opened, fold = _discoveries(histories, size, half_life)
+    firsts = np.bincount(opened, minlength=size)
+    popularity = np.log((firsts + 1) / (firsts.sum() + size)).astype(np.float32)
+    if not len(opened):
+        return popularity, np.zeros((size, size), np.float32)
+    expected = new_cluster(np.broadcast_to(popularity, knowns.shape), knowns)
+
+    def lift_counts(rows: NDArray[np.bool_]) -> tuple[NDArray, NDArray]:
+        observed = np.zeros((size, size), np.float64)
+        np.add.at(observed.T, opened[rows], shares[rows])
+        return observed, (shares[rows].T @ expected[rows]).astype(np.float64)
+
+    halves = [lift_counts(fold == half) for half in (0, 1)]
+    best, choice = -np.inf, (_LIFT_PRIORS[0], 0.0)
+    for prior in _LIFT_PRIORS:
+        means = np.zeros_like(shares)
+        for half in (0, 1):
+            means[fold == half] = shares[fold == half] @ _log_lift(*halves[1 - half], prior)
+        for weight in _LIFT_WEIGHTS:
+            chance = new_cluster(popularity + weight * means, knowns)
+            own = chance[np.arange(len(opened)), opened].astype(float)
+            likelihood = np.log(np.maximum(own, 1e-30)).sum()
+            if likelihood > best:
+                best, choice = likelihood, (prior, weight)
+    prior, weight = choice
+    observed, predicted = (sum(both) for both in zip(*halves, strict=True))
+    return popularity, weight * _log_lift(observed, predicted, prior)
+
+
+def _log_lift(observed: NDArray, expected: NDArray, prior: float) -> Floats:
+    return np.log((observed + prior) / (expected + prior)).astype(np.float32)
+
+
+def _discoveries(
+    histories: Histories, size: int, half_life: float
+) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int32], NDArray[np.int64]]:
+    """Return the first `_EVENTS` moments, user by user, at which a cluster was opened.
+
+    Returns
+    -------
+    interest shares and what was known before [events, M], the cluster and the user modulo 2.
+    """
+    lengths = np.diff(histories.offsets)
+    user = np.repeat(np.arange(len(lengths)), lengths)
+    _, first = np.unique(user * size + histories.clusters, return_index=True)
+    of_user = np.bincount(user[first], minlength=len(lengths)) - (lengths > 0)
+    users = int(np.searchsorted(np.cumsum(of_user), _EVENTS, "right"))
+    some = Histories(histories.offsets[: users + 1], histories.clusters)
+    state = UserState.empty(users, size)
+    found: list[tuple] = []
+    for clusters, there in some.steps():
+        rows = np.flatnonzero(there[:, 0] & state.known.any(axis=1))
+        rows = rows[~state.known[rows, clusters[rows, 0]]]
+        found.append((interest_shares(state)[rows], state.known[rows], clusters[rows, 0], rows % 2))
+        state.engage(clusters, there, half_life)
+    nothing = (state.interest[:0], state.known[:0], state.c1[:0], np.zeros(0, np.int64))
+    shares, knowns, opened, fold = (
+        np.concatenate(parts) for parts in zip(nothing, *found, strict=True)
+    )
+    return shares, knowns, opened, fold
+
+
+def _satiation(histories: Histories, size: int, half_life: float, discovery: Floats) -> Floats:
+    """Return observed over expected repeats by fatigue, never rising from one engagement on."""
+    bins = len(_FATIGUE_EDGES) + 1
+    observed, expected = np.zeros(bins), np.zeros(bins)
+    state = UserState.empty(len(histories.offsets) - 1, size)
+    for clusters, there in histories.steps():
+        rows = np.flatnonzero(there[:, 0] & state.known.any(axis=1))
+        chosen = clusters[rows, 0]
+        tired = np.digitize(state.fatigue[rows], _FATIGUE_EDGES)
+        known = state.known[rows]
+        chance = (1 - discovery[known.sum(axis=1)])[:, None] * interest_shares(state)[rows]
+        expected += np.bincount(tired[known], chance[known], minlength=bins)
+        own = np.arange(len(rows)), chosen
+        observed += np.bincount(tired[own][known[own]], minlength=bins)
+        state.engage(clusters, there, half_life)
+    ratio = (observed + _PRIOR) / (expected + _PRIOR)
+    factor = np.ones(bins)
+    falling = np.minimum.accumulate(ratio[_ONE_ENGAGEMENT:])
+    factor[_ONE_ENGAGEMENT:] = falling / falling[0]
+    return factor.astype(np.float32)
