@@ -14,6 +14,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from models.evaluation.ranking import entropy
 from transforms import files
 from transforms import schemas as col
 from transforms.manifest import Tally
@@ -21,27 +22,6 @@ from transforms.manifest import Tally
 log = logging.getLogger("interest-explorer")
 
 PICTURE = "label_distribution.svg"
-
-
-def entropy(counts: np.ndarray) -> float:
-    """Return the entropy of the labels in bits, 0 where there are none.
-
-    H = -sum p log2(p), p = counts / sum(counts): 0 if all have one label, log2(M) if all labels
-    are equally frequent.
-
-    Parameters
-    ----------
-    counts
-        [labels] int.
-
-    Examples
-    --------
-    >>> entropy(np.array([2, 1, 1, 0]))
-    1.5
-    """
-    present = counts[counts > 0]
-    p = present / present.sum()
-    return float(np.sum(p * np.log2(1 / p)))
 
 
 def evenness(counts: np.ndarray) -> float:
@@ -52,7 +32,7 @@ def evenness(counts: np.ndarray) -> float:
     >>> evenness(np.array([2, 1, 1, 0]))
     0.75
     """
-    return entropy(counts) / math.log2(len(counts))
+    return float(entropy(counts)) / math.log2(len(counts))
 
 
 def coverage(counts: np.ndarray) -> float:
@@ -98,7 +78,7 @@ def measure(counts: np.ndarray) -> Distribution:
     return Distribution(
         total=int(counts.sum()),
         labels=int(np.count_nonzero(counts)),
-        entropy=round(entropy(counts), 6),
+        entropy=round(float(entropy(counts)), 6),
         evenness=round(evenness(counts), 6),
         coverage=round(coverage(counts), 6),
         top_1_percent_share=round(top_share(counts), 6),

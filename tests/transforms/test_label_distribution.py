@@ -39,7 +39,7 @@ COUNTS = pa.table(
 
 def test_the_examples_of_the_formulas_are_true() -> None:
     tried = doctest.testmod(label_distribution)
-    assert tried.attempted >= 4
+    assert tried.attempted >= 3
     assert tried.failed == 0
 
 

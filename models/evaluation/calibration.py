@@ -1,0 +1,88 @@
+"""Whether what is listed with probability p is what users take up in a share p of the cases."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+BINS = 12  # of probabilities from 2^-(b+1) up to 2^-b: those of hundreds of clusters are small
+_ONE = 1 << 32  # probabilities are added up in 2^-32, so that their order does not matter
+
+
+@dataclass(frozen=True, eq=False)
+class ReliabilitySums:
+    """Predictions in bins of their probability; a prediction is a cluster listed for a transition.
+
+    Attributes
+    ----------
+    predictions, taken_up, probability
+        [BINS] int64: how many, those of the cluster that the user took up, and the sum of their
+        probabilities in 2^-32. The last bin has all the smaller probabilities too.
+    """
+
+    predictions: NDArray[np.int64]
+    taken_up: NDArray[np.int64]
+    probability: NDArray[np.int64]
+
+    def __add__(self, other: "ReliabilitySums") -> "ReliabilitySums":
+        mine, others = vars(self), vars(other)
+        return ReliabilitySums(**{name: mine[name] + others[name] for name in mine})
+
+    def expected_calibration_error(self) -> float:
+        """Return sum_b n_b / n |observed_b - predicted_b| (Naeini, Cooper & Hauskrecht, AAAI 2015).
+
+        Examples
+        --------
+        >>> listed = np.array([[0.5, 0.25]], np.float32)
+        >>> sums = reliability_sums(np.array([[1, 2]]), listed, np.array([1]))
+        >>> sums.expected_calibration_error()
+        0.375
+        """
+        gaps = np.abs(self.taken_up - self.probability / _ONE)
+        return float(np.sum(gaps) / max(1, self.predictions.sum()))
+
+    def bins(self, least: int) -> list[dict[str, Any]]:
+        """Return mean probability, observed share and number of the predictions of each bin.
+
+        Parameters
+        ----------
+        least
+            Bins with fewer are left out.
+
+        Returns
+        -------
+        From the smallest probabilities to the largest.
+        """
+        return [
+            {
+                "probability": round(int(self.probability[b]) / _ONE / count, 6),
+                "observed": round(int(self.taken_up[b]) / count, 6),
+                "transitions": count,
+            }
+            for b in reversed(range(BINS))
+            if (count := int(self.predictions[b])) >= max(1, least)
+        ]
+
+
+def reliability_sums(
+    listed: NDArray[np.int32], probability: NDArray[np.float32], novel: NDArray[np.int32]
+) -> ReliabilitySums:
+    """Put predictions in bins.
+
+    Parameters
+    ----------
+    listed, probability
+        [n, k] clusters listed for each transition, -1 for none, and their probabilities.
+    novel
+        [n] cluster that the user took up.
+    """
+    there = listed >= 0
+    p = probability[there].astype(np.float64)
+    least = 2.0**-BINS
+    which = np.clip(np.ceil(-np.log2(np.maximum(p, least))) - 1, 0, BINS - 1).astype(np.int64)
+    sums = np.zeros((3, BINS), np.int64)
+    np.add.at(sums[0], which, 1)
+    np.add.at(sums[1], which, (listed == novel[:, None])[there])
+    np.add.at(sums[2], which, np.round(p * _ONE).astype(np.int64))
+    return ReliabilitySums(*sums)

@@ -1,0 +1,73 @@
+"""A novelty table as a policy, alone and together with popularity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.evaluation.count_policies import without
+
+_LEAST = np.finfo(np.float32).tiny  # log of a probability that is rounded to 0
+
+
+@dataclass(frozen=True)
+class TablePolicy:
+    """The log probabilities of a novelty table.
+
+    A row lists its n best clusters. What is left of its probability belongs to the others, in equal
+    parts, but each of them has less than the last one listed.
+
+    Attributes
+    ----------
+    novel
+        [M * M, n] int32, the clusters after pair c1 * M + c2, best first, -1 pads.
+    probability
+        [M * M, n] float32
+    clusters
+        Their number, M.
+    blocked
+        [blocked] clusters that are never an answer.
+    """
+
+    novel: NDArray[np.int32]
+    probability: NDArray[np.float32]
+    clusters: int
+    blocked: NDArray[np.int32]
+
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Score the clusters, as `Policy.scores`."""
+        pair = c1.astype(np.int64) * self.clusters + c2
+        novel, p = self.novel[pair], self.probability[pair]
+        listed = novel >= 0
+        log_p = np.log(np.maximum(p, _LEAST))
+        allowed = self.clusters - 1 - (c1 != c2) - len(self.blocked)
+        left = np.maximum(1 - np.sum(p, axis=1, where=listed), _LEAST)
+        others = np.maximum(allowed - np.sum(listed, axis=1), 1)
+        least = np.min(log_p, axis=1, where=listed, initial=0)
+        rest = np.minimum(np.log(left / others), np.nextafter(least, np.float32(-np.inf)))
+        scores = np.repeat(rest[:, None], self.clusters + 1, axis=1).astype(np.float32)
+        np.put_along_axis(scores, novel, log_p, axis=1)  # pads go to a column of their own
+        return without(scores[:, :-1], c1, c2, self.blocked)
+
+
+@dataclass(frozen=True)
+class PriorPolicy:
+    """A novelty table with the popularity that balanced training took out: log p + w log P(c).
+
+    Attributes
+    ----------
+    table
+        Gives log p.
+    log_popularity
+        [M] float32
+    weight
+        w
+    """
+
+    table: TablePolicy
+    log_popularity: NDArray[np.float32]
+    weight: float
+
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Score the clusters, as `Policy.scores`."""
+        return self.table.scores(c1, c2) + np.float32(self.weight) * self.log_popularity

@@ -1,0 +1,58 @@
+"""Reliability against counting predictions one by one."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from models.evaluation import bootstrap, calibration
+from models.evaluation.calibration import BINS, reliability_sums
+
+M = 4
+prediction = st.tuples(
+    st.integers(-1, M - 1), st.sampled_from([0.0, 1e-6, 2.0**-11, 0.25, 0.3, 0.5, 1.0])
+)
+
+
+def test_the_examples_of_the_formulas_are_true() -> None:
+    import doctest
+
+    for module, least in ((calibration, 3), (bootstrap, 2)):
+        tried = doctest.testmod(module)
+        assert tried.attempted >= least
+        assert tried.failed == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(prediction, min_size=2, max_size=2), st.integers(0, M - 1)), min_size=1
+    )
+)
+def test_bins_are_of_all_predictions(rows: list) -> None:
+    listed = np.array([[cluster for cluster, _ in pair] for pair, _ in rows])
+    p = np.array([[value for _, value in pair] for pair, _ in rows], np.float32)
+    sums = reliability_sums(listed, p, np.array([novel for _, novel in rows]))
+    by_bin: dict[int, list[tuple[float, bool]]] = {}
+    for pair, novel in rows:
+        for cluster, value in pair:
+            if cluster >= 0:
+                b = next((b for b in range(BINS) if value >= 2.0 ** -(b + 1)), BINS - 1)
+                by_bin.setdefault(b, []).append((value, cluster == novel))
+    assert sums.bins(0) == [
+        {
+            "probability": pytest.approx(np.mean([value for value, _ in of_bin]), abs=1e-6),
+            "observed": pytest.approx(np.mean([hit for _, hit in of_bin]), abs=1e-6),
+            "transitions": len(of_bin),
+        }
+        for _, of_bin in sorted(by_bin.items(), reverse=True)
+    ]
+    predictions = sum(map(len, by_bin.values()))
+    error = sum(abs(sum(hit - value for value, hit in of_bin)) for of_bin in by_bin.values())
+    assert sums.expected_calibration_error() == pytest.approx(error / max(1, predictions), abs=1e-6)
+
+
+def test_small_bins_are_left_out() -> None:
+    sums = reliability_sums(
+        np.array([[0], [1], [0]]), np.array([[0.9], [0.9], [0.1]]), np.array([0, 0, 0])
+    )
+    assert [one["transitions"] for one in sums.bins(2)] == [2]
