@@ -17,7 +17,7 @@ nothing of users. A user's context are the latest two interests, as it is of the
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ _QUANTA = 52  # bits that a float64 holds exactly
 class Scorer(Protocol):
     """A `Policy` whose scores are of any precision."""
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.floating]:
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
         """Score every cluster [n, M] for users whose latest interests are c1 and c2 [n]."""
 
 
@@ -79,7 +79,7 @@ class Random:
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._rng = size, np.random.default_rng(seed)
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.floating]:
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
         """Return draws, the same chance for each cluster."""
         return self._rng.random((len(c1), self._size), np.float32)
 
@@ -130,13 +130,13 @@ class HierarchicalBandit:
         self._noise = RewardNoise()
 
     def _context(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
-        return (self._places[c1] + self._places[c2]) / 2
+        return (self._places[c1] + self._places[c2]) * np.float32(0.5)
 
-    def _mean(self) -> NDArray[np.float64]:
+    def _mean(self) -> NDArray[Any]:
         """Return the mean weights of the nodes, [nodes, features]."""
         return np.linalg.solve(self._precision, self._rewards[..., None])[..., 0]
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.floating]:
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
         """Return a number whose order is that of the draws at the coarsest node, then below it."""
         context = self._context(c1, c2)
         mean = context @ self._mean().astype(np.float32).T  # [n, nodes]
@@ -200,7 +200,7 @@ class NeuralLinearBandit:
         self._rewards = np.zeros(features)
         self._noise = RewardNoise()
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.floating]:
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
         """Return the reward of every cluster under weights drawn for each user."""
         mean = np.linalg.solve(self._precision, self._rewards)
         # With A = L L', L'^-1 z has the covariance A^-1.

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from models.evaluation.bandits import Learner, Scorer
+from models.evaluation.ranking import best
 from models.evaluation.user_model import UserModel, UserState
 from models.hashing import mix
 
 NO_EXPLORATION = "no_exploration"  # the control: every slot exploits
 MANY = 5  # clusters in the window that users with many interests have engaged with, at least
+NOTHING = np.zeros(0, np.int32)
 _COLUMNS = ("users", "shown", "engaged", "novel", "clusters", "many")
 
 
@@ -69,31 +71,12 @@ class SimulationConfig:
             raise ValueError(f"outside is {self.outside}, it must be positive and finite")
 
 
-def first_choices(scores: NDArray[np.floating], count: int) -> NDArray[np.int32]:
-    """Return the best clusters of each user, the best first; equal scores by cluster id.
-
-    Parameters
-    ----------
-    scores
-        [n, M], -inf for what is no choice.
-    count
-        How many.
-
-    Returns
-    -------
-    [n, count], -1 where there are fewer.
-    """
-    left, rows = scores.copy(), np.arange(len(scores))
-    best = np.full((len(scores), count), -1, np.int32)
-    for place in range(min(count, scores.shape[1])):
-        top = np.argmax(left, axis=1)
-        best[:, place] = np.where(left[rows, top] > -np.inf, top, -1)
-        left[rows, top] = -np.inf
-    return best
-
-
 def slate_of(
-    state: UserState, scores: NDArray[np.floating] | None, slots: int, exploring: int
+    state: UserState,
+    scores: NDArray[Any] | None,
+    slots: int,
+    exploring: int,
+    blocked: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
     """Return what users are shown.
 
@@ -105,18 +88,22 @@ def slate_of(
         [n, M] of a policy, -inf for what may not be shown; None for the control.
     slots, exploring
         As of `SimulationConfig`.
+    blocked
+        Clusters that exploration never shows.
 
     Returns
     -------
     Clusters [n, slots], and which slots explore. What explores stands last; where nothing is left
     to explore, the slot exploits.
     """
-    liked = first_choices(np.where(state.known, state.interest, -np.inf), slots)
+    liked = best(np.where(state.known, state.interest, -np.inf), slots)
     many = np.minimum(state.known.sum(axis=1), slots)[:, None]
     clusters = np.take_along_axis(liked, np.arange(slots) % many, axis=1)
     explores = np.zeros(clusters.shape, bool)
     if scores is not None:
-        new = first_choices(np.where(state.known, -np.inf, scores), exploring)
+        barred = state.known.copy()
+        barred[:, blocked] = True
+        new = best(np.where(barred, -np.inf, scores), exploring)
         explores[:, -exploring:] = new >= 0
         clusters[:, -exploring:] = np.where(new >= 0, new, clusters[:, -exploring:])
     return clusters, explores
@@ -156,6 +143,7 @@ def replay(
     policy: Scorer | None,
     config: SimulationConfig,
     seed: int,
+    blocked: NDArray[np.int32] = NOTHING,
 ) -> NDArray[np.int64]:
     """Simulate days of recommendation.
 
@@ -172,6 +160,8 @@ def replay(
         That explores; a `Learner` learns at the end of each day. None is the control.
     config, seed
         What is simulated, with which random numbers.
+    blocked
+        Clusters that exploration never shows.
 
     Returns
     -------
@@ -186,7 +176,7 @@ def replay(
     for day in range(config.days):
         c1, c2 = state.c1, state.c2
         scores = None if policy is None else policy.scores(c1, c2)
-        clusters, explores = slate_of(state, scores, config.slots, config.exploring)
+        clusters, explores = slate_of(state, scores, config.slots, config.exploring, blocked)
         wanted = model.next_engagement(state)
         chance, before = engagement_chances(wanted, clusters, config.outside)
         event = (np.uint64(day) << np.uint64(40)) | (before.astype(np.uint64) << np.uint64(32))

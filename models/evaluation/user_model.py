@@ -294,8 +294,8 @@ def _affinity(histories: Histories, size: int, half_life: float) -> tuple[Floats
             if likelihood > best:
                 best, choice = likelihood, (prior, weight)
     prior, weight = choice
-    observed, predicted = (sum(both) for both in zip(*halves, strict=True))
-    return popularity, weight * _log_lift(observed, predicted, prior)
+    (observed, predicted), (further, more) = halves
+    return popularity, weight * _log_lift(observed + further, predicted + more, prior)
 
 
 def _log_lift(observed: NDArray, expected: NDArray, prior: float) -> Floats:
