@@ -4,7 +4,9 @@ Policies that do not learn are replayed by (policy, seed, block of users); those
 draw, by (policy, seed), as they see all users of a day at once.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,8 +39,12 @@ from transforms import schemas as col
 from transforms.sharding import stable_hash
 from transforms.shuffle import GatherTables
 
-RANDOM, HIERARCHICAL, NEURAL_LINEAR = "random", "hierarchical_bandit", "neural_linear_bandit"
-AT_ONCE = (RANDOM, HIERARCHICAL, NEURAL_LINEAR)  # that see all users of a day
+RANDOM = "random"
+BANDITS: dict[str, Callable[[ClusterTree, int], Scorer]] = {
+    "hierarchical_bandit": HierarchicalBandit,
+    "neural_linear_bandit": NeuralLinearBandit,
+}
+AT_ONCE = (RANDOM, *BANDITS)  # that see all users of a day
 _BLOCK = 1000  # users of a replay
 _KEY, _CLUSTERS = "key", "clusters"
 HISTORIES = pa.schema({_KEY: pa.uint64(), _CLUSTERS: pa.list_(pa.int32())})
@@ -158,12 +164,35 @@ def users_of(task: Task) -> slice:
     return slice(None) if name in AT_ONCE else slice(block * _BLOCK, (block + 1) * _BLOCK)
 
 
+class InProcess:
+    """What the threads of a process share: the policies, and that BLAS has one thread meanwhile.
+
+    The matrices of a replay are small: BLAS' threads would wait for each other most of the time.
+    """
+
+    def __init__(self, policies: Mapping[str, Scorer]) -> None:
+        self.policies = policies
+        self._lock, self._running = threading.Lock(), 0
+
+    @contextmanager
+    def single_threaded(self) -> Iterator[None]:
+        """Keep BLAS to one thread until the last of those who ask for it is done."""
+        with self._lock:
+            if not self._running:
+                self._limits = threadpool_limits(1, "blas")
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._limits.restore_original_limits()
+
+
 @dataclass(eq=False)
 class Replay(beam.DoFn):
-    """Task -> ((policy, seed), sums of `replay`).
-
-    The policies are loaded once in a process, which its threads share.
-    """
+    """Task -> ((policy, seed), sums of `replay`)."""
 
     policies: Callable[[float], Mapping[str, Scorer]]
     config: SimulationConfig
@@ -174,29 +203,18 @@ class Replay(beam.DoFn):
         self, element: Task, world: World | None, tree: ClusterTree, weight: float
     ) -> Iterator[Replayed]:
         """Replay the days of a task."""
-        if world is None:
-            return
         name, number, _ = element
         rows = users_of(element)
-        keys = world.keys[rows]
-        if not len(keys):
+        if world is None or not len(world.keys[rows]):
             return
         seed = int(mix(np.array([number]), self.config.seed)[0] >> np.uint64(1))
-        policy: Scorer | None = None
-        if name == RANDOM:
-            policy = Random(tree.ancestors.shape[1], seed)
-        elif name == HIERARCHICAL:
-            policy = HierarchicalBandit(tree, seed)
-        elif name == NEURAL_LINEAR:
-            policy = NeuralLinearBandit(tree, seed)
-        elif name != NO_EXPLORATION:
-            policy = self.shared.acquire(lambda: Loaded(self.policies(weight))).policies[name]
-        with threadpool_limits(1, "blas"):  # its matrices are small, and its threads many
+        here = self.shared.acquire(lambda: InProcess(self.policies(weight)))
+        with here.single_threaded():
             totals = replay(
                 world.model,
                 world.state.rows(rows),
-                keys,
-                policy,
+                world.keys[rows],
+                self._policy(name, here, tree, seed),
                 self.config,
                 seed,
                 np.array(self.blocked, np.int32),
@@ -204,12 +222,14 @@ class Replay(beam.DoFn):
         Metrics.counter("simulate", "engagements").inc(int(totals[:, 2].sum()))
         yield (name, number), totals
 
-
-@dataclass(frozen=True, eq=False)
-class Loaded:
-    """What threads share: a dict alone can't be referred to weakly."""
-
-    policies: Mapping[str, Scorer]
+    def _policy(self, name: str, here: InProcess, tree: ClusterTree, seed: int) -> Scorer | None:
+        if name == NO_EXPLORATION:
+            return None
+        if name == RANDOM:
+            return Random(tree.ancestors.shape[1], seed)
+        if name in BANDITS:
+            return BANDITS[name](tree, seed)
+        return here.policies[name]
 
 
 @dataclass(eq=False)

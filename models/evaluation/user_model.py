@@ -108,8 +108,7 @@ class UserState:
         row, slot = np.nonzero(engaged)
         cluster = clusters[row, slot]
         for kept, life in ((self.interest, half_life), (self.fatigue, _FATIGUE_HALF_LIFE)):
-            some = np.flatnonzero(count)
-            kept[some] *= np.exp2(-count[some] / life).astype(np.float32)[:, None]
+            kept *= np.exp2(-count / life).astype(np.float32)[:, None]
             np.add.at(kept, (row, cluster), np.exp2(-after[row, slot] / life).astype(np.float32))
         self.known[row, cluster] = True
         for column in range(clusters.shape[1]):
