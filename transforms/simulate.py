@@ -26,13 +26,14 @@ from models.evaluation.bandits import (
     Random,
     Scorer,
 )
+from models.evaluation.fit_user_model import fit_user_model
 from models.evaluation.simulation import (
     NO_EXPLORATION,
     SimulationConfig,
     replay,
     simulation_entry,
 )
-from models.evaluation.user_model import Histories, UserModel, UserState, fit_user_model
+from models.evaluation.user_model import Histories, UserModel, UserState
 from models.hashing import mix
 from transforms import files
 from transforms import schemas as col

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.evaluation.fit_user_model import fit_user_model
 from models.evaluation.user_model import (
     Histories,
     UserModel,
     UserState,
-    fit_user_model,
 )
 
 M = 5
