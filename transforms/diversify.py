@@ -13,9 +13,9 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from models.hashing import mix
 from transforms import schemas as col
 from transforms.arrow_coder import ArrowTableCoder
-from transforms.sharding import mix
 from transforms.transitions import pack
 
 STRATEGIES = {

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models.hashing import mix
 from transforms.arrow_coder import ArrowTableCoder
-from transforms.sharding import concat_sorted, mix, split_by_hash, stable_hash
+from transforms.sharding import concat_sorted, split_by_hash, stable_hash
 
 ids = st.lists(st.text(max_size=20), max_size=30)
 
