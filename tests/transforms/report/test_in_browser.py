@@ -16,12 +16,15 @@ from transforms.report.page import report_page
 sync_api = pytest.importorskip("playwright.sync_api")
 
 NASTY = "</script><script>window.broken = 1</script>"
-DATA = synthetic_report(48)
+SIZE = 18
+DATA = synthetic_report(SIZE)
 OLDER, NEWER = 3, 7
 ANSWERS = [
     (DATA.descriptions[i], f"{100 * round(10_000 * float(p)) / 10_000:.1f}%")
     for i, p in zip(
-        DATA.novel[OLDER * 48 + NEWER, :5], DATA.probability[OLDER * 48 + NEWER, :5], strict=True
+        DATA.novel[OLDER * SIZE + NEWER, :5],
+        DATA.probability[OLDER * SIZE + NEWER, :5],
+        strict=True,
     )
 ]
 
@@ -41,7 +44,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "index.html"
     items = [[NASTY], *DATA.items[1:]]
     users = np.zeros_like(DATA.pair_users)
-    users[0 * 48 + 1], users[OLDER * 48 + NEWER] = 2000, 9
+    users[0 * SIZE + 1], users[OLDER * SIZE + NEWER] = 2000, 9
     path.write_text(report_page(replace(DATA, items=items, pair_users=users)))
     return path
 
@@ -130,8 +133,8 @@ def test_escape_leaves_what_was_chosen(page: Any) -> None:
 
 
 def test_a_title_with_markup_is_text(page: Any) -> None:
-    row = next(row for row in range(48**2) if DATA.novel[row, 0] == 0)
-    for field, cluster in zip(("older", "newer"), divmod(row, 48), strict=True):
+    row = next(row for row in range(SIZE**2) if DATA.novel[row, 0] == 0)
+    for field, cluster in zip(("older", "newer"), divmod(row, SIZE), strict=True):
         page.locator(f"#{field}").click()
         page.locator(f"#{field}-list [role=option]").nth(cluster).click()
     page.locator("#items li").get_by_text(NASTY).wait_for()
@@ -156,8 +159,8 @@ def test_a_long_table_has_pages_and_a_filter(page: Any) -> None:
     shown = box.locator("tbody tr:visible")
     assert shown.count() == 15
     box.locator(".next").click()
-    assert box.locator(".shown").inner_text() == "16 to 30 of 48"
-    box.locator(".filter").fill(DATA.descriptions[40])
+    assert box.locator(".shown").inner_text() == "16 to 18 of 18"
+    box.locator(".filter").fill(DATA.descriptions[17])
     assert shown.count() == 1
 
 
