@@ -46,12 +46,27 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     users = np.zeros_like(DATA.pair_users)
     users[0 * SIZE + 1], users[OLDER * SIZE + NEWER] = 2000, 9
     path.write_text(report_page(replace(DATA, items=items, pair_users=users)))
+    # The same without figures: quick to open, for what is not about them.
+    few = {name: {"coverage": p["coverage"]} for name, p in DATA.metrics["policies"].items()}
+    none = {"paired": {}, "calibration": None, "labels": [], "finetuning": [], "simulation": None}
+    metrics = {**DATA.metrics, "policies": few, **none, "diff": None}
+    plain = replace(DATA, metrics=metrics, items=items, pair_users=users)
+    path.with_name("plain.html").write_text(report_page(plain))
     return path
 
 
 @pytest.fixture
 def page(chromium: Any, path: Path) -> Iterator[Any]:
-    """Open the page; nothing may be said on the console, nothing asked of the network."""
+    yield from opened(chromium, path)
+
+
+@pytest.fixture
+def plain(chromium: Any, path: Path) -> Iterator[Any]:
+    yield from opened(chromium, path.with_name("plain.html"))
+
+
+def opened(chromium: Any, path: Path) -> Iterator[Any]:
+    """Open a page; nothing may be said on the console, nothing asked of the network."""
     page = chromium.new_page()
     said: list[str] = []
     asked: list[str] = []
@@ -77,14 +92,16 @@ def test_figures_are_drawn_when_they_come_near(page: Any) -> None:
     last.locator("svg.main-svg").first.wait_for()
 
 
-def test_the_pair_most_users_come_from_is_there_at_first(page: Any) -> None:
+def test_the_pair_most_users_come_from_is_there_at_first(plain: Any) -> None:
+    page = plain
     page.locator("#browser").scroll_into_view_if_needed()
     page.locator("#answers button").first.wait_for()
     assert page.locator("#older").input_value() == DATA.descriptions[0]
     assert "2,000 users" in page.locator("#pair-status").inner_text()
 
 
-def test_the_browser_works_by_mouse(page: Any) -> None:
+def test_the_browser_works_by_mouse(plain: Any) -> None:
+    page = plain
     for field, cluster in (("older", OLDER), ("newer", NEWER)):
         page.locator(f"#{field}").click()
         page.locator(f"#{field}-list [role=option]").nth(cluster).click()
@@ -99,7 +116,8 @@ def test_the_browser_works_by_mouse(page: Any) -> None:
     assert pressed == ["false", "false", "true", "false", "false"]
 
 
-def test_the_browser_works_by_keyboard_alone(page: Any) -> None:
+def test_the_browser_works_by_keyboard_alone(plain: Any) -> None:
+    page = plain
     keyboard = page.keyboard
     for _ in range(200):
         keyboard.press("Tab")
@@ -123,7 +141,8 @@ def test_the_browser_works_by_keyboard_alone(page: Any) -> None:
     assert page.locator("#items li").all_inner_texts() == DATA.items[second]
 
 
-def test_escape_leaves_what_was_chosen(page: Any) -> None:
+def test_escape_leaves_what_was_chosen(plain: Any) -> None:
+    page = plain
     field = page.locator("#older")
     field.fill("no interest is called so")
     assert page.locator("#older-list [role=option]").count() == 0
@@ -132,7 +151,8 @@ def test_escape_leaves_what_was_chosen(page: Any) -> None:
     assert page.locator("#older-list").is_hidden()
 
 
-def test_a_title_with_markup_is_text(page: Any) -> None:
+def test_a_title_with_markup_is_text(plain: Any) -> None:
+    page = plain
     row = next(row for row in range(SIZE**2) if DATA.novel[row, 0] == 0)
     for field, cluster in zip(("older", "newer"), divmod(row, SIZE), strict=True):
         page.locator(f"#{field}").click()
@@ -141,10 +161,11 @@ def test_a_title_with_markup_is_text(page: Any) -> None:
     assert page.evaluate("window.broken") is None
 
 
-def test_a_table_is_sorted_by_keyboard_and_says_so(page: Any) -> None:
-    head = page.locator("#table-policies thead th").nth(6)  # coverage, the best first in the data
+def test_a_table_is_sorted_by_keyboard_and_says_so(plain: Any) -> None:
+    page = plain
+    head = page.locator("#table-policies thead th").nth(1)  # coverage, the best first in the data
     head.locator("button").focus()
-    column = page.locator("#table-policies tbody tr td:nth-child(7)")
+    column = page.locator("#table-policies tbody tr td:nth-child(2)")
     for order in ("descending", "ascending"):
         page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == order
