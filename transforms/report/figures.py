@@ -89,8 +89,11 @@ def _figure(
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         hoverlabel={"font": {"family": "system-ui, sans-serif"}},
     )
-    axis = {"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True}
-    plot.update_xaxes(**axis)
+    axis = {
+        **{"gridcolor": _GRID, "zerolinecolor": _GRID, "linecolor": _GRID, "automargin": True},
+        "title": {"font": {"size": 13}},
+    }
+    plot.update_xaxes(**axis, tickangle=0, nticks=6)
     plot.update_yaxes(**axis)
     content = plot.to_plotly_json()
     content["layout"].pop("template", None)
@@ -173,7 +176,7 @@ def _recall(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
             [policy_name(name), *(_percent(value[key]) for key in ("value", "low", "high"))]
             for name, value in rows
         ]
-        axis = "recall@5 (share, 95% interval)"
+        axis = "recall@5 (share)"
         plot = _interval_plot(rows, axis, line=False)
         return _figure(metric, title, plot, columns, numbers, 110 + 27 * len(rows))
 
@@ -190,7 +193,7 @@ def _paired(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
         ours = "The table" if metric.startswith("macro") else "The table with popularity"
         over = _METRIC_TITLES[metric].partition(", ")[2]
         title = f"{ours} beats {won} of {len(rows)} policies by more than chance, {over}"
-        axis = "ours minus the other (points, 95% interval)"
+        axis = "difference (points)"
         plot = _interval_plot(rows, axis, line=True)
         numbers = [
             [policy_name(name), *(f"{value[key]:+.1%}" for key in ("value", "low", "high"))]
@@ -346,7 +349,7 @@ def _lines(history: list[dict[str, Any]], names: dict[str, str]) -> "Plot":
     if kept is not None:
         plot.add_vline(x=kept["step"], line={"color": GREY, "dash": "dot"})
         plot.add_annotation(
-            x=kept["step"], y=1, yref="paper", text="kept", showarrow=False, xanchor="left"
+            x=kept["step"], y=1, yref="paper", text="kept", showarrow=False, yanchor="bottom"
         )
     plot.update_xaxes(title="fine-tuning steps")
     return plot

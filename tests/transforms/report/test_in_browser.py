@@ -16,12 +16,15 @@ from transforms.report.page import report_page
 sync_api = pytest.importorskip("playwright.sync_api")
 
 NASTY = "</script><script>window.broken = 1</script>"
-DATA = synthetic_report(48)
+SIZE = 18
+DATA = synthetic_report(SIZE)
 OLDER, NEWER = 3, 7
 ANSWERS = [
     (DATA.descriptions[i], f"{100 * round(10_000 * float(p)) / 10_000:.1f}%")
     for i, p in zip(
-        DATA.novel[OLDER * 48 + NEWER, :5], DATA.probability[OLDER * 48 + NEWER, :5], strict=True
+        DATA.novel[OLDER * SIZE + NEWER, :5],
+        DATA.probability[OLDER * SIZE + NEWER, :5],
+        strict=True,
     )
 ]
 
@@ -41,14 +44,29 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("report") / "index.html"
     items = [[NASTY], *DATA.items[1:]]
     users = np.zeros_like(DATA.pair_users)
-    users[0 * 48 + 1], users[OLDER * 48 + NEWER] = 2000, 9
+    users[0 * SIZE + 1], users[OLDER * SIZE + NEWER] = 2000, 9
     path.write_text(report_page(replace(DATA, items=items, pair_users=users)))
+    # The same without figures: quick to open, for what is not about them.
+    few = {name: {"coverage": p["coverage"]} for name, p in DATA.metrics["policies"].items()}
+    none = {"paired": {}, "calibration": None, "labels": [], "finetuning": [], "simulation": None}
+    metrics = {**DATA.metrics, "policies": few, **none, "diff": None}
+    plain = replace(DATA, metrics=metrics, items=items, pair_users=users)
+    path.with_name("plain.html").write_text(report_page(plain))
     return path
 
 
 @pytest.fixture
 def page(chromium: Any, path: Path) -> Iterator[Any]:
-    """Open the page; nothing may be said on the console, nothing asked of the network."""
+    yield from opened(chromium, path)
+
+
+@pytest.fixture
+def plain(chromium: Any, path: Path) -> Iterator[Any]:
+    yield from opened(chromium, path.with_name("plain.html"))
+
+
+def opened(chromium: Any, path: Path) -> Iterator[Any]:
+    """Open a page; nothing may be said on the console, nothing asked of the network."""
     page = chromium.new_page()
     said: list[str] = []
     asked: list[str] = []
@@ -74,14 +92,16 @@ def test_figures_are_drawn_when_they_come_near(page: Any) -> None:
     last.locator("svg.main-svg").first.wait_for()
 
 
-def test_the_pair_most_users_come_from_is_there_at_first(page: Any) -> None:
+def test_the_pair_most_users_come_from_is_there_at_first(plain: Any) -> None:
+    page = plain
     page.locator("#browser").scroll_into_view_if_needed()
     page.locator("#answers button").first.wait_for()
     assert page.locator("#older").input_value() == DATA.descriptions[0]
     assert "2,000 users" in page.locator("#pair-status").inner_text()
 
 
-def test_the_browser_works_by_mouse(page: Any) -> None:
+def test_the_browser_works_by_mouse(plain: Any) -> None:
+    page = plain
     for field, cluster in (("older", OLDER), ("newer", NEWER)):
         page.locator(f"#{field}").click()
         page.locator(f"#{field}-list [role=option]").nth(cluster).click()
@@ -96,7 +116,8 @@ def test_the_browser_works_by_mouse(page: Any) -> None:
     assert pressed == ["false", "false", "true", "false", "false"]
 
 
-def test_the_browser_works_by_keyboard_alone(page: Any) -> None:
+def test_the_browser_works_by_keyboard_alone(plain: Any) -> None:
+    page = plain
     keyboard = page.keyboard
     for _ in range(200):
         keyboard.press("Tab")
@@ -120,7 +141,8 @@ def test_the_browser_works_by_keyboard_alone(page: Any) -> None:
     assert page.locator("#items li").all_inner_texts() == DATA.items[second]
 
 
-def test_escape_leaves_what_was_chosen(page: Any) -> None:
+def test_escape_leaves_what_was_chosen(plain: Any) -> None:
+    page = plain
     field = page.locator("#older")
     field.fill("no interest is called so")
     assert page.locator("#older-list [role=option]").count() == 0
@@ -129,19 +151,21 @@ def test_escape_leaves_what_was_chosen(page: Any) -> None:
     assert page.locator("#older-list").is_hidden()
 
 
-def test_a_title_with_markup_is_text(page: Any) -> None:
-    row = next(row for row in range(48**2) if DATA.novel[row, 0] == 0)
-    for field, cluster in zip(("older", "newer"), divmod(row, 48), strict=True):
+def test_a_title_with_markup_is_text(plain: Any) -> None:
+    page = plain
+    row = next(row for row in range(SIZE**2) if DATA.novel[row, 0] == 0)
+    for field, cluster in zip(("older", "newer"), divmod(row, SIZE), strict=True):
         page.locator(f"#{field}").click()
         page.locator(f"#{field}-list [role=option]").nth(cluster).click()
     page.locator("#items li").get_by_text(NASTY).wait_for()
     assert page.evaluate("window.broken") is None
 
 
-def test_a_table_is_sorted_by_keyboard_and_says_so(page: Any) -> None:
-    head = page.locator("#table-policies thead th").nth(6)  # coverage, the best first in the data
+def test_a_table_is_sorted_by_keyboard_and_says_so(plain: Any) -> None:
+    page = plain
+    head = page.locator("#table-policies thead th").nth(1)  # coverage, the best first in the data
     head.locator("button").focus()
-    column = page.locator("#table-policies tbody tr td:nth-child(7)")
+    column = page.locator("#table-policies tbody tr td:nth-child(2)")
     for order in ("descending", "ascending"):
         page.keyboard.press("Enter")
         assert head.get_attribute("aria-sort") == order
@@ -156,8 +180,8 @@ def test_a_long_table_has_pages_and_a_filter(page: Any) -> None:
     shown = box.locator("tbody tr:visible")
     assert shown.count() == 15
     box.locator(".next").click()
-    assert box.locator(".shown").inner_text() == "16 to 30 of 48"
-    box.locator(".filter").fill(DATA.descriptions[40])
+    assert box.locator(".shown").inner_text() == "16 to 18 of 18"
+    box.locator(".filter").fill(DATA.descriptions[17])
     assert shown.count() == 1
 
 
