@@ -6,11 +6,14 @@ import sys
 import apache_beam as beam
 
 from models.language.finetuning import FinetuneConfig
+from models.language.prompt import PromptTemplate
 from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
+from transforms.affinity import read_affinity
 from transforms.catalogue import read_descriptions
+from transforms.examples import read_prompts
 from transforms.finetune import Finetune
 from transforms.manifest import Tally
 
@@ -27,7 +30,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         PREFIX,
         {
             "method": "full: all weights; lora: adapters, merged into the weights at the end",
-            "max_steps": "training steps, at most",
+            "max_steps": "training steps, at most; 0 keeps the base model as it is",
             "batch_size": "examples in a step",
             "learning_rate": "highest learning rate",
             "warmup_steps": "steps until it is reached",
@@ -38,6 +41,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             "dtype": "of the weights while training: float32 or bfloat16",
             "lora_rank": "rank of the adapters",
             "lora_alpha": "their scale",
+            "affinity_pairs": "pairs of interests for each cluster whose next interests, as counts "
+            "expect them, the output head is fitted to at the end; 0 for examples alone",
         },
     )
     dataflow.add_hints(parser, "train")
@@ -52,13 +57,15 @@ def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
     """Wire the pipeline."""
+    transitions = workspace.folder("transitions")
+    descriptions = read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
+    template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
     return [
         pipeline
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
-            descriptions=tuple(
-                read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
-            ),
+            affinity=read_affinity(transitions, len(descriptions)),
+            prompts=read_prompts(transitions, template, descriptions),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),
             base_model=flags.base_model,

@@ -32,7 +32,7 @@ def summary(workspace: Workspace) -> str:
     items = _read(workspace, "clusters/catalogue/*.parquet", col.CATALOGUE)
     report = json.loads(files.read_bytes(workspace.folder("report", "metrics.json")))
     size = len(descriptions)
-    before, best = history.to_pylist()[0], _best(history.slice(1), "valid_loss", pc.min)
+    before, kept = history.to_pylist()[0], history.to_pylist()[-1]
     ranks = _best(retrieval, "NDCG@10", pc.max)
     lines = [
         "",
@@ -40,9 +40,9 @@ def summary(workspace: Workspace) -> str:
         f"in {size} interest clusters",
         f"{pc.sum(counts[col.USERS]).as_py() or 0:,} transitions of training users; "
         f"{train.num_rows:,} training examples",
-        f"match rate {before['match_rate']:.0%} before fine-tuning, {best['match_rate']:.0%} after "
-        f"({best['step']} steps); recall@10 {before['recall_at_10']:.0%} -> "
-        f"{best['recall_at_10']:.0%}",
+        f"match rate {before['match_rate']:.0%} before fine-tuning, {kept['match_rate']:.0%} after "
+        f"({kept['step'] - 1} steps); recall@10 {before['recall_at_10']:.0%} -> "
+        f"{kept['recall_at_10']:.0%}",
         f"novelty table: {size:,} x {size:,} = {manifests['novelty_table']['rows']['written']:,} "
         "pairs",
         f"retriever: HR@10 {ranks['HR@10']:.3f}, NDCG@10 {ranks['NDCG@10']:.3f}",

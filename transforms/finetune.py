@@ -5,9 +5,14 @@ import time
 from dataclasses import asdict, dataclass, field
 
 import apache_beam as beam
+import numpy as np
 import pyarrow as pa
 
-from models.language.finetuning import Example, FinetuneConfig, Progress, finetune
+from models.affinity import Affinity
+from models.language.examples import Example
+from models.language.finetuning import FinetuneConfig, Progress, finetune
+from models.language.prompt import Prompts
+from models.language.readout import Targets
 from transforms import files
 from transforms import schemas as col
 from transforms.errors import as_input_error
@@ -27,8 +32,10 @@ class Finetune(beam.PTransform):
     ----------
     examples
         Folder with the examples of each split.
-    descriptions
-        [M] of the clusters.
+    affinity
+        What users took up after what, of M clusters.
+    prompts
+        Of their pairs.
     folder
         Where the model goes.
     unfinished
@@ -38,7 +45,8 @@ class Finetune(beam.PTransform):
     """
 
     examples: str
-    descriptions: tuple[str, ...]
+    affinity: Affinity
+    prompts: Prompts
     folder: str
     unfinished: str
     base_model: str
@@ -65,12 +73,13 @@ class Finetune(beam.PTransform):
                 self.base_model,
                 train,
                 valid,
-                self.descriptions,
+                self.prompts.descriptions,
                 work.path / "model",
                 work.checkpoints,
                 self.config,
                 _Reporter(),
                 work.save,
+                readout_targets(self.prompts, self.affinity, self.config),
             )
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
         model = publish(str(work.path / "model"), self.folder)
@@ -80,6 +89,18 @@ class Finetune(beam.PTransform):
     def _read(self, split: str) -> list[Example]:
         table = files.read_parquet(files.join(self.examples, split, "*.parquet"), col.EXAMPLES)
         return to_examples(table)
+
+
+def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig) -> Targets | None:
+    """Return what the output head is fitted to, for pairs drawn from all; None for no pairs."""
+    size = len(prompts.descriptions)
+    count = min(config.affinity_pairs * size, size * size)
+    if not count:
+        return None
+    rng = np.random.default_rng(config.seed)
+    c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
+    texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
+    return Targets(tuple(texts), affinity.probabilities(c1, c2))
 
 
 def to_examples(table: pa.Table) -> list[Example]:

@@ -43,18 +43,8 @@ class GateThresholds:
 
 
 def kept_weights(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the row of a fine-tuning history whose weights were kept.
-
-    It is the one of the lowest `valid_loss` after training began, the earliest of equal ones; None
-    where no row has one.
-
-    Examples
-    --------
-    >>> kept_weights([{"step": 0, "valid_loss": 1.0}, {"step": 9, "valid_loss": 2.0}])["step"]
-    9
-    """
-    trained = [row for row in history if row["step"] > 0 and _is_number(row["valid_loss"])]
-    return min(trained, key=lambda row: row["valid_loss"]) if trained else None
+    """Return the row of a fine-tuning history whose weights were kept: the last; None of none."""
+    return history[-1] if history else None
 
 
 def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict[str, Any]]:

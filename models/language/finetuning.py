@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,19 +17,16 @@ from typing import Any
 import numpy as np
 
 from models.language.arithmetic import has_bfloat16
-from models.language.description_trie import DescriptionTrie
+from models.language.examples import Example, collate, labelled_tokens
 from models.language.language_model import (
     DTYPES,
-    branch_log_probabilities,
-    generate_completions,
-    left_padded,
     load_language_model,
-    positions,
     quiet_transformers,
     save_language_model,
 )
+from models.language.measures import Measures, description_token_ids, mean_loss
 from models.language.output_head import check_output_head
-from models.language.prompt import completion_token_ids
+from models.language.readout import Targets, fit_output_head
 
 METHODS = ("full", "lora")
 
@@ -43,7 +40,7 @@ class FinetuneConfig:
     method : {"full", "lora"}
         Train all weights, or low-rank adapters (arXiv 2106.09685) that are merged at the end.
     max_steps, batch_size : int
-        Steps at most, and examples a step.
+        Steps at most, 0 for none, and examples a step.
     learning_rate : float
         Of AdamW at its highest: it rises over ``warmup_steps``, then falls to 0 as a cosine.
     warmup_steps : int
@@ -60,6 +57,9 @@ class FinetuneConfig:
         has it (see `has_bfloat16`).
     lora_rank, lora_alpha : int
         Rank of the adapters, and their scale times the rank.
+    affinity_pairs : int
+        Pairs of interests for each cluster whose whole distribution, as counts expect it, the
+        output head is fitted to at the end; 0 leaves the head to the examples.
     seed : int
     """
 
@@ -75,6 +75,7 @@ class FinetuneConfig:
     dtype: str = "float32"
     lora_rank: int = 16
     lora_alpha: int = 32
+    affinity_pairs: int = 20
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,8 +83,10 @@ class FinetuneConfig:
             raise ValueError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        for name, least in (("max_steps", 0), ("affinity_pairs", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least {least}")
         for name in (
-            "max_steps",
             "batch_size",
             "eval_every",
             "patience",
@@ -96,30 +99,11 @@ class FinetuneConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; give one between 0 and 1")
-        if not 0 <= self.warmup_steps < self.max_steps:
+        if self.max_steps and not 0 <= self.warmup_steps < self.max_steps:
             raise ValueError(
                 f"warmup_steps is {self.warmup_steps}; give 0 to {self.max_steps - 1} "
                 "(max_steps - 1)"
             )
-
-
-@dataclass(frozen=True)
-class Example:
-    """One thing to learn: after this prompt, this description.
-
-    Attributes
-    ----------
-    prompt, completion : str
-    excluded : tuple of int
-        Clusters that may not be answered: those of the prompt, and blocked ones.
-    label : int
-        The cluster whose description the completion is.
-    """
-
-    prompt: str
-    completion: str
-    excluded: tuple[int, ...]
-    label: int
 
 
 @dataclass(frozen=True)
@@ -129,7 +113,7 @@ class HistoryRow:
     Attributes
     ----------
     step : int
-        0 is before training.
+        0 is before training. The last row is of the weights that are kept, a step after training.
     loss, valid_loss : float
         Mean negative log-likelihood a completion token (end token included), in nats.
     match_rate : float
@@ -167,8 +151,11 @@ def finetune(
     config: FinetuneConfig,
     on_progress: Callable[[Progress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
+    targets: Targets | None = None,
 ) -> list[HistoryRow]:
     """Fine-tune a language model and save the weights with the best validation loss.
+
+    The examples teach all weights; targets, if there are some, then the output head alone.
 
     Killed at any moment and called again with the same arguments, it goes on from its last
     checkpoint and writes the bytes that an undisturbed run would have written.
@@ -190,6 +177,8 @@ def finetune(
         Called after every step.
     on_checkpoint : callable
         Called after every checkpoint.
+    targets : Targets, optional
+        See `fit_output_head`.
 
     Returns
     -------
@@ -209,7 +198,7 @@ def finetune(
     run = checkpoints / digest[:16]
 
     log = _logged(run)
-    if not _is_over(log, config):
+    if config.max_steps and not _is_over(log, config):
         with quiet_transformers(), _deterministic():
             _train(
                 base_model,
@@ -223,16 +212,53 @@ def finetune(
             )
         log = _logged(run)
 
+    model, tokenizer = _best_model(base_model, run, log, config)
+    history, changed = _history(log), targets is not None or not log
+    if targets is not None:
+        with quiet_transformers(), _deterministic():
+            token_ids = description_token_ids(tokenizer, valid, descriptions)
+            fit_output_head(model, tokenizer, targets, token_ids)
+    model = model.bfloat16()
+    save_language_model(model, tokenizer, output)
+    if changed:
+        with quiet_transformers(), _deterministic():
+            kept = _measured(model.float(), tokenizer, _drawn(valid, config), descriptions, config)
+    else:
+        kept = next(row for row in history if row.step == _best_step(log))
+    return [*history, replace(kept, step=history[-1].step + 1 if history else 0, loss=math.nan)]
+
+
+def _drawn(valid: Sequence[Example], config: FinetuneConfig) -> list[Example]:
+    """Return the validation examples that are measured on."""
+    order = np.random.default_rng(config.seed).permutation(len(valid))
+    return [valid[row] for row in order[: config.eval_examples]]
+
+
+def _best_model(
+    base_model: str, run: Path, log: Sequence[dict[str, Any]], config: FinetuneConfig
+) -> tuple[Any, Any]:
+    """Load the model with the best validation loss, or the base model if none was trained."""
+    if not log:
+        return load_language_model(base_model, "float32")
     best = str(run / f"checkpoint-{_best_step(log)}")
     if config.method == "full":
-        model, tokenizer = load_language_model(best, "bfloat16")
-    else:
-        from peft import PeftModel
+        return load_language_model(best, "float32")
+    from peft import PeftModel
 
-        model, tokenizer = load_language_model(base_model, "float32")
-        model = PeftModel.from_pretrained(model, best).merge_and_unload().bfloat16()
-    save_language_model(model, tokenizer, output)
-    return _history(log)
+    model, tokenizer = load_language_model(base_model, "float32")
+    return PeftModel.from_pretrained(model, best).merge_and_unload(), tokenizer
+
+
+def _measured(
+    model: Any,
+    tokenizer: Any,
+    valid: Sequence[Example],
+    descriptions: Sequence[str],
+    config: FinetuneConfig,
+) -> HistoryRow:
+    """Measure a model that is in no checkpoint."""
+    measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
+    return HistoryRow(0, math.nan, mean_loss(model, tokenizer, valid), **measures(model))
 
 
 def _check(train: Sequence[Example], valid: Sequence[Example], descriptions: Sequence[str]) -> None:
@@ -275,12 +301,11 @@ def _train(
 
     model, tokenizer = load_language_model(base_model, config.dtype)
     check_output_head(model)
-    order = np.random.default_rng(config.seed).permutation(len(valid))
-    valid = [valid[row] for row in order[: config.eval_examples]]
+    valid = _drawn(valid, config)
     last = _last_checkpoint(run)
     # Rows are tokenised here, not by TRL: the end token as an id, not as text to be parsed again.
     datasets = [
-        Dataset.from_list([_labelled_tokens(tokenizer, example) for example in examples])
+        Dataset.from_list([labelled_tokens(tokenizer, example) for example in examples])
         for examples in (train, valid)
     ]
     arguments = SFTConfig(
@@ -323,38 +348,13 @@ def _train(
         args=arguments,
         train_dataset=datasets[0],
         eval_dataset=datasets[1],
-        data_collator=partial(_collate, tokenizer.pad_token_id),
+        data_collator=partial(collate, tokenizer.pad_token_id),
         processing_class=tokenizer,
         peft_config=adapters,
         callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress, on_checkpoint)],
     )
     trainer.remove_callback(PrinterCallback)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
-
-
-def _labelled_tokens(tokenizer: Any, example: Example) -> dict[str, list[int]]:
-    """Return the tokens of prompt, completion and end, with labels on the last two alone."""
-    prompt = tokenizer(example.prompt)["input_ids"]
-    completion = completion_token_ids(tokenizer, example.prompt, example.completion)
-    completion.append(tokenizer.eos_token_id)
-    return {"input_ids": prompt + completion, "labels": [-100] * len(prompt) + completion}
-
-
-def _collate(pad: int, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
-    """Pad on the left, so that the completions end together and only their logits are computed."""
-    import torch
-
-    ids, mask = left_padded([row["input_ids"] for row in rows], pad)  # [batch, length]
-    labels, _ = left_padded([row["labels"] for row in rows], -100)
-    # The first completion token is predicted at the position before it.
-    kept = ids.shape[1] - int((labels >= 0).any(axis=0).argmax()) + 1
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "position_ids": torch.from_numpy(positions(mask)),
-        "labels": torch.from_numpy(labels[:, -kept:]),
-        "logits_to_keep": kept,
-    }
 
 
 def _observer(
@@ -366,17 +366,9 @@ def _observer(
     on_checkpoint: Callable[[], None],
 ) -> Any:
     """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
-    import torch
     from transformers import TrainerCallback
 
-    examples = valid[: config.eval_prompts]
-    prompts = [example.prompt for example in examples]
-    token_ids = [completion_token_ids(tokenizer, prompts[0], text) for text in descriptions]
-    trie = DescriptionTrie(token_ids, tokenizer.eos_token_id)
-    excluded = np.zeros((len(examples), len(descriptions)), bool)  # [prompts, M]
-    for row, example in enumerate(examples):
-        excluded[row, list(example.excluded)] = True
-    labels = np.array([example.label for example in examples])  # [prompts]
+    measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
 
     class Observer(TrainerCallback):
         def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -391,17 +383,8 @@ def _observer(
         def on_evaluate(
             self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any
         ) -> None:
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=has_bfloat16()):
-                scores = branch_log_probabilities(model, tokenizer, prompts, trie)
-                longest = max(map(len, token_ids)) + 1
-                completions = generate_completions(model, tokenizer, prompts, longest)
-            log_probs = trie.log_probabilities(scores, excluded)
             # Into the entry that the trainer has just logged, which goes into the checkpoint.
-            state.log_history[-1] |= {
-                "match_rate": sum(text in descriptions for text in completions) / len(prompts),
-                "recall_at_1": recall(log_probs, labels, 1),
-                "recall_at_10": recall(log_probs, labels, 10),
-            }
+            state.log_history[-1] |= measures(model)
             if _is_over(state.log_history, config):
                 control.should_training_stop = True
 
@@ -414,27 +397,6 @@ def _observer(
             on_checkpoint()
 
     return Observer()
-
-
-def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Return the share of rows whose label is among the k most probable clusters.
-
-    Parameters
-    ----------
-    log_probs : np.ndarray
-        [rows, M].
-    labels : np.ndarray
-        [rows] int.
-    k : int
-
-    Examples
-    --------
-    >>> recall(np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]), np.array([0, 2]), 2)
-    0.5
-    """
-    of_label = np.take_along_axis(log_probs, labels[:, None], axis=1)  # [rows, 1]
-    better = (log_probs > of_label).sum(axis=1)
-    return float(((better < k) & np.isfinite(of_label[:, 0])).mean())
 
 
 @contextmanager

@@ -218,6 +218,35 @@ def generate_completions(
     return completions
 
 
+def last_hidden_states(model: Any, tokenizer: Any, prompts: Sequence[str]) -> np.ndarray:
+    """Return the hidden state of the last token of each prompt, after the final norm.
+
+    Parameters
+    ----------
+    model, tokenizer
+        As of `load_language_model`.
+    prompts : sequence of n str
+
+    Returns
+    -------
+    [n, width] float32
+    """
+    import torch
+
+    states: list[np.ndarray] = []
+    for batch in _batches(tokenizer, prompts, 0):
+        ids, mask = left_padded(batch, tokenizer.pad_token_id)
+        with torch.no_grad():
+            output = model.base_model(
+                input_ids=torch.from_numpy(ids).to(model.device),
+                attention_mask=torch.from_numpy(mask).to(model.device),
+                position_ids=torch.from_numpy(positions(mask)).to(model.device),
+                use_cache=False,
+            )
+        states.append(output.last_hidden_state[:, -1].float().cpu().numpy())
+    return np.concatenate(states)
+
+
 def branch_log_probabilities(
     model: Any, tokenizer: Any, prompts: Sequence[str], trie: DescriptionTrie
 ) -> list[np.ndarray]:

@@ -1,17 +1,21 @@
 """Examples as the fine-tuning takes them, and its checkpoints in Cloud Storage."""
 
+import dataclasses
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
+from models.affinity import Affinity
 from models.language.finetuning import FinetuneConfig
+from models.language.prompt import Prompts
 from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import files
 from transforms import schemas as col
-from transforms.finetune import Finetune, to_examples
+from transforms.finetune import Finetune, readout_targets, to_examples
 from transforms.folders import Scratch
 
 
@@ -23,9 +27,26 @@ def test_the_pair_is_excluded_and_the_novel_cluster_is_the_label() -> None:
 
 
 DESCRIPTIONS = ("green tea", "chess", "running shoes", "pixel art")
+PROMPTS = Prompts(tuple(f"{text}, " for text in DESCRIPTIONS), DESCRIPTIONS, ":\n")
 CONFIG = FinetuneConfig(
     max_steps=6, batch_size=4, learning_rate=5e-3, warmup_steps=2, eval_every=2, eval_prompts=4
 )
+
+
+AFFINITY = Affinity.of(np.array([[0, 2, 0, 0], [0] * 4, [0, 0, 0, 3], [0] * 4]) << 16)
+
+
+def test_targets_are_what_counts_expect_after_the_prompts_of_pairs() -> None:
+    targets = readout_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=4))
+    assert targets is not None
+    assert len(targets.prompts) == 16  # all pairs
+    row = targets.prompts.index(PROMPTS.render(2, 0))
+    expected = AFFINITY.probabilities(np.array([2]), np.array([0]))
+    assert targets.probabilities[row].tolist() == expected[0].tolist()
+
+
+def test_no_pairs_are_no_targets() -> None:
+    assert readout_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=0)) is None
 
 
 @pytest.fixture
@@ -46,7 +67,8 @@ def step(storage, tmp_path: Path) -> Callable[[str], Finetune]:
     def step(root: str) -> Finetune:
         return Finetune(
             examples,
-            DESCRIPTIONS,
+            AFFINITY,
+            PROMPTS,
             files.join(root, "language_model"),
             files.join(root, "unfinished", "finetune"),
             base_model,

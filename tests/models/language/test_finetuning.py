@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -7,17 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.language.finetuning import (
-    Example,
-    FinetuneConfig,
-    HistoryRow,
-    _collate,
-    _is_over,
-    _labelled_tokens,
-    finetune,
-    recall,
-)
+from models.language.examples import Example, collate, labelled_tokens
+from models.language.finetuning import FinetuneConfig, HistoryRow, _is_over, finetune
 from models.language.language_model import generate_completions, load_language_model
+from models.language.measures import recall
+from models.language.readout import Targets
 from tests.models.language.tiny_llm import save_tiny_llm
 
 DESCRIPTIONS = ["green tea", "chess", "running shoes", "pixel art", "romance, mystery"]
@@ -67,7 +62,7 @@ def undisturbed(tiny, tmp_path_factory):
 
 def test_tokens_are_prompt_completion_and_end_with_labels_on_the_last_two(tiny):
     _, tokenizer = load_language_model(tiny, "float32")
-    row = _labelled_tokens(tokenizer, EXAMPLES[0])
+    row = labelled_tokens(tokenizer, EXAMPLES[0])
     text = EXAMPLES[0].prompt + EXAMPLES[0].completion + tokenizer.eos_token
     assert row["input_ids"] == tokenizer(text)["input_ids"]
     learned = [token for token in row["labels"] if token != -100]
@@ -79,7 +74,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_completion_tokens(tiny):
     import torch
 
     model, tokenizer = load_language_model(tiny, "float32")
-    rows = [_labelled_tokens(tokenizer, each) for each in EXAMPLES[:5]]
+    rows = [labelled_tokens(tokenizer, each) for each in EXAMPLES[:5]]
     losses = []
     for row in rows:
         with torch.no_grad():
@@ -90,7 +85,7 @@ def test_the_loss_of_a_batch_is_the_mean_over_all_its_completion_tokens(tiny):
             if token != -100
         ]
     with torch.no_grad():
-        found = model(**_collate(tokenizer.pad_token_id, rows)).loss.item()
+        found = model(**collate(tokenizer.pad_token_id, rows)).loss.item()
     assert found == pytest.approx(np.mean(losses), rel=1e-5)
 
 
@@ -103,7 +98,7 @@ def test_training_learns_the_descriptions(undisturbed):
 
 def test_history_has_a_row_a_step_from_before_training_on(undisturbed):
     _, history = undisturbed
-    assert [row.step for row in history] == list(range(9))
+    assert [row.step for row in history] == list(range(10))
     assert [row.step for row in history if not math.isnan(row.loss)] == list(range(1, 9))
     for name in ("valid_loss", "match_rate", "recall_at_1", "recall_at_10"):
         assert [row.step for row in history if not math.isnan(getattr(row, name))] == [
@@ -112,6 +107,7 @@ def test_history_has_a_row_a_step_from_before_training_on(undisturbed):
             4,
             6,
             8,
+            9,
         ]
 
 
@@ -131,8 +127,6 @@ def test_the_output_is_a_plain_model_folder_in_bfloat16(undisturbed):
 
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_killed_and_run_again_it_writes_the_same_bytes(tiny, tmp_path, method):
-    import dataclasses
-
     config = dataclasses.replace(CONFIG, method=method, max_steps=5, lora_rank=4)
     once = run(tiny, tmp_path / "once", config)
     for step in (1, 4):
@@ -147,6 +141,48 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tiny, tmp_path, method):
     resumed = run(tiny, tmp_path / "again", config)
     np.testing.assert_equal(resumed, once)
     assert content(tmp_path / "again") == content(tmp_path / "once")
+
+
+def test_the_last_row_repeats_the_weights_that_are_kept(undisturbed):
+    _, history = undisturbed
+    best = min((row for row in history[1:-1] if row.valid_loss > 0), key=lambda row: row.valid_loss)
+    assert dataclasses.replace(history[-1], step=best.step, loss=best.loss) == best
+
+
+def test_no_steps_keep_the_base_model(tiny, tmp_path):
+    config = FinetuneConfig(max_steps=0, eval_prompts=2)
+    (row,) = run(tiny, tmp_path, config)
+    kept, _ = load_language_model(str(tmp_path / "model"), "float32")
+    base, _ = load_language_model(tiny, "bfloat16")
+    for mine, theirs in zip(kept.parameters(), base.parameters(), strict=True):
+        assert (mine == theirs).all()
+    assert row.step == 0
+    assert row.valid_loss > 0
+
+
+def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
+    folder, before = undisturbed
+    answers = [0, 2, 4, 3, 1]
+    targets = Targets(
+        tuple(f"Next to {text}:\n" for text in DESCRIPTIONS), np.eye(5)[answers] * 0.99 + 0.002
+    )
+    history = finetune(
+        tiny,
+        TRAIN,
+        VALID,
+        DESCRIPTIONS,
+        tmp_path / "model",
+        folder / "ck",
+        CONFIG,
+        lambda _: None,
+        targets=targets,
+    )
+    model, tokenizer = load_language_model(str(tmp_path / "model"), "float32")
+    said = generate_completions(model, tokenizer, targets.prompts, 1)
+    first = [text for text in said if text]
+    expected = [DESCRIPTIONS[answer] for answer in answers]
+    assert all(text.startswith(begin) for text, begin in zip(expected, first, strict=True))
+    assert len(history) == len(before)
 
 
 def test_killed_after_training_it_only_saves(undisturbed, tiny, tmp_path):
@@ -184,7 +220,7 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     history = finetune(
         tiny, wrong, valid, DESCRIPTIONS, tmp_path / "m", tmp_path / "ck", config, lambda _: None
     )
-    losses = {row.step: row.valid_loss for row in history if row.step and row.valid_loss > 0}
+    losses = {row.step: row.valid_loss for row in history[1:-1] if row.valid_loss > 0}
     best = min(losses, key=lambda step: losses[step])
     assert max(losses) == best + 8 < 100
     kept = {path.name for path in (tmp_path / "ck").glob("*/checkpoint-*")}
