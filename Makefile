@@ -42,6 +42,14 @@ $(VENV)/emulators/installed: requirements/emulators.txt | setup
 	@$(UV) pip sync --quiet --python $(VENV)/emulators/bin/python $<
 	@touch $@
 
+.PHONY: setup-chromium
+setup-chromium:  ## install Debian's Chromium, which the tests open the report in
+	@command -v chromium >/dev/null || { \
+	  echo "installing chromium"; as=$$(test "$$(id -u)" = 0 || echo sudo); \
+	  $$as apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive $$as apt-get -qq install -y --no-install-recommends chromium >/dev/null; } \
+	  || { echo "the tests of the report need chromium on the PATH: install it and try again"; exit 1; }
+
 .PHONY: setup-rectools
 setup-rectools: $(VENV)/rectools/installed  ## make .venv/rectools: what bench-retriever is measured against
 
@@ -67,7 +75,7 @@ demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 $(ARGS)
 
 .PHONY: test
-test: setup setup-emulators  ## all tests but those of test-faults
+test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults"
 	$(BIN)/python -m pytest -m slow
 
@@ -118,6 +126,16 @@ template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b
 .PHONY: bench-retriever
 bench-retriever: setup setup-rectools  ## HR@10 and NDCG@10 beside RecTools' SASRec and popularity
 	$(BIN)/python -m benchmarks.retriever $(ARGS)
+
+DATA ?= ../shared/data/movietweetings-100k
+.PHONY: bench-quality
+bench-quality: WORKSPACE := $(if $(filter file,$(origin WORKSPACE)),build/quality,$(WORKSPACE))
+bench-quality: setup  ## the table beside every baseline: DATA= WORKSPACE=build/quality
+	$(BIN)/python -m benchmarks.quality --data=$(DATA) --workspace=$(WORKSPACE) $(ARGS)
+
+.PHONY: bench-report
+bench-report: setup setup-chromium  ## seconds until the report of 761 clusters is open, and its size
+	$(BIN)/python -m benchmarks.report $(ARGS)
 
 .PHONY: bench-bigquery
 bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own readers
