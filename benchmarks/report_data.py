@@ -13,8 +13,8 @@ _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean",
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")
 _POLICIES = (
     *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2", "naive_bayes"),
-    *("naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours", "llm_untuned"),
-    *("llm_undiversified", "retriever"),
+    *("naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours", "affinity"),
+    *("llm_untuned", "llm_undiversified", "retriever"),
 )
 _SIMULATED = (*_POLICIES[:2], "popularity", "hierarchical_bandit", "retriever", "random")
 _DAYS, _MIN_USERS, _ANSWERS, _FEW = 28, 10, 20, 0.3

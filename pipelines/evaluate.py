@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import logging
-import re
 import sys
 from typing import Any
 
@@ -11,14 +10,21 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.evaluation.gates import GateThresholds
+from models.evaluation.simulation import SimulationConfig
 from pipelines import flags as command_line
-from pipelines.build_clusters import previous_files
+from pipelines.compared_tables import add_flags as add_table_flags
+from pipelines.compared_tables import (
+    check_named_tables,
+    named_tables,
+    previous_table,
+    table_files,
+)
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
-from transforms.errors import InputError, as_input_error
+from transforms.errors import InputError
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
 from transforms.evaluation_metrics import finite
 from transforms.held_out import HeldOut, engagements_by_item, users_by_pair
@@ -26,22 +32,19 @@ from transforms.interactions import ReadInteractions
 from transforms.item_evaluation import ScoreItems, popular_items
 from transforms.manifest import Tally, read_manifest
 from transforms.novelty_table import resolve_blocked
-from transforms.policies import (
-    COUNT_POLICIES,
-    PRIOR,
-    RETRIEVER,
-    TABLE,
-    PolicySources,
-    WithPolicies,
-)
+from transforms.policies import PRIOR, TABLE, PolicySources, WithPolicies, cluster_embeddings
 from transforms.sequences import UserSequences
+from transforms.simulate import Simulate, read_cluster_tree
 from transforms.validate import DEAD, TALLY
-from transforms.write_report import PreviousTable, WriteReport, read_catalogue
+from transforms.write_report import WriteReport, read_catalogue
 from transforms.write_tables import WriteDeadLetter
 
 log = logging.getLogger("interest-explorer")
 
-GATE = "gate_"  # begins the names of the gates' flags
+# What the names of the flags of a subject begin with.
+GATE, SIMULATION = "gate_", "simulation_"
+# Policies that are simulated, beside the tables and those that the simulation has itself.
+_SIMULATED = ("popularity", "markov_1", "naive_bayes")
 # Flags that say which interactions there are: the same as for the transitions.
 _OF_LOG = ("since", "until", "row_restriction")
 # Stages whose data quality, times and versions the report tells.
@@ -53,14 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_log(parser)
-    parser.add_argument(
-        "--table",
-        type=named_folder,
-        action="append",
-        default=[],
-        help="another novelty table of the same clusters to compare, as name=folder, where folder "
-        "is a workspace or the novelty_table in it; may be given several times (default: none)",
-    )
+    add_table_flags(parser)
     parser.add_argument(
         "--bootstrap_samples",
         type=command_line.whole_number(1),
@@ -80,7 +76,6 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=10,
         help="the report tells no number of users below this (default: 10)",
     )
-    command_line.add_previous(parser)
     command_line.add_fields(
         parser,
         GateThresholds,
@@ -99,79 +94,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="gate: recall@1 must also be at least that of the best baseline that only counts",
     )
-
-
-def named_folder(text: str) -> str:
-    """Return the type of a flag: name=folder, for a policy's name that is not taken."""
-    name, _, folder = text.partition("=")
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not folder:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not name=folder, such as llm_untuned=build/untuned"
-        )
-    if name in (TABLE, PRIOR, RETRIEVER, *COUNT_POLICIES):
-        raise argparse.ArgumentTypeError(f"{name!r} is the name of another policy")
-    return text
-
-
-def tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Find the tables that --table names: name -> folder and manifest.
-
-    Raises
-    ------
-    InputError
-        If one is not complete, or a name is given twice.
-    """
-    found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for text in flags.table:
-        name, _, given = text.partition("=")
-        if name in found:
-            raise InputError(f"--table={text}: there are two tables of the name {name}")
-        for folder in (files.join(given, "novelty_table"), given):
-            manifest = read_manifest(folder)
-            if manifest is not None and manifest["pipeline"] == "build_novelty_table":
-                found[name] = folder, manifest
-                break
-        else:
-            raise InputError(
-                f"--table={text}: {given} is neither a complete novelty_table nor a workspace with "
-                "one"
-            )
-    return found
-
-
-def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the other tables, and of the one before."""
-    found = {f"table {name}": _files(*table) for name, table in tables(flags).items()}
-    if flags.previous is not None:
-        earlier = Workspace(flags.previous)
-        with as_input_error("--previous: "):
-            manifest = earlier.manifest("novelty_table")
-        found["previous"] = previous_files(flags)
-        found["previous table"] = _files(earlier.folder("novelty_table"), manifest)
-    return found
-
-
-def _files(folder: str, manifest: dict[str, Any]) -> list[str]:
-    return [files.join(folder, file["path"]) for file in manifest["files"]]
-
-
-def previous_table(flags: argparse.Namespace, workspace: Workspace) -> PreviousTable | None:
-    """Return the table that --previous names, and how its clusters became ours."""
-    if flags.previous is None:
-        return None
-    earlier, built = Workspace(flags.previous), workspace.manifest("clusters")
-    level = earlier.level("novelty_table")
-    # The mapping is of the finest clusters, from those that ours began with.
-    began = built["inputs"].get("previous") == digest(files.fingerprints(previous_files(flags)))
-    finest = len(built["flags"]["clusters"]) - 1
-    return PreviousTable(
-        clusters=earlier.folder("clusters"),
-        level=level,
-        table=earlier.folder("novelty_table"),
-        mapping=workspace.folder("clusters", "mapping.parquet")
-        if began and level == workspace.level("retrieval") == finest
-        else None,
+    command_line.add_fields(
+        parser,
+        SimulationConfig,
+        SIMULATION,
+        {
+            "users": "held-out users of the simulation, at most; 0 for none",
+            "days": "days that are simulated",
+            "seeds": "replays with other random numbers, for the bands",
+            "slots": "recommendations a user gets each day",
+            "exploring": "those of them that explore",
+            "outside": "weight of anything but a recommendation, all clusters together being 1",
+            "history": "latest engagements of a user that count",
+        },
     )
+
+
+def check_flags(flags: argparse.Namespace) -> None:
+    """Raise InputError for a simulation that can't be."""
+    command_line.from_flags(SimulationConfig, flags, SIMULATION)
 
 
 def thresholds(flags: argparse.Namespace) -> GateThresholds:
@@ -201,20 +142,14 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
             "evaluate: --interactions changed since the transitions were mined; what it has of "
             "test users now is evaluated"
         )
-    clusters, level = workspace.fingerprint("clusters"), workspace.level("retrieval")
-    for name, (folder, manifest) in tables(flags).items():
-        if (manifest["inputs"]["clusters"], manifest["level"]) != (clusters, level):
-            raise InputError(
-                f"--table {name}: {folder} was built from other clusters or another level than "
-                f"{workspace.root} has; only tables of the same clusters can be compared"
-            )
+    check_named_tables(flags, workspace)
 
 
 def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySources:
     """Return where the policies are."""
     clusters, level = workspace.folder("clusters"), workspace.level("retrieval")
     blocked = workspace.manifest("novelty_table")["flags"]["blocked_clusters"]
-    others = ((name, folder) for name, (folder, _) in tables(flags).items())
+    others = ((name, folder) for name, (folder, _) in named_tables(flags).items())
     return PolicySources(
         clusters,
         level,
@@ -238,7 +173,6 @@ def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
         "finetuning": finite(history),
-        "simulation": None,
         "data": {
             "stages": {
                 stage: {name: manifest[name] for name in told} for stage, manifest in stages.items()
@@ -303,6 +237,33 @@ def build(
         count=flags.item_examples,
         resamples=resamples,
     )
+    tree = (
+        pipeline
+        | "Tree" >> beam.Create([(clusters, sources.level)])
+        | "ReadTree"
+        >> beam.MapTuple(
+            lambda folder, level: read_cluster_tree(
+                folder, level, cluster_embeddings(folder, level)
+            )
+        )
+    )
+    valid = sequences | "ValidUsers" >> beam.Map(held_out.users, "valid").with_output_types(
+        pa.Table
+    )
+    others = tuple(name for name, _ in sources.tables if name != TABLE)
+    simulation = (
+        (test, valid)
+        | "HeldOut" >> beam.Flatten()
+        | Simulate(
+            config=command_line.from_flags(SimulationConfig, flags, SIMULATION),
+            names=(TABLE, PRIOR, *others, *_SIMULATED),
+            policies=lambda weight: sources.load().by_name(weight),
+            weight=weight,
+            catalogue=item_clusters,
+            tree=tree,
+            blocked=sources.blocked,
+        )
+    )
     report = {
         **scored,
         "wins": pipeline | CoverPairs(sources, size, weight),
@@ -311,6 +272,7 @@ def build(
         "train": train,
         "popular": popular,
         "pair_users": pair_users,
+        "simulation": simulation,
     } | WriteReport(
         folder=workspace.folder("report"),
         descriptions=tuple(descriptions),
@@ -337,7 +299,8 @@ STAGE = Stage(
     stages=("clusters", "transitions", "novelty_table", "retrieval"),
     level=lambda flags, workspace: workspace.level("retrieval"),
     build=build,
-    model_files=model_files,
+    model_files=table_files,
+    check_flags=check_flags,
     check=check,
     threads=True,
 )

@@ -47,7 +47,7 @@ class Measured:
     train: np.ndarray
     prior_weight: float
 
-    def metrics(self, descriptions: list[str], min_users: int) -> dict[str, Any]:
+    def metrics(self, descriptions: list[str], min_users: int, split: str) -> dict[str, Any]:
         """Return the part of metrics.json that is about policies.
 
         Parameters
@@ -56,18 +56,21 @@ class Measured:
             [M] of the clusters.
         min_users
             Counts of fewer users are None.
+        split
+            As of `note_on_retriever`.
         """
+        note = note_on_retriever(split)
         is_head = head(self.train)
         samples = {name: sums.metrics(is_head) for name, sums in sorted(self.ranks.items())}
-        policies = {
+        policies: dict[str, dict[str, Any]] = {
             name: {metric: interval(values) for metric, values in found.items()}
             | {"coverage": exactly(float(np.mean(self.wins[name])))}
             for name, found in samples.items()
         }
         if self.items is not None:
-            policies[RETRIEVER] = self._retriever(self.items, is_head)
+            policies[RETRIEVER] = self._retriever(self.items, is_head) | {"note": note}
         return {
-            "users": _hidden(self.users, min_users),
+            "users": told(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
             "policies": policies,
             "paired": {
@@ -79,7 +82,7 @@ class Measured:
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },
             "prior_weight": self.prior_weight,
-            "items": None if self.items is None else _of_items(self.items),
+            "items": self.items and {**_of_items(self.items), "note": note},
             "calibration": {
                 name: {
                     "bins": sums.bins(min_users),
@@ -99,11 +102,12 @@ class Measured:
         return {**found, "coverage": exactly(covered), "transitions": int(items.examples[0])}
 
     def _labels(self, descriptions: list[str], min_users: int) -> list[dict[str, Any]]:
+        """Tell a recall only where at least `min_users` users are asked for; few may be found."""
         asked = self.ranks[TABLE].labels[:, 0]
         labels = []
         for cluster, description in enumerate(descriptions):
             # A user makes one transition to a cluster at most: transitions count users.
-            shown = _hidden(int(asked[cluster]), min_users)
+            shown = told(int(asked[cluster]), min_users)
             recall = {
                 name: round(int(self.ranks[name].hits[cluster, 0]) / shown, 6) if shown else None
                 for name in _BY_LABEL
@@ -112,7 +116,7 @@ class Measured:
                 {
                     "cluster_id": cluster,
                     "description": description,
-                    "train_users": _hidden(int(self.train[cluster]), min_users),
+                    "train_users": told(int(self.train[cluster]), min_users),
                     "test_transitions": shown,
                     "recall_at_5": recall,
                 }
@@ -120,8 +124,26 @@ class Measured:
         return labels
 
 
-def _hidden(users: int, least: int) -> int | None:
-    """Return a number of users, None for one below the least that is told."""
+def note_on_retriever(split: str) -> str | None:
+    """Say what is wrong with numbers of the retriever on test users, if anything.
+
+    It is trained on all users, before the cut if there is one.
+
+    Parameters
+    ----------
+    split
+        How mine_transitions kept test transitions apart: "user" or "time".
+    """
+    if split == "time":
+        return None
+    return (
+        "too good: the retriever has learned from the histories of test users as well; "
+        "--split=time measures it on what it has not seen"
+    )
+
+
+def told(users: int, least: int) -> int | None:
+    """Return a number of users; None for one below the least that is told."""
     return users if users >= least else None
 
 

@@ -8,19 +8,27 @@ import apache_beam as beam
 import numpy as np
 import scipy.sparse
 from apache_beam.utils.shared import Shared
+from numpy.typing import NDArray
 
-from models.evaluation.count_policies import TransitionCounts, count_policies, popularity
+from models.evaluation.count_policies import (
+    TransitionCounts,
+    count_policies,
+    popularity,
+    without,
+)
 from models.evaluation.policy import Policy
 from models.evaluation.table_policy import PriorPolicy, TablePolicy
 from transforms import files
 from transforms import schemas as col
+from transforms.affinity import read_affinity
 from transforms.catalogue import read_descriptions, read_item_clusters, read_item_features
 from transforms.retrieval import pack_novelty_table
 
 TABLE, PRIOR, RETRIEVER = "novelty_table", "novelty_table_prior", "retriever"
+AFFINITY = "affinity"  # which the training targets of the language model are mixed with
 COUNT_POLICIES = (
     *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
-    *("pair_counts", "cluster_neighbours"),
+    *("pair_counts", "cluster_neighbours", AFFINITY),
 )
 
 
@@ -57,9 +65,10 @@ class PolicySources:
         counts = TransitionCounts(c1, c2, novel, users, size)
         tables = {name: read_table_policy(folder, size, blocked) for name, folder in self.tables}
         embeddings = cluster_embeddings(self.clusters, self.level)
+        affinity = Unblocked(read_affinity(self.transitions, size), blocked)
         return Policies(
             tables=tables,
-            counting=count_policies(counts, embeddings, blocked),
+            counting={**count_policies(counts, embeddings, blocked), AFFINITY: affinity},
             train=counts.labels(),
             log_popularity=np.log(popularity(counts)).astype(np.float32),
         )
@@ -74,7 +83,7 @@ class Policies:
     tables
         Novelty tables by name.
     counting
-        Those of `count_policies` by name.
+        Those of COUNT_POLICIES by name.
     train
         [M] transitions of training users to each cluster.
     log_popularity
@@ -98,6 +107,26 @@ class Policies:
     def by_name(self, weight: float) -> dict[str, Policy]:
         """Return all of them, with the weight of popularity in PRIOR."""
         return {**self.tables, PRIOR: self.prior(weight), **self.counting}
+
+
+@dataclass(frozen=True, eq=False)
+class Unblocked:
+    """Another policy, without the clusters that are blocked.
+
+    Attributes
+    ----------
+    policy
+        The other one.
+    blocked
+        [blocked] clusters that are never an answer.
+    """
+
+    policy: Policy
+    blocked: np.ndarray
+
+    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Score the clusters, as `Policy.scores`."""
+        return without(self.policy.scores(c1, c2), c1, c2, self.blocked)
 
 
 def read_table_policy(folder: str, size: int, blocked: np.ndarray) -> TablePolicy:

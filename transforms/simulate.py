@@ -46,6 +46,7 @@ BANDITS: dict[str, Callable[[ClusterTree, int], Scorer]] = {
     "neural_linear_bandit": NeuralLinearBandit,
 }
 AT_ONCE = (RANDOM, *BANDITS)  # that see all users of a day
+CONTROLS = (NO_EXPLORATION, *AT_ONCE)  # policies that are always simulated
 _BLOCK = 1000  # users of a replay
 _KEY, _CLUSTERS = "key", "clusters"
 HISTORIES = pa.schema({_KEY: pa.uint64(), _CLUSTERS: pa.list_(pa.int32())})
@@ -153,7 +154,7 @@ def tasks_of(names: Iterable[str], config: SimulationConfig) -> list[Task]:
     blocks = range(-(-config.users // _BLOCK))
     return [
         (name, seed, block)
-        for name in (*names, NO_EXPLORATION, *AT_ONCE)
+        for name in (*names, *CONTROLS)
         for seed in range(config.seeds)
         for block in (blocks if name not in AT_ONCE else range(1))
     ]

@@ -15,7 +15,7 @@ from transforms import schemas as col
 from transforms.catalogue import read_descriptions
 from transforms.errors import InputError
 from transforms.evaluation import RANKS, RELIABILITY, USERS
-from transforms.evaluation_metrics import Measured
+from transforms.evaluation_metrics import Measured, told
 from transforms.manifest import Tally
 from transforms.policies import read_table_policy
 from transforms.report.data import ReportData
@@ -61,8 +61,8 @@ class WriteReport(beam.PTransform):
 
     Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; `items` of
     ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions to each
-    cluster; `popular` [M, k], the most popular items of each cluster; `pair_users` [M * M]; the
-    last ones are single elements.
+    cluster; `popular` [M, k], the most popular items of each cluster; `pair_users` [M * M];
+    `simulation` of Simulate; the last ones are single elements.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class WriteReport(beam.PTransform):
     min_users: int
 
     def expand(self, measured: Any) -> beam.PCollection[Tally]:
-        single = ("items", USERS, "weight", "train", "popular", "pair_users")
+        single = ("items", USERS, "weight", "train", "popular", "pair_users", "simulation")
         return (
             measured["weight"].pipeline
             | "Once" >> beam.Create([None])
@@ -116,6 +116,7 @@ class WriteReport(beam.PTransform):
         train: np.ndarray,
         popular: np.ndarray,
         pair_users: np.ndarray,
+        simulation: dict[str, Any] | None,
     ) -> Tally:
         from transforms.report.page import report_page
         from transforms.report.sentences import summary_sentences
@@ -130,7 +131,9 @@ class WriteReport(beam.PTransform):
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.facts,
-            **measured.metrics(table.descriptions, self.min_users),
+            **measured.metrics(table.descriptions, self.min_users, self.facts["split"]),
+            "simulation": simulation
+            and {**simulation, "users": told(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),
         }
         metrics["gates"] = gates(metrics, self.thresholds)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit
 
 from models.evaluation.bandits import Learner, Scorer
 from models.evaluation.ranking import best
@@ -50,9 +50,9 @@ class SimulationConfig:
         Another seed draws other users and other random numbers.
     """
 
-    users: int = 2000
+    users: int = 1000
     days: int = 28
-    seeds: int = 5
+    seeds: int = 3
     slots: int = 10
     exploring: int = 2
     outside: float = 0.25
@@ -234,7 +234,7 @@ def band(values: NDArray[np.float64], most: float) -> tuple[NDArray, NDArray, ND
     if seeds == 1:
         return mean, mean, mean
     error = values.std(axis=0, ddof=1) / np.sqrt(seeds)
-    half = stats.t.ppf(0.975, seeds - 1) * error
+    half = stdtrit(seeds - 1, 0.975) * error
     return mean, np.maximum(mean - half, 0), np.minimum(mean + half, most)
 
 

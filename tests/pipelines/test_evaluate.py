@@ -7,33 +7,20 @@ from typing import Any
 
 import pytest
 
-from pipelines import evaluate, train_retrieval
+from pipelines import evaluate
 from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 
-TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
-FLAGS = ("--shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5")
+FLAGS = (
+    *("--shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5"),
+    *("--simulation_users=12", "--simulation_days=2", "--simulation_seeds=2"),
+)
 NAMES = {
     *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2"),
     *("naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours"),
-    *("retriever", "llm_untuned"),
+    *("affinity", "retriever", "llm_untuned"),
 }
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the items, the log, and a workspace that lacks a report."""
-    folder = tmp_path_factory.mktemp("shop")
-    items = small.write(folder / "items.parquet", small.items())
-    log = small.write(folder / "log.parquet", small.interactions())
-    workspace = folder / "workspace"
-    assert small.build(workspace, items, log) == 0
-    assert small.mine(workspace, log, "--min_rating=2") == 0
-    small.write_novelty_table(Workspace(str(workspace)))
-    trained = [f"--workspace={workspace}", f"--interactions={log}", *TRAINING]
-    assert train_retrieval.STAGE.main(trained) == 0
-    return folder
 
 
 def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
@@ -78,6 +65,33 @@ def test_transitions_are_those_that_were_mined(first: Path) -> None:
     assert shown == [count if count >= 3 else None for count in by_label]
 
 
+def test_policies_are_simulated_for_held_out_users(first: Path) -> None:
+    simulation = metrics_of(first)["simulation"]
+    assert simulation["policies"].keys() == {
+        *("novelty_table", "novelty_table_prior", "llm_untuned", "popularity", "markov_1"),
+        *("naive_bayes", "no_exploration", "random", "hierarchical_bandit"),
+        "neural_linear_bandit",
+    }
+    assert (simulation["users"], simulation["days"], simulation["seeds"]) == (12, 2, 2)
+    days = simulation["policies"]["llm_untuned"]["novelty_rate"]
+    assert days == simulation["policies"]["novelty_table"]["novelty_rate"]
+    assert len(days) == 2
+
+
+def test_what_is_measured_on_histories_that_were_learned_from_says_so(first: Path) -> None:
+    metrics = metrics_of(first)
+    for one in (metrics["items"], metrics["policies"]["retriever"]):
+        assert "has learned from the histories of test users" in one["note"]
+    assert any(metrics["items"]["note"] in sentence for sentence in metrics["summary"])
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "index.html"])
+def test_nobody_is_named(first: Path, name: str) -> None:
+    text = (first / "report" / name).read_text()
+    assert all(row["user_id"].startswith("customer ") for row in small.interactions())
+    assert "customer" not in text
+
+
 def test_the_table_that_is_given_twice_is_as_good_as_itself(first: Path) -> None:
     metrics = metrics_of(first)
     assert metrics["policies"]["llm_untuned"] == metrics["policies"]["novelty_table"]
@@ -113,6 +127,7 @@ def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys
     [
         ("--table=llm_untuned=nowhere", "is neither a complete novelty_table nor a workspace"),
         ("--since=2020-01-01", "--since is 2020-01-01T00:00:00+00:00, but"),
+        ("--simulation_exploring=11", "exploring is 11, more than the 10 slots"),
     ],
 )
 def test_what_does_not_fit_is_refused(shop: Path, flag: str, said: str, capsys) -> None:
@@ -120,7 +135,9 @@ def test_what_does_not_fit_is_refused(shop: Path, flag: str, said: str, capsys) 
     assert said in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["popularity=folder", "no folder", "Untuned=folder"])
+@pytest.mark.parametrize(
+    "text", ["popularity=folder", "no folder", "Untuned=folder", "no_exploration=folder"]
+)
 def test_names_that_are_no_policies_are_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):
         evaluate.STAGE.main([f"--table={text}", "--workspace=w", "--interactions=log"])

@@ -6,27 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import recommend, train_retrieval
-from pipelines.workspace import Workspace
+from pipelines import recommend
 from tests import contract
 from tests.pipelines import small
-
-TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the items, the log and a workspace that lacks the recommendations."""
-    folder = tmp_path_factory.mktemp("shop")
-    items = small.write(folder / "items.parquet", small.items())
-    log = small.write(folder / "log.parquet", small.interactions())
-    workspace = folder / "workspace"
-    assert small.build(workspace, items, log) == 0
-    assert small.mine(workspace, log) == 0
-    small.write_novelty_table(Workspace(str(workspace)))
-    trained = [f"--workspace={workspace}", f"--interactions={log}", *TRAINING]
-    assert train_retrieval.STAGE.main(trained) == 0
-    return folder
 
 
 def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from pipelines import train_retrieval
-from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 from transforms.folders import Scratch
@@ -24,14 +23,9 @@ def train(workspace: Path, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def clustered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clustered(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a workspace with all that the stage reads."""
-    folder = tmp_path_factory.mktemp("shop")
-    items = small.write(folder / "items.parquet", small.items())
-    log = small.write(folder / "log.parquet", small.interactions())
-    assert small.build(folder / "w", items, log) == 0
-    small.write_novelty_table(Workspace(str(folder / "w")))
-    return folder / "w"
+    return copy(shop / "workspace", tmp_path_factory.mktemp("clustered"))
 
 
 @pytest.fixture(scope="module")

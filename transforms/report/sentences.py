@@ -15,6 +15,7 @@ _NAMES = {
     "naive_bayes": "Naive Bayes",
     "naive_bayes_lift": "Naive Bayes, lift",
     "pair_counts": "Pair counts",
+    "affinity": "Affinity",
     "cluster_neighbours": "Nearest clusters",
     "llm_untuned": "LLM, untuned",
     "llm_undiversified": "LLM, not diversified",
@@ -22,6 +23,7 @@ _NAMES = {
     "hierarchical_bandit": "Hierarchical bandit",
     "neural_linear_bandit": "Neural linear bandit",
     "random": "Random",
+    "no_exploration": "No exploration",
 }
 # (metric, who is compared, over what it is averaged)
 COMPARISONS = (
@@ -79,7 +81,8 @@ def summary_sentences(metrics: dict[str, Any]) -> list[str]:
     Whether the LLM helps, whether the table can be used, what users would see; then more.
     """
     sentences = [_helps(metrics), _usable(metrics), _seen(metrics)]
-    sentences += _head_and_tail(metrics) + _simulated(metrics) + _difference(metrics)
+    sentences += _affinity(metrics) + _head_and_tail(metrics) + _simulated(metrics)
+    sentences += _difference(metrics) + _optimistic(metrics)
     users, transitions = metrics.get("users"), metrics.get("transitions")
     if users and transitions:
         sentences.append(
@@ -154,6 +157,24 @@ def _seen(metrics: dict[str, Any]) -> str:
             f"{popular['value']:.0%})"
         )
     return text + "."
+
+
+def _affinity(metrics: dict[str, Any]) -> list[str]:
+    """Return what the LLM adds to the counts that it learned from."""
+    metric = "macro_recall_at_5"
+    difference = metrics.get("paired", {}).get(metric, {}).get("affinity")
+    if difference is None or difference["value"] is None:
+        return []
+    return [
+        "The fine-tuned model has learned from the counts of the policy Affinity too, so what the "
+        f"LLM adds is the difference to it: {100 * difference['value']:+.1f} points of macro "
+        f"recall@5 ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})."
+    ]
+
+
+def _optimistic(metrics: dict[str, Any]) -> list[str]:
+    note = (metrics.get("items") or {}).get("note")
+    return [f"What is said of items and of the retriever alone is {note}."] if note else []
 
 
 def _head_and_tail(metrics: dict[str, Any]) -> list[str]:
