@@ -2,9 +2,7 @@
 
 import argparse
 import dataclasses
-import logging
 import sys
-from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -19,18 +17,16 @@ from pipelines.compared_tables import (
     previous_table,
     table_files,
 )
+from pipelines.earlier_stages import check_log, facts
 from pipelines.stage import Stage
-from pipelines.workspace import Workspace, digest
-from transforms import files
+from pipelines.workspace import Workspace
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
-from transforms.errors import InputError
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
-from transforms.evaluation_metrics import finite
 from transforms.held_out import HeldOut, engagements_by_item, users_by_pair
 from transforms.interactions import ReadInteractions
 from transforms.item_evaluation import ScoreItems, popular_items
-from transforms.manifest import Tally, read_manifest
+from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
 from transforms.policies import PRIOR, TABLE, PolicySources, WithPolicies, cluster_embeddings
 from transforms.sequences import UserSequences
@@ -39,16 +35,10 @@ from transforms.validate import DEAD, TALLY
 from transforms.write_report import WriteReport, read_catalogue
 from transforms.write_tables import WriteDeadLetter
 
-log = logging.getLogger("interest-explorer")
-
 # What the names of the flags of a subject begin with.
 GATE, SIMULATION = "gate_", "simulation_"
 # Policies that are simulated, beside the tables and those that the simulation has itself.
 _SIMULATED = ("popularity", "markov_1", "naive_bayes")
-# Flags that say which interactions there are: the same as for the transitions.
-_OF_LOG = ("since", "until", "row_restriction")
-# Stages whose data quality, times and versions the report tells.
-_TOLD = ("clusters", "transitions", "language_model", "novelty_table", "retrieval")
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -126,22 +116,8 @@ def thresholds(flags: argparse.Namespace) -> GateThresholds:
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
-    """Check that log and tables are of the clusters and transitions of the workspace."""
-    mined = workspace.manifest("transitions")
-    for name in _OF_LOG:
-        given, then = getattr(flags, name), mined["flags"][name]
-        if given != then:
-            raise InputError(
-                f"--{name} is {given or 'not given'}, but {workspace.folder('transitions')} was "
-                f"mined with {then or 'none'}: give the same, since its test users are asked for"
-            )
-    if digest(command_line.source(flags, "interactions").fingerprint()) != mined["inputs"].get(
-        "interactions"
-    ):
-        log.warning(
-            "evaluate: --interactions changed since the transitions were mined; what it has of "
-            "test users now is evaluated"
-        )
+    """Raise InputError for a log or tables that do not fit the workspace."""
+    check_log(flags, workspace)
     check_named_tables(flags, workspace)
 
 
@@ -157,28 +133,6 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
         ((TABLE, workspace.folder("novelty_table")), *others),
         tuple(resolve_blocked(blocked, read_descriptions(clusters, level))),
     )
-
-
-def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
-    """Return what metrics.json says of the stages before."""
-    found = {stage: read_manifest(workspace.folder(stage)) for stage in _TOLD}
-    stages = {stage: manifest for stage, manifest in found.items() if manifest is not None}
-    told = ("rows", "dead_letter", "seconds", "packages")
-    history = files.read_parquet(
-        workspace.folder("language_model", "history.parquet"), col.FINETUNE_HISTORY
-    )
-    return {
-        "level": workspace.level("retrieval"),
-        "split": stages["transitions"]["flags"]["split"],
-        "seed": flags.seed,
-        "bootstrap_samples": flags.bootstrap_samples,
-        "finetuning": finite(history),
-        "data": {
-            "stages": {
-                stage: {name: manifest[name] for name in told} for stage, manifest in stages.items()
-            }
-        },
-    }
 
 
 def build(

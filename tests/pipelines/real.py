@@ -40,6 +40,9 @@ def explore_flags(interactions: Path | str, items: Path | str) -> list[str]:
         "--finetune_eval_prompts=8",
         "--finetune_eval_examples=16",
         "--retriever_epochs=2",
+        "--bootstrap_samples=50",
+        "--simulation_users=20",
+        "--simulation_days=2",
         f"--top_n={TOP_N}",
     ]
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from pipelines import evaluate
-from pipelines.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 
@@ -114,10 +113,11 @@ def refused(shop: Path, *flags: str) -> None:
 
 
 def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys) -> None:
-    other = tmp_path / "other"
-    items, log = shop / "items.parquet", shop / "log.parquet"
-    assert small.build(other, items, log, "--seed=3", "--clusters=3,5") == 0
-    small.write_novelty_table(Workspace(str(other)))
+    other = tmp_path / "novelty_table"
+    shutil.copytree(shop / "workspace" / "novelty_table", other)
+    manifest = json.loads((other / "manifest.json").read_text())
+    manifest["inputs"]["clusters"] = "others"
+    (other / "manifest.json").write_text(json.dumps(manifest))
     refused(shop, f"--table=llm_untuned={other}")
     assert "was built from other clusters" in capsys.readouterr().err
 
