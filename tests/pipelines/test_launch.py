@@ -123,7 +123,8 @@ def test_the_whole_project_is_staged_for_every_step(launched, pipeline: str) -> 
     assert ours == {
         str(path.relative_to(ROOT))
         for package in ("models", "pipelines", "transforms")
-        for path in (ROOT / package).rglob("*.py")
+        for path in (ROOT / package).rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
     }
     assert launched(pipeline).staged["extra_packages.txt"].decode().split() == [name]
     environments = launched(pipeline).pipeline.components.environments.values()
