@@ -152,7 +152,7 @@ def check_label_distribution(workspace: Path) -> None:
         assert all(abs(figures[name][key] - value) < 1e-5 for key, value in expected.items())
     ElementTree.parse(folder / "label_distribution.svg")
     affinity = read(folder / "affinity.parquet")
-    assert all(one["known"] != one["novel"] and one["weight"] > 0 for one in affinity.to_pylist())
+    assert all(one["known"] != one["novel"] and one["weight"] > 0 for one in affinity)
 
 
 def descriptions(workspace: Path) -> list[str]:
