@@ -83,20 +83,21 @@ class FinetuneConfig:
             raise ValueError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        for name, least in (("max_steps", 0), ("affinity_pairs", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least {least}")
-        for name in (
-            "batch_size",
-            "eval_every",
-            "patience",
-            "eval_examples",
-            "eval_prompts",
-            "lora_rank",
-            "lora_alpha",
-        ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least 1")
+        least = dict.fromkeys(("max_steps", "affinity_pairs"), 0) | dict.fromkeys(
+            (
+                "batch_size",
+                "eval_every",
+                "patience",
+                "eval_examples",
+                "eval_prompts",
+                "lora_rank",
+                "lora_alpha",
+            ),
+            1,
+        )
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise ValueError(f"{name} is {getattr(self, name)}; give at least {lowest}")
         if not 0 < self.learning_rate < 1:
             raise ValueError(f"learning_rate is {self.learning_rate}; give one between 0 and 1")
         if self.max_steps and not 0 <= self.warmup_steps < self.max_steps:

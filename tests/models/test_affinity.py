@@ -1,6 +1,7 @@
 """Counts of what is taken up after what."""
 
 from itertools import chain
+from random import Random
 
 import numpy as np
 import pytest
@@ -30,9 +31,9 @@ def test_counts_are_those_of_the_definition(histories: list[list[int]]) -> None:
 
 
 @given(HISTORIES, st.randoms())
-def test_the_order_of_users_does_not_matter(histories: list[list[int]], random: object) -> None:
+def test_the_order_of_users_does_not_matter(histories: list[list[int]], random: Random) -> None:
     shuffled = list(histories)
-    random.shuffle(shuffled)  # type: ignore[attr-defined]
+    random.shuffle(shuffled)
     assert (follows(histories) == follows(shuffled)).all()
 
 

@@ -1,6 +1,7 @@
 """The user model: its state, its probabilities, and whether it finds what users were made with."""
 
 from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
@@ -100,16 +101,16 @@ def drawn_from(model: UserModel, users: int, steps: int, seed: int) -> Histories
     return as_arrays(found)
 
 
-def made_with(size: int, **others: object) -> UserModel:
+def made_with(size: int, **others: Any) -> UserModel:
     known = np.arange(size + 1)
-    parameters = {
+    parameters: dict[str, Any] = {
         "discovery": np.where(known < size, 0.6 * 0.9**known, 0).astype(np.float32),
         "log_popularity": np.log(np.full(size, 1 / size, np.float32)),
         "log_lift": np.zeros((size, size), np.float32),
         "half_life": 4.0,
         "satiation": np.ones(6, np.float32),
     }
-    return UserModel(**(parameters | others))  # type: ignore[arg-type]
+    return UserModel(**(parameters | others))
 
 
 def test_half_life_and_discovery_are_found_again() -> None:

@@ -40,13 +40,27 @@ def tiny(tmp_path_factory) -> str:
     return str(save_tiny_llm(tmp_path_factory.mktemp("tiny")))
 
 
-def run(tiny: str, folder: Path, config: FinetuneConfig, kill_at: int = -1) -> list[HistoryRow]:
+def run(
+    tiny: str,
+    folder: Path,
+    config: FinetuneConfig,
+    kill_at: int = -1,
+    targets: Targets | None = None,
+) -> list[HistoryRow]:
     def on_progress(progress):
         if progress.step == kill_at:
             raise KilledError
 
     return finetune(
-        tiny, TRAIN, VALID, DESCRIPTIONS, folder / "model", folder / "ck", config, on_progress
+        tiny,
+        TRAIN,
+        VALID,
+        DESCRIPTIONS,
+        folder / "model",
+        folder / "ck",
+        config,
+        on_progress,
+        targets=targets,
     )
 
 
@@ -161,22 +175,12 @@ def test_no_steps_keep_the_base_model(tiny, tmp_path):
 
 
 def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
-    folder, before = undisturbed
+    _, before = undisturbed
     answers = [0, 2, 4, 3, 1]
     targets = Targets(
         tuple(f"Next to {text}:\n" for text in DESCRIPTIONS), np.eye(5)[answers] * 0.99 + 0.002
     )
-    history = finetune(
-        tiny,
-        TRAIN,
-        VALID,
-        DESCRIPTIONS,
-        tmp_path / "model",
-        folder / "ck",
-        CONFIG,
-        lambda _: None,
-        targets=targets,
-    )
+    history = run(tiny, tmp_path, CONFIG, targets=targets)
     model, tokenizer = load_language_model(str(tmp_path / "model"), "float32")
     said = generate_completions(model, tokenizer, targets.prompts, 1)
     first = [text for text in said if text]
