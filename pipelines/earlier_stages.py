@@ -1,4 +1,4 @@
-"""What evaluate takes over from the stages before it."""
+"""What a pipeline takes over from the stages before it."""
 
 import argparse
 import logging
@@ -10,6 +10,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.evaluation_metrics import finite
+from transforms.held_out import HeldOut
 from transforms.manifest import read_manifest
 
 log = logging.getLogger("interest-explorer")
@@ -18,6 +19,13 @@ log = logging.getLogger("interest-explorer")
 _OF_LOG = ("since", "until", "row_restriction")
 # Stages whose data quality, times and versions the report tells.
 _TOLD = ("clusters", "transitions", "language_model", "novelty_table", "retrieval")
+
+
+def held_out(workspace: Workspace) -> HeldOut:
+    """Return how mine_transitions kept users and times apart."""
+    mined = workspace.manifest("transitions")["flags"]
+    cut = command_line.cut(argparse.Namespace(cut=mined["cut"]))
+    return HeldOut(mined["valid_share"], mined["test_share"], mined["seed"], cut)
 
 
 def check_log(flags: argparse.Namespace, workspace: Workspace) -> None:

@@ -17,18 +17,18 @@ from pipelines.compared_tables import (
     previous_table,
     table_files,
 )
-from pipelines.earlier_stages import check_log, facts
+from pipelines.earlier_stages import check_log, facts, held_out
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import ReadItemClusters, read_descriptions
+from transforms.catalogue import ReadItemClusters, read_cluster_embeddings, read_descriptions
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
-from transforms.held_out import HeldOut, engagements_by_item, users_by_pair
+from transforms.held_out import engagements_by_item, users_by_pair
 from transforms.interactions import ReadInteractions
 from transforms.item_evaluation import ScoreItems, popular_items
 from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
-from transforms.policies import PRIOR, TABLE, PolicySources, WithPolicies, cluster_embeddings
+from transforms.policies import PRIOR, TABLE, PolicySources, WithPolicies
 from transforms.sequences import UserSequences
 from transforms.simulate import Simulate, read_cluster_tree
 from transforms.validate import DEAD, TALLY
@@ -142,9 +142,7 @@ def build(
     clusters = workspace.folder("clusters")
     descriptions = read_descriptions(clusters, workspace.level("retrieval"))
     size = len(descriptions)
-    # As mine_transitions decided, so that nobody is asked for what was learned from.
-    mined = argparse.Namespace(**workspace.manifest("transitions")["flags"])
-    held_out = HeldOut(mined.valid_share, mined.test_share, mined.seed, command_line.cut(mined))
+    kept_apart = held_out(workspace)
     sources = policy_sources(flags, workspace)
     resamples = Resamples(flags.bootstrap_samples, flags.seed)
 
@@ -153,14 +151,16 @@ def build(
     interactions = pipeline | ReadInteractions(
         command_line.source(flags, "interactions"), item_clusters
     )
-    sequences = interactions.usable | UserSequences(mined.min_rating)
-    test = sequences | "TestUsers" >> beam.Map(held_out.users, "test").with_output_types(pa.Table)
+    sequences = interactions.usable | UserSequences(
+        workspace.manifest("transitions")["flags"]["min_rating"]
+    )
+    test = sequences | "TestUsers" >> beam.Map(kept_apart.users, "test").with_output_types(pa.Table)
     listed = pipeline | "Listed" >> beam.Create([clusters]) | beam.Map(read_catalogue)
     popular = (
         sequences
         | "Engagements"
         >> beam.Map(
-            lambda part, items: engagements_by_item(part, len(items[0]), held_out), catalogue
+            lambda part, items: engagements_by_item(part, len(items[0]), kept_apart), catalogue
         )
         | "AddEngagements" >> beam.CombineGlobally(AddUp())
         | "Popular"
@@ -181,13 +181,13 @@ def build(
         | "Train" >> beam.Create([None])
         | "TrainLabels" >> beam.ParDo(WithPolicies(sources, lambda policies, _: [policies.train]))
     )
-    scored = test | ScorePolicies(sources, item_clusters, weight, held_out.cut, resamples)
+    scored = test | ScorePolicies(sources, item_clusters, weight, kept_apart.cut, resamples)
     items = test | ScoreItems(
         saved_model=workspace.folder("retrieval", "saved_model"),
         catalogue=item_clusters,
         popular=popular,
         size=size,
-        cut=held_out.cut,
+        cut=kept_apart.cut,
         count=flags.item_examples,
         resamples=resamples,
     )
@@ -197,11 +197,11 @@ def build(
         | "ReadTree"
         >> beam.MapTuple(
             lambda folder, level: read_cluster_tree(
-                folder, level, cluster_embeddings(folder, level)
+                folder, level, read_cluster_embeddings(folder, level)
             )
         )
     )
-    valid = sequences | "ValidUsers" >> beam.Map(held_out.users, "valid").with_output_types(
+    valid = sequences | "ValidUsers" >> beam.Map(kept_apart.users, "valid").with_output_types(
         pa.Table
     )
     others = tuple(name for name, _ in sources.tables if name != TABLE)

@@ -57,14 +57,15 @@ def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[Tally]]:
     """Wire the pipeline."""
-    transitions = workspace.folder("transitions")
-    descriptions = read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
+    transitions, clusters = workspace.folder("transitions"), workspace.folder("clusters")
+    level = workspace.level("transitions")
+    descriptions = read_descriptions(clusters, level)
     template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
     return [
         pipeline
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
-            affinity=read_affinity(transitions, len(descriptions)),
+            affinity=read_affinity(transitions, clusters, level),
             prompts=read_prompts(transitions, template, descriptions),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),

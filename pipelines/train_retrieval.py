@@ -1,4 +1,7 @@
-"""Trains the retriever on the users' histories and packs it with the novelty table."""
+"""Trains the retriever on the users' histories and packs it with the novelty table.
+
+Test users are left out, so that evaluate can ask for what they took up.
+"""
 
 import argparse
 import sys
@@ -9,6 +12,7 @@ import pyarrow as pa
 from models.retrieval.retriever_config import RetrieverConfig
 from pipelines import dataflow
 from pipelines import flags as command_line
+from pipelines.earlier_stages import held_out
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import files
@@ -71,11 +75,18 @@ def build(
     clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
-    unfinished = workspace.unfinished("train_retrieval")
+    unfinished, learned_from = (
+        workspace.unfinished("train_retrieval"),
+        held_out(workspace).learned_from,
+    )
     trained = (
         log.usable
         | "BeforeCut" >> beam.Map(before, command_line.cut(flags)).with_output_types(pa.Table)
         | SequenceParts(flags.min_rating)
+        | "LearnedFrom"
+        >> beam.MapTuple(lambda part, users: (part, learned_from(users))).with_output_types(
+            tuple[int, pa.Table]
+        )
         | WriteSequenceShards(files.join(unfinished, "sequences"), flags.seed, item_clusters)
         | TrainRetriever(
             clusters=clusters,
@@ -102,7 +113,7 @@ STAGE = Stage(
     description=__doc__ or "",
     add_flags=add_flags,
     external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
-    stages=("clusters", "novelty_table"),
+    stages=("clusters", "transitions", "novelty_table"),
     level=lambda flags, workspace: workspace.level("novelty_table"),
     build=build,
     check_flags=check_flags,

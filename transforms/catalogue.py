@@ -6,6 +6,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import scipy.sparse
 
 from transforms import files
 from transforms import schemas as col
@@ -54,6 +55,15 @@ def read_item_features(clusters: str) -> np.ndarray:
     ).sort_by(col.ITEM_ID)
     lists = table[col.FEATURES].combine_chunks()
     return pc.list_flatten(lists).to_numpy().reshape(len(lists), -1)
+
+
+def read_cluster_embeddings(clusters: str, level: int) -> np.ndarray:
+    """Read what each cluster of a level is about, [M, F]: the sum of its items' features."""
+    _, cluster = read_item_clusters(clusters, level)
+    features = read_item_features(clusters)
+    ones, items = np.ones(len(cluster), np.float32), np.arange(len(cluster))
+    shape = (len(read_descriptions(clusters, level)), len(cluster))
+    return scipy.sparse.csr_matrix((ones, (cluster, items)), shape) @ features
 
 
 @dataclass(eq=False)

@@ -47,7 +47,7 @@ class Measured:
     train: np.ndarray
     prior_weight: float
 
-    def metrics(self, descriptions: list[str], min_users: int, split: str) -> dict[str, Any]:
+    def metrics(self, descriptions: list[str], min_users: int) -> dict[str, Any]:
         """Return the part of metrics.json that is about policies.
 
         Parameters
@@ -56,10 +56,7 @@ class Measured:
             [M] of the clusters.
         min_users
             Counts of fewer users are None.
-        split
-            As of `note_on_retriever`.
         """
-        note = note_on_retriever(split)
         is_head = head(self.train)
         samples = {name: sums.metrics(is_head) for name, sums in sorted(self.ranks.items())}
         policies: dict[str, dict[str, Any]] = {
@@ -68,7 +65,7 @@ class Measured:
             for name, found in samples.items()
         }
         if self.items is not None:
-            policies[RETRIEVER] = self._retriever(self.items, is_head) | {"note": note}
+            policies[RETRIEVER] = self._retriever(self.items, is_head)
         return {
             "users": told(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
@@ -82,7 +79,7 @@ class Measured:
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },
             "prior_weight": self.prior_weight,
-            "items": self.items and {**_of_items(self.items), "note": note},
+            "items": self.items and _of_items(self.items),
             "calibration": {
                 name: {
                     "bins": sums.bins(min_users),
@@ -122,24 +119,6 @@ class Measured:
                 }
             )
         return labels
-
-
-def note_on_retriever(split: str) -> str | None:
-    """Say what is wrong with numbers of the retriever on test users, if anything.
-
-    It is trained on all users, before the cut if there is one.
-
-    Parameters
-    ----------
-    split
-        How mine_transitions kept test transitions apart: "user" or "time".
-    """
-    if split == "time":
-        return None
-    return (
-        "too good: the retriever has learned from the histories of test users as well; "
-        "--split=time measures it on what it has not seen"
-    )
 
 
 def told(users: int, least: int) -> int | None:

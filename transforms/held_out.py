@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.interactions import before
@@ -46,8 +47,21 @@ class HeldOut:
 
     def users(self, sequences: pa.Table, split: str) -> pa.Table:
         """Keep the SEQUENCES of the users of a split."""
-        found = split_users(sequences[col.USER_ID], self.valid_share, self.test_share, self.seed)
-        return sequences.filter(pc.equal(found, split))
+        return sequences.filter(pc.equal(self._split(sequences), split))
+
+    def learned_from(self, sequences: pa.Table) -> pa.Table:
+        """Keep the SEQUENCES of users that may be learned from, before a cut if there is one.
+
+        A cut keeps apart what is asked for; without one test users are.
+        """
+        if self.cut is not None:
+            return sequences
+        kept = sequences.filter(pc.not_equal(self._split(sequences), "test"))
+        Metrics.counter("held_out", "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
+        return kept
+
+    def _split(self, sequences: pa.Table) -> pa.Array:
+        return split_users(sequences[col.USER_ID], self.valid_share, self.test_share, self.seed)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
-import scipy.sparse
 from apache_beam.utils.shared import Shared
 from numpy.typing import NDArray
 
@@ -21,11 +20,11 @@ from models.evaluation.table_policy import PriorPolicy, TablePolicy
 from transforms import files
 from transforms import schemas as col
 from transforms.affinity import read_affinity
-from transforms.catalogue import read_descriptions, read_item_clusters, read_item_features
+from transforms.catalogue import read_cluster_embeddings, read_descriptions
 from transforms.retrieval import pack_novelty_table
 
 TABLE, PRIOR, RETRIEVER = "novelty_table", "novelty_table_prior", "retriever"
-AFFINITY = "affinity"  # which the training targets of the language model are mixed with
+AFFINITY = "affinity"  # what the language model's head was fitted to
 COUNT_POLICIES = (
     *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
     *("pair_counts", "cluster_neighbours", AFFINITY),
@@ -64,11 +63,14 @@ class PolicySources:
         c1, c2, novel, users = (rows[name].to_numpy() for name in col.TRANSITION_COUNTS.names)
         counts = TransitionCounts(c1, c2, novel, users, size)
         tables = {name: read_table_policy(folder, size, blocked) for name, folder in self.tables}
-        embeddings = cluster_embeddings(self.clusters, self.level)
-        affinity = Unblocked(read_affinity(self.transitions, size), blocked)
+        embeddings = read_cluster_embeddings(self.clusters, self.level)
+        affinity = read_affinity(self.transitions, self.clusters, self.level)
         return Policies(
             tables=tables,
-            counting={**count_policies(counts, embeddings, blocked), AFFINITY: affinity},
+            counting={
+                **count_policies(counts, embeddings, blocked),
+                AFFINITY: Unblocked(affinity, blocked),
+            },
             train=counts.labels(),
             log_popularity=np.log(popularity(counts)).astype(np.float32),
         )
@@ -134,15 +136,6 @@ def read_table_policy(folder: str, size: int, blocked: np.ndarray) -> TablePolic
     table = files.read_parquet(files.join(folder, "*.parquet"), col.NOVELTY_TABLE)
     novel, probability = (part.reshape(size**2, -1) for part in pack_novelty_table(table, size))
     return TablePolicy(novel, probability, size, blocked)
-
-
-def cluster_embeddings(clusters: str, level: int) -> np.ndarray:
-    """Return the sum of the features of each cluster's items, [M, F]."""
-    _, cluster = read_item_clusters(clusters, level)
-    features = read_item_features(clusters)
-    items = np.arange(len(cluster))
-    of_cluster = scipy.sparse.csr_matrix((np.ones(len(items), np.float32), (cluster, items)))
-    return of_cluster @ features
 
 
 @dataclass(eq=False)

@@ -131,7 +131,7 @@ class WriteReport(beam.PTransform):
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.facts,
-            **measured.metrics(table.descriptions, self.min_users, self.facts["split"]),
+            **measured.metrics(table.descriptions, self.min_users),
             "simulation": simulation
             and {**simulation, "users": told(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),

@@ -8,11 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.affinity import DISCOUNT, UNIT, Affinity, count_follows
+from models.affinity import DISCOUNT, UNIT, Affinity, count_follows, likeness
 
 HISTORIES = st.lists(
     st.permutations(range(5)).flatmap(lambda p: st.just(p[: 1 + p[0]])), max_size=6
 )
+
+NOT_ALIKE = np.zeros((5, 5))
 
 
 def follows(histories: list[list[int]]) -> np.ndarray:
@@ -38,17 +40,38 @@ def test_the_order_of_users_does_not_matter(histories: list[list[int]], random: 
 
 
 def test_what_follows_more_often_than_usual_scores_higher() -> None:
-    affinity = Affinity.of(follows([[0, 1], [0, 1], [2, 3], [2, 3]] * 20))
+    affinity = Affinity.of(follows([[0, 1], [0, 1], [2, 3], [2, 3]] * 20), NOT_ALIKE)
     assert affinity.lift[0].argmax() == 1
     assert affinity.lift[2].argmax() == 3
 
 
-def test_without_counts_nothing_is_likelier() -> None:
-    assert Affinity.of(np.zeros((3, 3), np.int64)).lift == pytest.approx(0)
+def test_without_counts_what_is_alike_is_likelier() -> None:
+    alike = likeness(np.array([[1, 0, 0], [2, 0.2, 0], [0, 0, 1]]))
+    lift = Affinity.of(np.zeros((3, 3), np.int64), alike).lift
+    assert lift[0, 1] > lift[0, 2]
+
+
+def test_many_counts_outweigh_likeness() -> None:
+    alike = likeness(np.array([[1, 0], [1, 0.1], [0, 1]]))
+    lift = Affinity.of(np.array([[0, 0, 5000], [5000, 0, 0], [5000, 0, 0]]) << 16, alike).lift
+    assert lift[0].argmax() == 2
+
+
+def test_likeness_is_the_cosine_about_the_mean() -> None:
+    alike = likeness(np.array([[3.0, 0], [0, 1]]))
+    assert alike == pytest.approx(np.array([[1, -1], [-1, 1]]))
+
+
+def test_an_embedding_of_nothing_is_like_nothing_else() -> None:
+    assert np.isfinite(likeness(np.zeros((2, 3)))).all()
+
+
+def test_without_counts_nor_likeness_nothing_is_likelier() -> None:
+    assert Affinity.of(np.zeros((5, 5), np.int64), NOT_ALIKE).lift == pytest.approx(0)
 
 
 def test_known_interests_are_no_answer() -> None:
-    scores = Affinity.of(follows([[0, 1, 2]])).scores(np.array([0, 3]), np.array([1, 3]))
+    scores = Affinity.of(follows([[0, 1, 2]]), NOT_ALIKE).scores(np.array([0, 3]), np.array([1, 3]))
     assert np.isneginf(scores).tolist() == [
         [True, True, False, False, False],
         [False, False, False, True, False],

@@ -77,13 +77,6 @@ def test_policies_are_simulated_for_held_out_users(first: Path) -> None:
     assert len(days) == 2
 
 
-def test_what_is_measured_on_histories_that_were_learned_from_says_so(first: Path) -> None:
-    metrics = metrics_of(first)
-    for one in (metrics["items"], metrics["policies"]["retriever"]):
-        assert "has learned from the histories of test users" in one["note"]
-    assert any(metrics["items"]["note"] in sentence for sentence in metrics["summary"])
-
-
 @pytest.mark.parametrize("name", ["metrics.json", "index.html"])
 def test_nobody_is_named(first: Path, name: str) -> None:
     text = (first / "report" / name).read_text()

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import apache_beam as beam
@@ -119,29 +120,55 @@ class Shards(beam.PTransform):
         return shards
 
 
-def test_the_retriever_is_trained_on_the_past(
-    workspaces: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def trained_on(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
+    """Return what tells the histories that the retriever of a workspace is trained on."""
     monkeypatch.setattr(train_retrieval, "TrainRetriever", Shards)
-    log, one = workspaces[0].parent / "log.parquet", workspaces[0]
+
+    def trained_on(workspace: Path, log: Path, *flags: str) -> list[list[str]]:
+        given, _ = command_line.parse(
+            train_retrieval.STAGE.parser(),
+            [f"--workspace={workspace}", f"--interactions={log}", *flags],
+        )
+        paths = run(
+            lambda pipeline: {
+                "shards": train_retrieval.build(pipeline, given, Workspace(str(workspace)))[-1]
+            }
+        )["shards"]
+        item_ids, _ = read_item_clusters(str(workspace / "clusters"), level=1)
+        rows = [row for path in paths for row in pq.read_table(path).to_pylist()]
+        return sorted([item_ids[item].as_py() for item in row["items"]] for row in rows)
+
+    return trained_on
+
+
+def histories(log: list[Row]) -> list[list[str]]:
+    users: dict[str, list[str]] = {}
+    for row in log:
+        users.setdefault(row["user_id"], []).append(row["item_id"])
+    return sorted(users.values())
+
+
+def test_the_retriever_is_trained_on_the_past(
+    workspaces: tuple[Path, Path], trained_on: Callable[..., list[list[str]]]
+) -> None:
+    one = workspaces[0]
     (one / "novelty_table").mkdir()
     (one / "novelty_table" / "manifest.json").write_text(json.dumps({"level": 1}))
-    flags, _ = command_line.parse(
-        train_retrieval.STAGE.parser(), [f"--workspace={one}", f"--interactions={log}", CUT_FLAG]
-    )
-    paths = run(
-        lambda pipeline: {"shards": train_retrieval.build(pipeline, flags, Workspace(str(one)))[-1]}
-    )["shards"]
     past = [row for row in small.interactions() if row["timestamp"] < CUT]
     assert 0 < len(past) < len(small.interactions())
-    item_ids, _ = read_item_clusters(str(one / "clusters"), level=1)
-    found = [row["items"] for path in paths for row in pq.read_table(path).to_pylist()]
-    users: dict[str, list[str]] = {}
-    for row in past:
-        users.setdefault(row["user_id"], []).append(row["item_id"])
-    assert sorted([item_ids[item].as_py() for item in items] for items in found) == sorted(
-        users.values()
-    )
+    assert trained_on(one, one.parent / "log.parquet", CUT_FLAG) == histories(past)
+
+
+def test_the_retriever_is_not_trained_on_test_users(
+    shop: Path, tmp_path: Path, trained_on: Callable[..., list[list[str]]]
+) -> None:
+    for stage in ("clusters", "transitions", "novelty_table"):
+        (tmp_path / stage).symlink_to(shop / "workspace" / stage)
+    splits = {row["user_id"]: row["split"] for row in read(tmp_path / "transitions/splits")}
+    assert "test" in splits.values()
+    others = [row for row in small.interactions() if splits[row["user_id"]] != "test"]
+    assert trained_on(tmp_path, shop / "log.parquet") == histories(others)
 
 
 @pytest.mark.parametrize(

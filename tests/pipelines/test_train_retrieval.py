@@ -37,7 +37,7 @@ def trained(clustered: Path) -> Path:
 def copy(workspace: Path, folder: Path) -> Path:
     """Copy what the stage reads."""
     shutil.copy(workspace.parent / "log.parquet", folder)
-    for stage in ("clusters", "novelty_table"):
+    for stage in ("clusters", "transitions", "novelty_table"):
         shutil.copytree(workspace / stage, folder / "w" / stage)
     return folder / "w"
 
@@ -84,14 +84,12 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     np.testing.assert_array_equal(scores(workspace), scores(trained))
 
 
-def test_clusters_that_changed_since_the_novelty_table_are_refused(
-    clustered: Path, tmp_path: Path, capsys
-) -> None:
+def test_clusters_that_changed_since_are_refused(clustered: Path, tmp_path: Path, capsys) -> None:
     workspace = copy(clustered, tmp_path)
     items = small.write(tmp_path / "items.parquet", small.items()[:-1])
     assert small.build(workspace, items, tmp_path / "log.parquet") == 0
     assert train(workspace) == 2
-    assert "novelty_table was built from other clusters than there are now" in (
+    assert "transitions was built from other clusters than there are now" in (
         capsys.readouterr().err
     )
 

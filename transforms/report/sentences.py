@@ -82,7 +82,7 @@ def summary_sentences(metrics: dict[str, Any]) -> list[str]:
     """
     sentences = [_helps(metrics), _usable(metrics), _seen(metrics)]
     sentences += _affinity(metrics) + _head_and_tail(metrics) + _simulated(metrics)
-    sentences += _difference(metrics) + _optimistic(metrics)
+    sentences += _difference(metrics)
     users, transitions = metrics.get("users"), metrics.get("transitions")
     if users and transitions:
         sentences.append(
@@ -170,11 +170,6 @@ def _affinity(metrics: dict[str, Any]) -> list[str]:
         f"LLM adds is the difference to it: {100 * difference['value']:+.1f} points of macro "
         f"recall@5 ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})."
     ]
-
-
-def _optimistic(metrics: dict[str, Any]) -> list[str]:
-    note = (metrics.get("items") or {}).get("note")
-    return [f"What is said of items and of the retriever alone is {note}."] if note else []
 
 
 def _head_and_tail(metrics: dict[str, Any]) -> list[str]:

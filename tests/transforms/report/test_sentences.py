@@ -74,13 +74,3 @@ def test_what_the_llm_adds_to_the_counts_it_learned_from_is_said() -> None:
     assert "+1.5 points of macro recall@5 (+1.0 to +2.0)" in said[0]
     del metrics["paired"]["macro_recall_at_5"]["affinity"]
     assert not any("what the LLM adds" in sentence for sentence in summary_sentences(metrics))
-
-
-def test_a_note_on_the_items_is_a_sentence() -> None:
-    metrics = deepcopy(METRICS)
-    metrics["items"]["note"] = "too good: a reason"
-    assert "What is said of items and of the retriever alone is too good: a reason." in (
-        summary_sentences(metrics)
-    )
-    metrics["items"]["note"] = None
-    assert not any("too good" in sentence for sentence in summary_sentences(metrics))
