@@ -12,7 +12,7 @@ from models.evaluation.calibration import ReliabilitySums
 from models.evaluation.rank_sums import RankSums
 from models.evaluation.ranking import head
 from transforms.item_evaluation import ItemSums
-from transforms.policies import PRIOR, RETRIEVER, TABLE
+from transforms.policies import PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
 
 _BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
 
@@ -65,7 +65,11 @@ class Measured:
             for name, found in samples.items()
         }
         if self.items is not None:
-            policies[RETRIEVER] = self._retriever(self.items, is_head)
+            for name, sums in (
+                (RETRIEVER, self.items.retriever),
+                (RETRIEVER_NOVEL, self.items.retriever_novel),
+            ):
+                policies[name] = _of_retriever(sums, is_head)
         return {
             "users": told(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
@@ -89,14 +93,6 @@ class Measured:
             },
             "labels": self._labels(descriptions, min_users),
         }
-
-    def _retriever(self, items: ItemSums, is_head: np.ndarray) -> dict[str, Any]:
-        """Its metrics are of the drawn transitions, its coverage too: it has no table of pairs."""
-        found = {
-            metric: interval(values) for metric, values in items.retriever.metrics(is_head).items()
-        }
-        covered = float(np.mean(items.retriever.winners[:, 0] > 0))
-        return {**found, "coverage": exactly(covered), "transitions": int(items.examples[0])}
 
     def _labels(self, descriptions: list[str], min_users: int) -> list[dict[str, Any]]:
         """Tell a recall only where at least `min_users` users are asked for; few may be found."""
@@ -124,6 +120,13 @@ class Measured:
 def told(users: int, least: int) -> int | None:
     """Return a number of users; None for one below the least that is told."""
     return users if users >= least else None
+
+
+def _of_retriever(sums: RankSums, is_head: np.ndarray) -> dict[str, Any]:
+    """Its metrics are of the drawn transitions, its coverage too: it has no table of pairs."""
+    found = {metric: interval(values) for metric, values in sums.metrics(is_head).items()}
+    covered = exactly(float(np.mean(sums.winners[:, 0] > 0)))
+    return {**found, "coverage": covered, "transitions": int(sums.labels[:, 0].sum())}
 
 
 def _of_items(items: ItemSums) -> dict[str, Any]:

@@ -32,12 +32,15 @@ class ItemSums:
     ----------
     retriever
         Of the policy that shows the retriever's items, of whatever cluster.
+    retriever_novel
+        Of the same one, made to leave out the two latest interests.
     examples, hits, popular_hits
         [1 + B] int64: transitions, those whose item is among the first TOP of its cluster for the
         retriever, and those whose item is among the cluster's TOP most popular ones.
     """
 
     retriever: RankSums
+    retriever_novel: RankSums
     examples: np.ndarray
     hits: np.ndarray
     popular_hits: np.ndarray
@@ -170,8 +173,8 @@ def item_sums(
 ) -> ItemSums:
     """Add up what the retriever did on transitions.
 
-    As a policy it ranks clusters in the order in which its items name them, without c1 and c2; it
-    shows the clusters of its first items, known or not.
+    As a policy it ranks clusters in the order in which its items name them, known or not, and shows
+    those of its first items.
 
     Parameters
     ----------
@@ -199,18 +202,23 @@ def item_sums(
             for row, history in zip(shown, histories, strict=True)
         ]
     )
-    rank, winner = np.full(len(novel), UNRANKED), np.full(len(novel), _UNKNOWN)
-    for row, found in enumerate(named.tolist()):
-        apart = {c1[row], c2[row], _UNKNOWN}
-        order = [cluster for cluster in dict.fromkeys(found) if cluster not in apart]
-        winner[row] = order[0] if order else _UNKNOWN
-        if novel[row] in order:
-            rank[row] = order.index(novel[row])
     number = np.arange(len(novel))
+
+    def ranked(left_out: np.ndarray) -> RankSums:
+        """Rank by the items, but for the clusters [n, k] that are left out."""
+        rank, winner = np.full(len(novel), UNRANKED), np.full(len(novel), _UNKNOWN)
+        for row, (found, apart) in enumerate(zip(named.tolist(), left_out.tolist(), strict=True)):
+            order = [one for one in dict.fromkeys(found) if one not in (_UNKNOWN, *apart)]
+            winner[row] = order[0] if order else _UNKNOWN
+            if novel[row] in order:
+                rank[row] = order.index(novel[row])
+        return rank_sums(weights, number, novel, rank, shown, known, winner, size)
+
     hit = np.any(within[:, :TOP] == item[:, None], axis=1)
     popular_hit = np.any(popular[novel][:, :TOP] == item[:, None], axis=1)
     return ItemSums(
-        rank_sums(weights, number, novel, rank, shown, known, winner, size),
+        ranked(np.empty((len(novel), 0), np.int32)),
+        ranked(np.column_stack([c1, c2])),
         *(flags.astype(np.int64) @ weights for flags in (number >= 0, hit, popular_hit)),
     )
 

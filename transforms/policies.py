@@ -23,7 +23,8 @@ from transforms.affinity import read_affinity
 from transforms.catalogue import read_cluster_embeddings, read_descriptions
 from transforms.retrieval import pack_novelty_table
 
-TABLE, PRIOR, RETRIEVER = "novelty_table", "novelty_table_prior", "retriever"
+TABLE, PRIOR = "novelty_table", "novelty_table_prior"
+RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
 AFFINITY = "affinity"  # what the language model's head was fitted to
 COUNT_POLICIES = (
     *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),

@@ -38,19 +38,20 @@ class Targets:
 
 
 def fit_readout(
-    states: NDArray[np.float32], row: NDArray[np.float32], targets: NDArray[np.float64]
+    states: NDArray[np.float32], rows: NDArray[np.float32], targets: NDArray[np.float64]
 ) -> NDArray[np.float32]:
     """Fit one row of an output head for each class.
 
     Minimises the mean cross-entropy between the targets and the softmax over the classes that may
-    be answered, plus a decay of the weights. The rows start equal.
+    be answered, plus a decay of the weights. The rows start equal. In the end all are shifted
+    alike, so that beside other tokens the classes together are as likely as they were.
 
     Parameters
     ----------
     states
         [n, width] last hidden states.
-    row
-        [width] where all rows start: what sets these classes apart from other tokens.
+    rows
+        [k, width] as they are. All start from their mean: what sets them apart from other tokens.
     targets
         [n, k], rows sum to 1; exactly 0 where a class may not be answered.
 
@@ -59,7 +60,7 @@ def fit_readout(
     [k, width]
     """
     from scipy.optimize import minimize
-    from scipy.special import log_softmax
+    from scipy.special import log_softmax, logsumexp
 
     # The states share a direction that is ten times as long as what they differ in. Split off, it
     # is the intercept; the rest then has one scale, and the fit converges in tens of steps.
@@ -86,7 +87,9 @@ def fit_readout(
     # Back to the states: across = states - (states @ along) mean.
     turned = weights[:, :-1] / spread
     intercept = weights[:, -1] - turned @ mean
-    return (row + turned + np.outer(intercept, along)).astype(np.float32)
+    fitted = rows.mean(axis=0) + turned + np.outer(intercept, along)
+    shift = np.mean(logsumexp(states @ rows.T, axis=1) - logsumexp(states @ fitted.T, axis=1))
+    return (fitted + shift * along).astype(np.float32)
 
 
 def fit_output_head(
@@ -113,9 +116,9 @@ def fit_output_head(
     np.add.at(mass.T, token_of, targets.probabilities.T)
     states = last_hidden_states(model, tokenizer, targets.prompts)
     head = model.get_output_embeddings()
-    row = head.weight[tokens].detach().float().mean(0).cpu().numpy()
+    rows = head.weight[tokens].detach().float().cpu().numpy()
     weight = head.weight.detach().clone()
-    fitted = torch.from_numpy(fit_readout(states, row, mass))
+    fitted = torch.from_numpy(fit_readout(states, rows, mass))
     weight[torch.from_numpy(tokens)] = fitted.to(weight.dtype).to(weight.device)
     untied = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     untied.weight = torch.nn.Parameter(weight)

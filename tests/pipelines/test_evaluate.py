@@ -18,7 +18,7 @@ FLAGS = (
 NAMES = {
     *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2"),
     *("naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours"),
-    *("affinity", "retriever", "llm_untuned"),
+    *("affinity", "retriever", "retriever_novel", "llm_untuned"),
 }
 
 
@@ -49,6 +49,7 @@ def test_every_policy_has_every_metric(first: Path) -> None:
     assert metrics["paired"]["recall_at_5"].keys() >= NAMES - {"novelty_table"} - {
         "novelty_table_prior",
         "retriever",
+        "retriever_novel",
     }
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from transforms.evaluation import Resamples
 from transforms.held_out import OPENED
@@ -40,13 +41,16 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
     assert found.examples.tolist() == [2, 2]
     assert found.hits.tolist() == [1, 0]  # d for u; nothing for v
     assert found.popular_hits.tolist() == [1, 2]  # f for v; c is more popular than d
+    # u: clusters 0 (known), 2, 1; v: 2, 1 (known), never 3.
     metrics = found.retriever.metrics(IS_HEAD)
-    # u: clusters 0 (known), 2, 1 -> second; v: 2, 1 (known), never 3.
-    assert metrics["mrr"].tolist() == [0.25, 0]
+    assert metrics["mrr"].tolist() == pytest.approx([1 / 6, 0])
     assert metrics["recall_at_5"].tolist() == [0.5, 0]
+    left_out = found.retriever_novel.metrics(IS_HEAD)
+    assert left_out["mrr"].tolist() == [0.25, 0]
     # u is shown 0 2 1, two of them new; v 2 and 1, one of them new.
     assert metrics["novelty"].tolist() == [3 / 5, 1 / 2]
-    assert found.retriever.winners[:, 0].tolist() == [0, 0, 2, 0]
+    assert found.retriever.winners[:, 0].tolist() == [1, 0, 1, 0]
+    assert found.retriever_novel.winners[:, 0].tolist() == [0, 0, 2, 0]
 
 
 def test_a_user_counts_the_same_wherever_it_is_asked() -> None:
