@@ -6,7 +6,6 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import scipy.sparse
 
 from transforms import files
 from transforms import schemas as col
@@ -59,6 +58,8 @@ def read_item_features(clusters: str) -> np.ndarray:
 
 def read_cluster_embeddings(clusters: str, level: int) -> np.ndarray:
     """Read what each cluster of a level is about, [M, F]: the sum of its items' features."""
+    import scipy.sparse
+
     _, cluster = read_item_clusters(clusters, level)
     features = read_item_features(clusters)
     ones, items = np.ones(len(cluster), np.float32), np.arange(len(cluster))

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -212,3 +214,19 @@ def test_a_relative_path_without_a_folder_is_written_here(tmp_path: Path, monkey
     monkeypatch.chdir(tmp_path)
     files.write_bytes("file", b"content")
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_no_thread_outlives_the_reading_of_a_table(tmp_path: Path) -> None:
+    """One that lets go of Python's bytes while the interpreter ends aborts the process."""
+    table = pa.table({"n": pa.array(range(10), pa.int32())})
+    files.write_parquet(str(tmp_path), "table.parquet", table)
+    script = f"""
+import os
+import pyarrow as pa
+from transforms import files
+before = os.listdir("/proc/self/task")
+files.read_parquet({str(tmp_path / "*.parquet")!r}, pa.schema({{"n": pa.int32()}}))
+print(os.listdir("/proc/self/task") == before)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
