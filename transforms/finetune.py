@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
 import apache_beam as beam
@@ -64,11 +63,6 @@ class Finetune(beam.PTransform):
 
     def _train_in(self, work: Scratch) -> Tally:
         train, valid = (self._read(split) for split in ("train", "valid"))
-        targets = readout_targets(self.prompts, self.affinity, self.config)
-        if targets is not None:
-            train += drawn_examples(
-                targets, self.prompts.descriptions, len(train), self.config.seed
-            )
         log.info(
             "finetune: %d training and %d validation examples; the untuned model is measured first",
             len(train),
@@ -85,7 +79,7 @@ class Finetune(beam.PTransform):
                 self.config,
                 _Reporter(),
                 work.save,
-                targets,
+                readout_targets(self.prompts, self.affinity, self.config),
             )
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
         model = publish(str(work.path / "model"), self.folder)
@@ -107,28 +101,6 @@ def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig
     c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
     texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
     return Targets(tuple(texts), affinity.probabilities(c1, c2))
-
-
-def drawn_examples(
-    targets: Targets, descriptions: Sequence[str], count: int, seed: int
-) -> list[Example]:
-    """Draw examples from targets: at most `count` of their prompts, each with one answer.
-
-    The output head will give these answers, so the other weights learn to spell them out there.
-    """
-    rng = np.random.default_rng(seed)
-    chosen = rng.permutation(len(targets.prompts))[:count]
-    below = np.cumsum(targets.probabilities[chosen], axis=1)  # [chosen, M]
-    labels = np.sum(below < rng.random(len(chosen))[:, None] * below[:, -1:], axis=1)
-    return [
-        Example(
-            prompt=targets.prompts[row],
-            completion=descriptions[label],
-            excluded=tuple(np.flatnonzero(targets.probabilities[row] == 0).tolist()),
-            label=int(label),
-        )
-        for row, label in zip(chosen.tolist(), labels, strict=True)
-    ]
 
 
 def to_examples(table: pa.Table) -> list[Example]:

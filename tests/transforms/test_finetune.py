@@ -12,11 +12,10 @@ import pytest
 from models.affinity import Affinity
 from models.language.finetuning import FinetuneConfig
 from models.language.prompt import Prompts
-from models.language.readout import Targets
 from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import files
 from transforms import schemas as col
-from transforms.finetune import Finetune, drawn_examples, readout_targets, to_examples
+from transforms.finetune import Finetune, readout_targets, to_examples
 from transforms.folders import Scratch
 
 
@@ -49,27 +48,6 @@ def test_targets_are_what_counts_expect_after_the_prompts_of_pairs() -> None:
 
 def test_no_pairs_are_no_targets() -> None:
     assert readout_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=0)) is None
-
-
-def test_drawn_examples_have_the_answers_of_their_targets() -> None:
-    p = np.array([[0, 0.7, 0.3, 0], [0.5, 0, 0, 0.5]])
-    targets = Targets(tuple("ab" * 1000), np.tile(p, (1000, 1)))
-    drawn = drawn_examples(targets, DESCRIPTIONS, 2000, seed=0)
-    assert sorted(example.prompt for example in drawn) == sorted(targets.prompts)
-    for number, prompt in enumerate("ab"):
-        labels = [example.label for example in drawn if example.prompt == prompt]
-        shares = np.bincount(labels, minlength=4) / len(labels)
-        assert shares == pytest.approx(p[number], abs=0.05)
-        assert (shares[p[number] == 0] == 0).all()
-    first = drawn[0]
-    assert first.completion == DESCRIPTIONS[first.label]
-    assert first.excluded == ((0, 3) if first.prompt == "a" else (1, 2))
-
-
-def test_no_more_examples_are_drawn_than_are_asked_for() -> None:
-    targets = Targets(("a", "b", "c"), np.full((3, 4), 0.25))
-    assert len(drawn_examples(targets, DESCRIPTIONS, 2, seed=0)) == 2
-    assert len(drawn_examples(targets, DESCRIPTIONS, 9, seed=0)) == 3
 
 
 @pytest.fixture
