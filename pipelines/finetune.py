@@ -12,7 +12,7 @@ from pipelines import flags as command_line
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms.affinity import read_affinity
-from transforms.catalogue import read_descriptions
+from transforms.catalogue import read_cluster_embeddings, read_descriptions
 from transforms.examples import read_prompts
 from transforms.finetune import Finetune
 from transforms.manifest import Tally
@@ -65,7 +65,7 @@ def build(
         pipeline
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
-            affinity=read_affinity(transitions, clusters, level),
+            affinity=read_affinity(transitions, read_cluster_embeddings(clusters, level)),
             prompts=read_prompts(transitions, template, descriptions),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),

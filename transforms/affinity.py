@@ -11,7 +11,6 @@ import pyarrow.compute as pc
 from models.affinity import UNIT, Affinity, count_follows, likeness
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_cluster_embeddings
 
 AFFINITY_FILE = "affinity.parquet"
 
@@ -43,9 +42,8 @@ def follows_table(follows: np.ndarray) -> pa.Table:
     return pa.table([known.astype(np.int32), novel.astype(np.int32), weight], schema=col.AFFINITY)
 
 
-def read_affinity(transitions: str, clusters: str, level: int) -> Affinity:
-    """Read what mine_transitions counted in its folder, of the clusters of a level."""
-    embeddings = read_cluster_embeddings(clusters, level)
+def read_affinity(transitions: str, embeddings: np.ndarray) -> Affinity:
+    """Read what mine_transitions counted in its folder, of clusters with embeddings [M, F]."""
     table = files.read_parquet(files.join(transitions, AFFINITY_FILE), col.AFFINITY)
     known, novel, weight = (table[name].to_numpy() for name in col.AFFINITY.names)
     follows = np.zeros((len(embeddings),) * 2, np.int64)

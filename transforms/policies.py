@@ -65,7 +65,7 @@ class PolicySources:
         counts = TransitionCounts(c1, c2, novel, users, size)
         tables = {name: read_table_policy(folder, size, blocked) for name, folder in self.tables}
         embeddings = read_cluster_embeddings(self.clusters, self.level)
-        affinity = read_affinity(self.transitions, self.clusters, self.level)
+        affinity = read_affinity(self.transitions, embeddings)
         return Policies(
             tables=tables,
             counting={
