@@ -2,9 +2,9 @@
 
     make bench-quality DATA=../shared/data/movietweetings-100k WORKSPACE=build/quality
 
-runs the job and `evaluate`, with three more tables beside ours: of the base model as it is, of one
-tuned without diversification, and of one tuned on the diversified examples alone. Started again it
-goes on where it stopped.
+runs the job and `evaluate`, with two more tables beside ours: of the base model as it is and of one
+tuned without diversification. `llm_examples_alone`, if asked for, is tuned on the diversified
+examples alone. Started again it goes on where it stopped.
 """
 
 import argparse
@@ -35,7 +35,9 @@ def main() -> None:
     parser.add_argument("--workspace", default="build/quality")
     parser.add_argument("--clusters", default="6,12,24,48", help="clusters per level")
     parser.add_argument(
-        "--others", default=",".join(OTHERS), help="which other tables; '' for none"
+        "--others",
+        default="llm_untuned,llm_undiversified",
+        help=f"which of {','.join(OTHERS)} to make too; '' for none",
     )
     given = parser.parse_args()
     others = [name for name in given.others.split(",") if name]
