@@ -23,8 +23,9 @@ OTHERS: dict[str, tuple[list[str] | None, list[str]]] = {
     "llm_undiversified": (["--strategy=none"], [EXAMPLES_ALONE]),
     "llm_examples_alone": (None, [EXAMPLES_ALONE]),
 }
-# Differences of a hundredth show on a thousand users: more of them are asked than by default.
+# Differences of a hundredth show on a thousand users: more are asked than by default.
 TEST_SHARE = "--test_share=0.3"
+ITEM_EXAMPLES = "--item_examples=20000"
 METRICS = ("recall_at_5", "macro_recall_at_5", "mrr", "coverage", "entropy", "novelty")
 
 
@@ -58,7 +59,8 @@ def main() -> None:
             stage("mine_transitions", workspace, *log, TEST_SHARE, *mining)
         tuned_table(workspace, *tuning)
     stage("train_retrieval", ours, *log)
-    stage("evaluate", ours, *log, *(f"--table={name}={ours / name}" for name in others))
+    tables = [f"--table={name}={ours / name}" for name in others]
+    stage("evaluate", ours, *log, *tables, ITEM_EXAMPLES)
     report(json.loads((ours / "report/metrics.json").read_text()))
     say(f"{ours}/report/index.html has it all")
 

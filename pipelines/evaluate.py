@@ -57,8 +57,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--item_examples",
         type=command_line.whole_number(1),
         default=2000,
-        help="test transitions, drawn by hash, on which the retriever is asked for the item, at "
-        "most (default: 2000)",
+        help="test transitions, drawn by hash, on which the retriever is asked, at most "
+        "(default: 2000)",
     )
     parser.add_argument(
         "--min_users",
@@ -182,7 +182,9 @@ def build(
         | "TrainLabels" >> beam.ParDo(WithPolicies(sources, lambda policies, _: [policies.train]))
     )
     scored = test | ScorePolicies(sources, item_clusters, weight, kept_apart.cut, resamples)
-    items = test | ScoreItems(
+    drawn = test | ScoreItems(
+        sources=sources,
+        weight=weight,
         saved_model=workspace.folder("retrieval", "saved_model"),
         catalogue=item_clusters,
         popular=popular,
@@ -220,8 +222,8 @@ def build(
     )
     report = {
         **scored,
+        **drawn,
         "wins": pipeline | CoverPairs(sources, size, weight),
-        "items": items,
         "weight": weight,
         "train": train,
         "popular": popular,

@@ -12,7 +12,7 @@ from models.evaluation.calibration import ReliabilitySums
 from models.evaluation.rank_sums import RankSums
 from models.evaluation.ranking import head
 from transforms.item_evaluation import ItemSums
-from transforms.policies import PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
+from transforms.policies import PRIOR, TABLE
 
 _BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
 
@@ -29,8 +29,10 @@ class Measured:
         Of each policy, [M] which clusters rank first for some pair.
     reliability
         Of each novelty table.
+    drawn
+        Of the retriever and ours on transitions that were drawn; empty without any.
     items
-        Of the retriever on transitions that were drawn; None without any.
+        Of the retriever on them; None without any.
     users
         With test transitions.
     train
@@ -42,6 +44,7 @@ class Measured:
     ranks: dict[str, RankSums]
     wins: dict[str, np.ndarray]
     reliability: dict[str, ReliabilitySums]
+    drawn: dict[str, RankSums]
     items: ItemSums | None
     users: int
     train: np.ndarray
@@ -64,20 +67,18 @@ class Measured:
             | {"coverage": exactly(float(np.mean(self.wins[name])))}
             for name, found in samples.items()
         }
-        if self.items is not None:
-            for name, sums in (
-                (RETRIEVER, self.items.retriever),
-                (RETRIEVER_NOVEL, self.items.retriever_novel),
-            ):
-                policies[name] = _of_retriever(sums, is_head)
+        drawn = {name: sums.metrics(is_head) for name, sums in sorted(self.drawn.items())}
+        for name in drawn.keys() - samples.keys():
+            policies[name] = _of_drawn(self.drawn[name], drawn[name])
         return {
             "users": told(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
             "policies": policies,
             "paired": {
                 metric: {
-                    name: interval(samples[ours][metric] - found[metric])
-                    for name, found in samples.items()
+                    name: interval(compared[ours][metric] - compared[name][metric])
+                    for compared in (samples, drawn)
+                    for name in compared
                     if name not in (TABLE, PRIOR)
                 }
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
@@ -122,9 +123,9 @@ def told(users: int, least: int) -> int | None:
     return users if users >= least else None
 
 
-def _of_retriever(sums: RankSums, is_head: np.ndarray) -> dict[str, Any]:
-    """Its metrics are of the drawn transitions, its coverage too: it has no table of pairs."""
-    found = {metric: interval(values) for metric, values in sums.metrics(is_head).items()}
+def _of_drawn(sums: RankSums, samples: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Tell of a policy without a table of pairs: its coverage is of what it was asked."""
+    found = {metric: interval(values) for metric, values in samples.items()}
     covered = exactly(float(np.mean(sums.winners[:, 0] > 0)))
     return {**found, "coverage": covered, "transitions": int(sums.labels[:, 0].sum())}
 

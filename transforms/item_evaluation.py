@@ -1,7 +1,7 @@
 """The retriever on transitions that were drawn: its items of the new cluster, and of any."""
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,15 +10,26 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.evaluation.policy import Policy
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
-from models.evaluation.ranking import UNRANKED
+from models.evaluation.ranking import UNRANKED, best, ranks
 from transforms import schemas as col
 from transforms.evaluation import AddUp, Resamples
 from transforms.folders import local_copy
 from transforms.held_out import lowest_hashes, opened_items
+from transforms.policies import (
+    PRIOR,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    TABLE,
+    Policies,
+    PolicySources,
+    WithPolicies,
+)
 from transforms.recommend import batches, padded
 from transforms.shared_process import SharedProcess
 
+DRAWN, ITEMS = "drawn", "items"
 TOP = 10  # items among which the one that the user took should be
 _WITHIN, _ANYWHERE = "within", "anywhere"
 _UNKNOWN = -1
@@ -30,17 +41,11 @@ class ItemSums:
 
     Attributes
     ----------
-    retriever
-        Of the policy that shows the retriever's items, of whatever cluster.
-    retriever_novel
-        Of the same one, made to leave out the two latest interests.
     examples, hits, popular_hits
         [1 + B] int64: transitions, those whose item is among the first TOP of its cluster for the
         retriever, and those whose item is among the cluster's TOP most popular ones.
     """
 
-    retriever: RankSums
-    retriever_novel: RankSums
     examples: np.ndarray
     hits: np.ndarray
     popular_hits: np.ndarray
@@ -52,10 +57,15 @@ class ItemSums:
 
 @dataclass(eq=False)
 class ScoreItems(beam.PTransform):
-    """SEQUENCES of test users -> the ItemSums of transitions drawn by hash; None without any.
+    """SEQUENCES of test users -> sums over transitions drawn by hash, by the names of the outputs.
+
+    DRAWN are (policy, RankSums) of the retriever, of the one that leaves out the two latest
+    interests, and of ours on the same transitions; ITEMS is one ItemSums, None without any.
 
     Attributes
     ----------
+    sources, weight
+        As of ScorePolicies.
     saved_model
         Folder of the retriever.
     catalogue
@@ -73,6 +83,8 @@ class ScoreItems(beam.PTransform):
         Of the users.
     """
 
+    sources: PolicySources
+    weight: beam.PCollection
     saved_model: str
     catalogue: beam.PCollection
     popular: beam.PCollection
@@ -81,7 +93,7 @@ class ScoreItems(beam.PTransform):
     count: int
     resamples: Resamples
 
-    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[ItemSums | None]:
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         from transforms.inference import BatchHandler, RunInference
 
         saved_model, size, secret = self.saved_model, self.size, secrets.token_hex(16)
@@ -99,7 +111,7 @@ class ScoreItems(beam.PTransform):
             | "Lowest" >> beam.CombineGlobally(lambda parts: _lowest(parts, count))
             | "Highest" >> beam.Map(lambda hashes: int(hashes[-1]) if len(hashes) else 0)
         )
-        return (
+        scored = (
             sequences
             | "Draw"
             >> beam.Map(
@@ -110,19 +122,36 @@ class ScoreItems(beam.PTransform):
                 beam.pvalue.AsSingleton(highest),
             ).with_output_types(pa.Table)
             | "Ask" >> RunInference(handler).with_output_types(pa.Table)
-            | "Score" >> beam.FlatMap(self._score, catalogue, beam.pvalue.AsSingleton(self.popular))
-            | "Add" >> beam.CombineGlobally(AddUp())
+            | "Score"
+            >> beam.ParDo(
+                WithPolicies(self.sources, self._score),
+                catalogue,
+                beam.pvalue.AsSingleton(self.popular),
+                beam.pvalue.AsSingleton(self.weight),
+            ).with_outputs(ITEMS, main=DRAWN)
         )
+        return {
+            DRAWN: scored[DRAWN] | "AddRanks" >> beam.CombinePerKey(AddUp()),
+            ITEMS: scored[ITEMS] | "AddItems" >> beam.CombineGlobally(AddUp()),
+        }
 
     def _score(
         self,
+        policies: Policies,
         answered: pa.Table,
         catalogue: tuple[pa.Array, np.ndarray],
         popular: np.ndarray,
-    ) -> Iterator[ItemSums]:
-        if answered.num_rows:
-            weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
-            yield item_sums(answered, *catalogue, popular, weights, self.size)
+        weight: float,
+    ) -> Iterator[Any]:
+        if not answered.num_rows:
+            return
+        weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
+        drawn = Drawn(answered, *catalogue, weights, self.size)
+        yield RETRIEVER, drawn.ranks_of_retriever(())
+        yield RETRIEVER_NOVEL, drawn.ranks_of_retriever((col.C1, col.C2))
+        for name in (TABLE, PRIOR):
+            yield name, drawn.ranks_of(policies.by_name(weight)[name])
+        yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
 def _lowest(parts: Any, count: int) -> np.ndarray:
@@ -163,18 +192,8 @@ class _Retriever:
         )
 
 
-def item_sums(
-    answered: pa.Table,
-    item_ids: pa.Array,
-    clusters: np.ndarray,
-    popular: np.ndarray,
-    weights: np.ndarray,
-    size: int,
-) -> ItemSums:
-    """Add up what the retriever did on transitions.
-
-    As a policy it ranks clusters in the order in which its items name them, known or not, and shows
-    those of its first items.
+class Drawn:
+    """Drawn transitions with what the retriever answered, to be added up.
 
     Parameters
     ----------
@@ -182,45 +201,71 @@ def item_sums(
         [n] OPENED with the retriever's items.
     item_ids, clusters
         [items] of the catalogue.
-    popular
-        [M, at least TOP] items, -1 pads.
     weights
         [n, 1 + B], of the user of each transition.
     size
         Clusters there are, M.
     """
-    c1, c2, novel, item = (
-        answered[name].to_numpy() for name in (col.C1, col.C2, col.NOVEL, col.ITEM)
-    )
-    within, anywhere = (_positions(answered[name], item_ids) for name in (_WITHIN, _ANYWHERE))
-    named = np.where(anywhere >= 0, clusters[anywhere], _UNKNOWN)  # [n, items]
-    shown = _widened(named, SHOWN)[:, :SHOWN]
-    histories = answered[col.ITEMS_OF_USER].to_pylist()
-    known = np.array(
-        [
-            np.isin(row, clusters[np.array(history, np.int64)])
-            for row, history in zip(shown, histories, strict=True)
+
+    def __init__(
+        self,
+        answered: pa.Table,
+        item_ids: pa.Array,
+        clusters: np.ndarray,
+        weights: np.ndarray,
+        size: int,
+    ) -> None:
+        self._answered, self._weights, self._size = answered, weights, size
+        self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
+        self._within, anywhere = (
+            _positions(answered[name], item_ids) for name in (_WITHIN, _ANYWHERE)
+        )
+        self._named = np.where(anywhere >= 0, clusters[anywhere], _UNKNOWN)  # [n, items]
+        self._histories = [
+            clusters[np.array(items, np.int64)] for items in answered[col.ITEMS_OF_USER].to_pylist()
         ]
-    )
-    number = np.arange(len(novel))
 
-    def ranked(left_out: np.ndarray) -> RankSums:
-        """Rank by the items, but for the clusters [n, k] that are left out."""
-        rank, winner = np.full(len(novel), UNRANKED), np.full(len(novel), _UNKNOWN)
-        for row, (found, apart) in enumerate(zip(named.tolist(), left_out.tolist(), strict=True)):
-            order = [one for one in dict.fromkeys(found) if one not in (_UNKNOWN, *apart)]
+    def ranks_of_retriever(self, left_out: Sequence[str]) -> RankSums:
+        """Add up the retriever as a policy.
+
+        It ranks clusters in the order in which its items name them, but for those of the columns
+        that are left out, and shows those of its first items.
+        """
+        rank = np.full(len(self._novel), UNRANKED)
+        winner = np.full(len(self._novel), _UNKNOWN)
+        apart = [self._answered[name].to_pylist() for name in left_out]
+        for row, found in enumerate(self._named.tolist()):
+            not_these = {_UNKNOWN, *(column[row] for column in apart)}
+            order = [one for one in dict.fromkeys(found) if one not in not_these]
             winner[row] = order[0] if order else _UNKNOWN
-            if novel[row] in order:
-                rank[row] = order.index(novel[row])
-        return rank_sums(weights, number, novel, rank, shown, known, winner, size)
+            if self._novel[row] in order:
+                rank[row] = order.index(self._novel[row])
+        shown = _widened(self._named, SHOWN)[:, :SHOWN]
+        return self._sums(rank, shown, winner)
 
-    hit = np.any(within[:, :TOP] == item[:, None], axis=1)
-    popular_hit = np.any(popular[novel][:, :TOP] == item[:, None], axis=1)
-    return ItemSums(
-        ranked(np.empty((len(novel), 0), np.int32)),
-        ranked(np.column_stack([c1, c2])),
-        *(flags.astype(np.int64) @ weights for flags in (number >= 0, hit, popular_hit)),
-    )
+    def ranks_of(self, policy: Policy) -> RankSums:
+        """Add up a policy that scores clusters."""
+        scores = policy.scores(*(self._answered[name].to_numpy() for name in (col.C1, col.C2)))
+        shown = best(scores, min(SHOWN, self._size))
+        return self._sums(ranks(scores, self._novel), shown, shown[:, 0])
+
+    def _sums(self, rank: np.ndarray, shown: np.ndarray, winner: np.ndarray) -> RankSums:
+        known = np.array(list(map(np.isin, shown, self._histories)))
+        number = np.arange(len(rank))
+        return rank_sums(self._weights, number, self._novel, rank, shown, known, winner, self._size)
+
+    def items(self, popular: np.ndarray) -> ItemSums:
+        """Add up the items within the new cluster.
+
+        Parameters
+        ----------
+        popular
+            [M, at least TOP] items, -1 pads.
+        """
+        hit = np.any(self._within[:, :TOP] == self._item[:, None], axis=1)
+        popular_hit = np.any(popular[self._novel][:, :TOP] == self._item[:, None], axis=1)
+        flags = (np.ones(len(hit), bool), hit, popular_hit)
+        return ItemSums(*(one.astype(np.int64) @ self._weights for one in flags))
 
 
 def _positions(lists: pa.ChunkedArray, item_ids: pa.Array) -> np.ndarray:

@@ -16,6 +16,7 @@ from transforms.catalogue import read_descriptions
 from transforms.errors import InputError
 from transforms.evaluation import RANKS, RELIABILITY, USERS
 from transforms.evaluation_metrics import Measured, told
+from transforms.item_evaluation import DRAWN, ITEMS
 from transforms.manifest import Tally
 from transforms.policies import read_table_policy
 from transforms.report.data import ReportData
@@ -59,9 +60,9 @@ def _version(folder: str, descriptions: list[str]) -> TableVersion:
 class WriteReport(beam.PTransform):
     """Sums -> the files of the report.
 
-    Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; `items` of
-    ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions to each
-    cluster; `popular` [M, k], the most popular items of each cluster; `pair_users` [M * M];
+    Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
+    ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
+    to each cluster; `popular` [M, k], the most popular items of each cluster; `pair_users` [M * M];
     `simulation` of Simulate; the last ones are single elements.
 
     Attributes
@@ -92,14 +93,17 @@ class WriteReport(beam.PTransform):
     min_users: int
 
     def expand(self, measured: Any) -> beam.PCollection[Tally]:
-        single = ("items", USERS, "weight", "train", "popular", "pair_users", "simulation")
+        single = (ITEMS, USERS, "weight", "train", "popular", "pair_users", "simulation")
         return (
             measured["weight"].pipeline
             | "Once" >> beam.Create([None])
             | "Write"
             >> beam.Map(
                 self._write,
-                *(beam.pvalue.AsDict(measured[name]) for name in (RANKS, RELIABILITY, "wins")),
+                *(
+                    beam.pvalue.AsDict(measured[name])
+                    for name in (RANKS, RELIABILITY, "wins", DRAWN)
+                ),
                 *(beam.pvalue.AsSingleton(measured[name]) for name in single),
             )
         )
@@ -110,6 +114,7 @@ class WriteReport(beam.PTransform):
         ranks: dict[str, Any],
         reliability: dict[str, Any],
         wins: dict[str, np.ndarray],
+        drawn: dict[str, Any],
         items: Any,
         users: int,
         weight: float,
@@ -127,7 +132,7 @@ class WriteReport(beam.PTransform):
                 "engagements in at least two clusters; see --test_share and --cut of "
                 "mine_transitions"
             )
-        measured = Measured(ranks, wins, reliability, items, users, train, weight)
+        measured = Measured(ranks, wins, reliability, drawn, items, users, train, weight)
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.facts,

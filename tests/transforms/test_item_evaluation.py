@@ -4,9 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.models.evaluation.synthetic_users import ByNumber
+from transforms import schemas as col
 from transforms.evaluation import Resamples
 from transforms.held_out import OPENED
-from transforms.item_evaluation import item_sums, popular_items
+from transforms.item_evaluation import Drawn, popular_items
 
 CLUSTERS = np.array([0, 0, 1, 1, 2, 3], np.int32)
 IDS = pa.array(["a", "b", "c", "d", "e", "f"])
@@ -37,20 +39,25 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
     )
     weights = np.array([[1, 0], [1, 2]], np.int32)
     popular = np.array([[1], [2], [4], [5]], np.int32)
-    found = item_sums(answered, IDS, CLUSTERS, popular, weights, 4)
+    drawn = Drawn(answered, IDS, CLUSTERS, weights, 4)
+    found = drawn.items(popular)
     assert found.examples.tolist() == [2, 2]
     assert found.hits.tolist() == [1, 0]  # d for u; nothing for v
     assert found.popular_hits.tolist() == [1, 2]  # f for v; c is more popular than d
     # u: clusters 0 (known), 2, 1; v: 2, 1 (known), never 3.
-    metrics = found.retriever.metrics(IS_HEAD)
+    plain, left_out = drawn.ranks_of_retriever(()), drawn.ranks_of_retriever((col.C1, col.C2))
+    metrics = plain.metrics(IS_HEAD)
     assert metrics["mrr"].tolist() == pytest.approx([1 / 6, 0])
     assert metrics["recall_at_5"].tolist() == [0.5, 0]
-    left_out = found.retriever_novel.metrics(IS_HEAD)
-    assert left_out["mrr"].tolist() == [0.25, 0]
+    assert left_out.metrics(IS_HEAD)["mrr"].tolist() == [0.25, 0]
     # u is shown 0 2 1, two of them new; v 2 and 1, one of them new.
     assert metrics["novelty"].tolist() == [3 / 5, 1 / 2]
-    assert found.retriever.winners[:, 0].tolist() == [1, 0, 1, 0]
-    assert found.retriever_novel.winners[:, 0].tolist() == [0, 0, 2, 0]
+    assert plain.winners[:, 0].tolist() == [1, 0, 1, 0]
+    assert left_out.winners[:, 0].tolist() == [0, 0, 2, 0]
+    # By id, the least likely last: u takes up what is then second, v what is last.
+    ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1]))).metrics(IS_HEAD)
+    assert ours["mrr"].tolist() == [(1 / 2 + 1 / 4) / 2, 1 / 4]
+    assert ours["novelty"].tolist() == [(3 + 2) / 8, 1 / 2]
 
 
 def test_a_user_counts_the_same_wherever_it_is_asked() -> None:
