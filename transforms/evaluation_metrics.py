@@ -68,8 +68,9 @@ class Measured:
             for name, found in samples.items()
         }
         drawn = {name: sums.metrics(is_head) for name, sums in sorted(self.drawn.items())}
-        for name in drawn.keys() - samples.keys():
-            policies[name] = _of_drawn(self.drawn[name], drawn[name])
+        for name, found in drawn.items():
+            if name not in samples:
+                policies[name] = _of_drawn(self.drawn[name], found)
         return {
             "users": told(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),

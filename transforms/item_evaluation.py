@@ -1,4 +1,6 @@
-"""The retriever on transitions that were drawn: its items of the new cluster, and of any."""
+"""The retriever on transitions that were drawn: its items of the new cluster, and of any,
+and our policies on the same transitions.
+"""
 
 import secrets
 from collections.abc import Iterator, Sequence
@@ -149,8 +151,8 @@ class ScoreItems(beam.PTransform):
         drawn = Drawn(answered, *catalogue, weights, self.size)
         yield RETRIEVER, drawn.ranks_of_retriever(())
         yield RETRIEVER_NOVEL, drawn.ranks_of_retriever((col.C1, col.C2))
-        for name in (TABLE, PRIOR):
-            yield name, drawn.ranks_of(policies.by_name(weight)[name])
+        yield TABLE, drawn.ranks_of(policies.tables[TABLE])
+        yield PRIOR, drawn.ranks_of(policies.prior(weight))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
