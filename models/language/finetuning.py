@@ -218,7 +218,7 @@ def finetune(
     if targets is not None:
         with quiet_transformers(), _deterministic():
             token_ids = description_token_ids(tokenizer, valid, descriptions)
-            fit_output_head(model, tokenizer, targets, token_ids)
+            fit_output_head(model, tokenizer, targets, token_ids, config.seed)
     model = model.bfloat16()
     save_language_model(model, tokenizer, output)
     if changed:

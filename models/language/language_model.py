@@ -205,7 +205,7 @@ def generate_completions(
     import torch
 
     completions: list[str] = []
-    for batch in _batches(tokenizer, prompts, max_tokens):
+    for batch in _batches(_token_ids(tokenizer, prompts), max_tokens):
         ids, mask = left_padded(batch, tokenizer.pad_token_id)
         with torch.no_grad():
             found = model.generate(
@@ -218,14 +218,14 @@ def generate_completions(
     return completions
 
 
-def last_hidden_states(model: Any, tokenizer: Any, prompts: Sequence[str]) -> np.ndarray:
-    """Return the hidden state of the last token of each prompt, after the final norm.
+def last_hidden_states(model: Any, tokenizer: Any, texts: Sequence[Sequence[int]]) -> np.ndarray:
+    """Return the hidden state of the last token of each text, after the final norm.
 
     Parameters
     ----------
     model, tokenizer
         As of `load_language_model`.
-    prompts : sequence of n str
+    texts : sequence of n sequences of token ids
 
     Returns
     -------
@@ -234,7 +234,7 @@ def last_hidden_states(model: Any, tokenizer: Any, prompts: Sequence[str]) -> np
     import torch
 
     states: list[np.ndarray] = []
-    for batch in _batches(tokenizer, prompts, 0):
+    for batch in _batches(texts, 0):
         ids, mask = left_padded(batch, tokenizer.pad_token_id)
         with torch.no_grad():
             output = model.base_model(
@@ -286,7 +286,8 @@ def branch_log_probabilities(
         sees[node, [index[path[:length]] for length in range(1, len(path) + 1)]] = True
 
     scores: list[list[np.ndarray]] = [[] for _ in trie.branches]
-    for batch in _batches(tokenizer, prompts, len(nodes)) if trie.branches else ():
+    texts = _token_ids(tokenizer, prompts) if trie.branches else []
+    for batch in _batches(texts, len(nodes)):
         ids, mask = left_padded(batch, tokenizer.pad_token_id)  # [batch, length]
         rows, length = ids.shape
         ids = np.concatenate([ids, np.tile([path[-1] for path in nodes], (rows, 1))], axis=1)
@@ -314,13 +315,16 @@ def branch_log_probabilities(
     return [np.concatenate(parts) for parts in scores]
 
 
-def _batches(tokenizer: Any, prompts: Sequence[str], further: int) -> Iterator[list[list[int]]]:
-    """Tokenise the prompts, in batches that have a similar cost with `further` tokens for each."""
-    ids = [tokenizer(prompt)["input_ids"] for prompt in prompts]
-    longest = max(map(len, ids), default=0) + further
+def _token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
+    return [tokenizer(prompt)["input_ids"] for prompt in prompts]
+
+
+def _batches(texts: Sequence[Sequence[int]], further: int) -> Iterator[Sequence[Sequence[int]]]:
+    """Yield texts in batches that have a similar cost with `further` tokens for each."""
+    longest = max(map(len, texts), default=0) + further
     size = max(1, TOKENS_PER_BATCH // max(longest, 1))
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
+    for start in range(0, len(texts), size):
+        yield texts[start : start + size]
 
 
 def left_padded(batch: Sequence[Sequence[int]], pad: int) -> tuple[np.ndarray, np.ndarray]:

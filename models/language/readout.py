@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from models.language.language_model import last_hidden_states
 
-_DECAY = 3e-4  # of the squared weights, in units of the states' spread
+_DECAY = 1.5e-4  # of the squared weights, in units of the states' spread
 _ITERATIONS = 200
+_ROWS = 256  # states that meet the whole vocabulary at once
 
 
 @dataclass(frozen=True)
@@ -37,31 +38,48 @@ class Targets:
     probabilities: NDArray[np.float64]
 
 
-def fit_readout(
-    states: NDArray[np.float32], rows: NDArray[np.float32], targets: NDArray[np.float64]
-) -> NDArray[np.float32]:
-    """Fit one row of an output head for each class.
+@dataclass(frozen=True)
+class Positions:
+    """Where a model says its next token, and what it should say there.
 
-    Minimises the mean cross-entropy between the targets and the softmax over the classes that may
-    be answered, plus a decay of the weights. The rows start equal. In the end all are shifted
-    alike, so that beside other tokens the classes together are as likely as they were.
+    Attributes
+    ----------
+    states : np.ndarray
+        [n, width] float32 last hidden states.
+    others : np.ndarray
+        [n] log of the summed exp of the logits of all tokens but the k classes.
+    targets : np.ndarray
+        [n, k + 1] probability of each class and, last, of any other token; rows sum to 1.
+    allowed : np.ndarray
+        [n, k] bool; a class that is not allowed takes no part.
+    """
+
+    states: NDArray[np.float32]
+    others: NDArray[np.float32]
+    targets: NDArray[np.float64]
+    allowed: NDArray[np.bool_]
+
+
+def fit_readout(rows: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
+    """Fit one row of an output head for each class; the rows of other tokens stay.
+
+    Minimises the mean cross-entropy between the targets and the softmax over the allowed classes
+    and all other tokens, plus a decay of the weights.
 
     Parameters
     ----------
-    states
-        [n, width] last hidden states.
     rows
         [k, width] as they are. All start from their mean: what sets them apart from other tokens.
-    targets
-        [n, k], rows sum to 1; exactly 0 where a class may not be answered.
+    positions
 
     Returns
     -------
     [k, width]
     """
     from scipy.optimize import minimize
-    from scipy.special import log_softmax, logsumexp
+    from scipy.special import log_softmax
 
+    states, targets = positions.states, positions.targets
     # The states share a direction that is ten times as long as what they differ in. Split off, it
     # is the intercept; the rest then has one scale, and the fit converges in tens of steps.
     mean = states.mean(0, dtype=np.float64)
@@ -69,35 +87,37 @@ def fit_readout(
     across = states - np.outer(states @ along, mean)
     spread = across.std(0).mean() or 1.0
     features = np.column_stack([across / spread, states @ along])  # [n, width + 1]
-    n, k = targets.shape
-    shape = (k, features.shape[1])
-    allowed = targets > 0
+    start = rows.mean(axis=0, dtype=np.float64)
+    others = (positions.others - states @ start)[:, None]
+    n, shape = len(states), (len(rows), features.shape[1])
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(shape)
-        logits = np.where(allowed, features @ weights.T, -np.inf)
-        log_p = log_softmax(logits, axis=1)
-        entropy = -np.sum(targets * np.where(allowed, log_p, 0)) / n
-        gradient = (np.exp(log_p) - targets).T @ features / n + 2 * _DECAY * weights
+        logits = np.where(positions.allowed, features @ weights.T, -np.inf)
+        log_p = log_softmax(np.column_stack([logits, others]), axis=1)
+        entropy = -np.sum(targets * np.where(targets > 0, log_p, 0)) / n
+        gradient = (np.exp(log_p) - targets)[:, :-1].T @ features / n + 2 * _DECAY * weights
         return entropy + _DECAY * float(flat @ flat), gradient.ravel()
 
-    start = np.zeros(shape).ravel()
-    found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS})
+    found = minimize(
+        loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS}
+    )
     weights = found.x.reshape(shape)
     # Back to the states: across = states - (states @ along) mean.
     turned = weights[:, :-1] / spread
     intercept = weights[:, -1] - turned @ mean
-    fitted = rows.mean(axis=0) + turned + np.outer(intercept, along)
-    shift = np.mean(logsumexp(states @ rows.T, axis=1) - logsumexp(states @ fitted.T, axis=1))
-    return (fitted + shift * along).astype(np.float32)
+    return (start + turned + np.outer(intercept, along)).astype(np.float32)
 
 
 def fit_output_head(
-    model: Any, tokenizer: Any, targets: Targets, completions: Sequence[Sequence[int]]
+    model: Any, tokenizer: Any, targets: Targets, completions: Sequence[Sequence[int]], seed: int
 ) -> None:
     """Fit the head's rows of the first tokens of the clusters' descriptions; changes the model.
 
-    The head is untied from the token embeddings, which stay as they are.
+    They learn where a description begins, from the targets, and where it goes on, from one place
+    in a description drawn for each prompt: rows that are fitted to the beginning alone are what
+    the model says in its middle too. The head is untied from the token embeddings, which stay as
+    they are.
 
     Parameters
     ----------
@@ -107,24 +127,70 @@ def fit_output_head(
         Of M clusters.
     completions
         [M] token ids of the descriptions. Those that begin alike share a row.
+    seed
     """
     import torch
 
-    first = np.array([tokens[0] for tokens in completions])
-    tokens, token_of = np.unique(first, return_inverse=True)
-    mass = np.zeros((len(targets.prompts), len(tokens)))
-    np.add.at(mass.T, token_of, targets.probabilities.T)
-    states = last_hidden_states(model, tokenizer, targets.prompts)
+    tokens, token_of = np.unique([tokens[0] for tokens in completions], return_inverse=True)
     head = model.get_output_embeddings()
-    rows = head.weight[tokens].detach().float().cpu().numpy()
     weight = head.weight.detach().clone()
-    fitted = torch.from_numpy(fit_readout(states, rows, mass))
-    weight[torch.from_numpy(tokens)] = fitted.to(weight.dtype).to(weight.device)
-    untied = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    untied.weight = torch.nn.Parameter(weight)
-    if (bias := getattr(head, "bias", None)) is not None:
+    bias = getattr(head, "bias", None)
+    if bias is not None:
         bias = bias.detach().clone()
         bias[tokens] = bias[tokens].mean()
+    begin = [tokenizer(prompt)["input_ids"] for prompt in targets.prompts]
+    inside, after = _inside(begin, targets, completions, tokenizer.eos_token_id, seed)
+    states = last_hidden_states(model, tokenizer, [*begin, *inside])
+    others = _others(states, weight, bias, tokens)
+    if bias is not None:
+        others -= float(bias[tokens[0]])
+    # [2n, k + 1]: the beginnings, then the places inside.
+    wanted = np.zeros((len(states), len(tokens) + 1))
+    np.add.at(wanted[: len(begin)].T, token_of, targets.probabilities.T)
+    column = np.searchsorted(tokens, after)
+    known = tokens[np.minimum(column, len(tokens) - 1)] == after
+    wanted[np.arange(len(begin), len(states)), np.where(known, column, len(tokens))] = 1
+    allowed = wanted[:, :-1] > 0
+    allowed[len(begin) :] = True
+
+    rows = weight[tokens].float().cpu().numpy()
+    fitted = fit_readout(rows, Positions(states, others, wanted, allowed))
+    weight[tokens] = torch.from_numpy(fitted).to(weight)
+    untied = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    untied.weight = torch.nn.Parameter(weight)
+    if bias is not None:
         untied.bias = torch.nn.Parameter(bias)
     model.set_output_embeddings(untied)
     model.config.tie_word_embeddings = False
+
+
+def _inside(
+    begin: Sequence[list[int]],
+    targets: Targets,
+    completions: Sequence[Sequence[int]],
+    end: int,
+    seed: int,
+) -> tuple[list[list[int]], NDArray[np.int64]]:
+    """Draw a description after each beginning, and a place in it: the text so far, what follows."""
+    rng = np.random.default_rng(seed)
+    texts, after = [], []
+    for ids, probabilities in zip(begin, targets.probabilities, strict=True):
+        whole = [*completions[rng.choice(len(completions), p=probabilities)], end]
+        place = rng.integers(1, len(whole))
+        texts.append([*ids, *whole[:place]])
+        after.append(whole[place])
+    return texts, np.array(after)
+
+
+def _others(
+    states: NDArray[np.float32], weight: Any, bias: Any, tokens: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """Return the log of the summed exp of the logits of all but some tokens, [n]."""
+    import torch
+
+    found = []
+    for rows in torch.from_numpy(states).split(_ROWS):
+        logits = torch.nn.functional.linear(rows.to(weight), weight, bias).float()
+        logits[:, tokens] = -torch.inf
+        found.append(logits.logsumexp(dim=1).cpu().numpy())
+    return np.concatenate(found)
