@@ -77,7 +77,7 @@ demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not faults"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not faults"
 	$(BIN)/python -m pytest -m slow
 
 .PHONY: test-faults

@@ -59,6 +59,7 @@ def job(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Job:
         *(sys.executable, "-m", "pipelines.explore", f"--workspace={remote}"),
         *explore_flags(f"bq://{dataset}.interactions", f"bq://{dataset}.items"),
         f"--output_dataset={dataset}",
+        "--finetune_method=lora",
         *TWO_WORKERS,
     ]
     run(command)
