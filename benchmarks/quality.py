@@ -42,6 +42,8 @@ def main() -> None:
     )
     given = parser.parse_args()
     others = [name for name in given.others.split(",") if name]
+    if unknown := sorted(set(others) - set(OTHERS)):
+        parser.error(f"--others: {','.join(unknown)} is not known; give some of {','.join(OTHERS)}")
     log = [f"--interactions={given.data}/interactions.parquet"]
     items = [f"--items={given.data}/items.parquet"]
     ours = Path(given.workspace)
