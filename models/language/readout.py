@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from models.language.language_model import last_hidden_states
 
-_DECAY = 1.5e-4  # of the squared weights, in units of the states' spread
+_DECAY = 3e-4  # of the squared weights, in units of the states' spread
 _ITERATIONS = 200
 _ROWS = 256  # states that meet the whole vocabulary at once
 
@@ -60,17 +60,21 @@ class Positions:
     allowed: NDArray[np.bool_]
 
 
-def fit_readout(rows: NDArray[np.float32], positions: Positions) -> NDArray[np.float32]:
+def fit_readout(
+    rows: NDArray[np.float32], begin: Positions, inside: Positions
+) -> NDArray[np.float32]:
     """Fit one row of an output head for each class; the rows of other tokens stay.
 
-    Minimises the mean cross-entropy between the targets and the softmax over the allowed classes
-    and all other tokens, plus a decay of the weights.
+    Minimises the mean cross-entropy at the beginnings of answers plus that inside of answers, each
+    between the targets and the softmax over the allowed classes and all other tokens, plus a decay
+    of the weights.
 
     Parameters
     ----------
     rows
         [k, width] as they are. All start from their mean: what sets them apart from other tokens.
-    positions
+    begin, inside
+        Both of the same k classes.
 
     Returns
     -------
@@ -79,25 +83,33 @@ def fit_readout(rows: NDArray[np.float32], positions: Positions) -> NDArray[np.f
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 
-    states, targets = positions.states, positions.targets
     # The states share a direction that is ten times as long as what they differ in. Split off, it
-    # is the intercept; the rest then has one scale, and the fit converges in tens of steps.
-    mean = states.mean(0, dtype=np.float64)
+    # is the intercept; the rest then has one scale, that of the beginnings: what sets those apart
+    # from the states inside is longer, and would have the decay hide what they differ in.
+    mean = begin.states.mean(0, dtype=np.float64)
     along = mean / (mean @ mean)  # [width]: states @ along is about 1
-    across = states - np.outer(states @ along, mean)
-    spread = across.std(0).mean() or 1.0
-    features = np.column_stack([across / spread, states @ along])  # [n, width + 1]
+    spread = (begin.states - np.outer(begin.states @ along, mean)).std(0).mean() or 1.0
     start = rows.mean(axis=0, dtype=np.float64)
-    others = (positions.others - states @ start)[:, None]
-    n, shape = len(states), (len(rows), features.shape[1])
+
+    def features(states: NDArray[np.float32]) -> NDArray[np.float64]:
+        across = states - np.outer(states @ along, mean)
+        return np.column_stack([across / spread, states @ along])  # [n, width + 1]
+
+    parts = [
+        (features(each.states), (each.others - each.states @ start)[:, None], each)
+        for each in (begin, inside)
+    ]
+    shape = (len(rows), len(mean) + 1)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(shape)
-        logits = np.where(positions.allowed, features @ weights.T, -np.inf)
-        log_p = log_softmax(np.column_stack([logits, others]), axis=1)
-        entropy = -np.sum(targets * np.where(targets > 0, log_p, 0)) / n
-        gradient = (np.exp(log_p) - targets)[:, :-1].T @ features / n + 2 * _DECAY * weights
-        return entropy + _DECAY * float(flat @ flat), gradient.ravel()
+        total, gradient = _DECAY * float(flat @ flat), 2 * _DECAY * weights
+        for found, others, at in parts:
+            logits = np.where(at.allowed, found @ weights.T, -np.inf)
+            log_p = log_softmax(np.column_stack([logits, others]), axis=1)
+            total -= np.sum(at.targets * np.where(at.targets > 0, log_p, 0)) / len(found)
+            gradient += (np.exp(log_p) - at.targets)[:, :-1].T @ found / len(found)
+        return total, gradient.ravel()
 
     found = minimize(
         loss, np.zeros(shape).ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS}
@@ -140,21 +152,23 @@ def fit_output_head(
         bias[tokens] = bias[tokens].mean()
     begin = [tokenizer(prompt)["input_ids"] for prompt in targets.prompts]
     inside, after = _inside(begin, targets, completions, tokenizer.eos_token_id, seed)
-    states = last_hidden_states(model, tokenizer, [*begin, *inside])
-    others = _others(states, weight, bias, tokens)
-    if bias is not None:
-        others -= float(bias[tokens[0]])
-    # [2n, k + 1]: the beginnings, then the places inside.
-    wanted = np.zeros((len(states), len(tokens) + 1))
-    np.add.at(wanted[: len(begin)].T, token_of, targets.probabilities.T)
+
+    def positions(
+        texts: Sequence[Sequence[int]], wanted: NDArray[np.float64], allowed: NDArray[np.bool_]
+    ) -> Positions:
+        states = last_hidden_states(model, tokenizer, texts)
+        return Positions(states, _others(states, weight, bias, tokens), wanted, allowed)
+
+    first = np.zeros((len(begin), len(tokens) + 1))
+    np.add.at(first.T, token_of, targets.probabilities.T)
     column = np.searchsorted(tokens, after)
     known = tokens[np.minimum(column, len(tokens) - 1)] == after
-    wanted[np.arange(len(begin), len(states)), np.where(known, column, len(tokens))] = 1
-    allowed = wanted[:, :-1] > 0
-    allowed[len(begin) :] = True
-
-    rows = weight[tokens].float().cpu().numpy()
-    fitted = fit_readout(rows, Positions(states, others, wanted, allowed))
+    later = np.eye(len(tokens) + 1)[np.where(known, column, len(tokens))]
+    fitted = fit_readout(
+        weight[tokens].float().cpu().numpy(),
+        positions(begin, first, first[:, :-1] > 0),
+        positions(inside, later, np.ones_like(later[:, :-1], bool)),
+    )
     weight[tokens] = torch.from_numpy(fitted).to(weight)
     untied = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
     untied.weight = torch.nn.Parameter(weight)
@@ -185,7 +199,10 @@ def _inside(
 def _others(
     states: NDArray[np.float32], weight: Any, bias: Any, tokens: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the log of the summed exp of the logits of all but some tokens, [n]."""
+    """Return the log of the summed exp of the logits of all but some tokens, [n].
+
+    Less the bias that those share, so that their logits are the products with their rows alone.
+    """
     import torch
 
     found = []
@@ -193,4 +210,4 @@ def _others(
         logits = torch.nn.functional.linear(rows.to(weight), weight, bias).float()
         logits[:, tokens] = -torch.inf
         found.append(logits.logsumexp(dim=1).cpu().numpy())
-    return np.concatenate(found)
+    return np.concatenate(found) - (0 if bias is None else float(bias[tokens[0]]))

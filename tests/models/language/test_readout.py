@@ -23,11 +23,17 @@ def positions(states: np.ndarray, targets: np.ndarray) -> Positions:
     )
 
 
+def nowhere(width: int, k: int) -> Positions:
+    """Return a place that teaches nothing."""
+    at = positions(np.zeros((1, width)), np.zeros((1, k)))
+    return replace(at, targets=np.eye(k + 1)[[k]], others=np.full(1, 99, np.float32))
+
+
 def test_it_recovers_a_distribution_that_the_states_determine() -> None:
     rng = np.random.default_rng(0)
     states = 5 + rng.normal(size=(400, 8))
     targets = softmax(states @ rng.normal(scale=0.3, size=(8, 4)), axis=1)
-    rows = fit_readout(np.zeros((4, 8), np.float32), positions(states, targets))
+    rows = fit_readout(np.zeros((4, 8), np.float32), positions(states, targets), nowhere(8, 4))
     assert softmax(states @ rows.T, axis=1) == pytest.approx(targets, abs=0.03)
 
 
@@ -37,27 +43,30 @@ def test_what_may_not_be_answered_is_left_out_of_the_softmax() -> None:
     at = positions(states, np.tile([1.0, 0.0], (20, 1)))
     only = replace(at, allowed=np.tile([True, False], (20, 1)), others=np.full(20, -99, np.float32))
     before = np.ones((2, 3), np.float32)
-    assert fit_readout(before, only) == pytest.approx(before, abs=1e-6)
+    assert fit_readout(before, only, nowhere(3, 2)) == pytest.approx(before, abs=1e-6)
 
 
 def test_equal_states_teach_the_mean() -> None:
     targets = np.repeat([[0.9, 0.1], [0.5, 0.5]], 5, axis=0)
-    rows = fit_readout(np.zeros((2, 3), np.float32), positions(np.ones((10, 3)), targets))
+    rows = fit_readout(
+        np.zeros((2, 3), np.float32), positions(np.ones((10, 3)), targets), nowhere(3, 2)
+    )
     found = softmax(np.ones((10, 3)) @ rows.T, axis=1)
     assert found == pytest.approx(np.tile([0.7, 0.3], (10, 1)), abs=0.01)
 
 
-def test_other_tokens_win_where_they_should() -> None:
-    """At half of the places the first class is right, at the others none is."""
+def test_other_tokens_win_inside_of_answers() -> None:
     rng = np.random.default_rng(0)
-    states = 5 + rng.normal(size=(400, 8))
-    begins = np.arange(400) % 2 == 0
-    states[begins, 0] += 5
-    wanted = np.column_stack([begins, np.zeros(400), ~begins]).astype(float)
-    at = replace(positions(states, wanted[:, :2]), targets=wanted, others=np.zeros(400, np.float32))
-    rows = fit_readout(rng.normal(size=(2, 8)).astype(np.float32), at)
-    won = (at.states @ rows.T).max(axis=1) > 0
-    assert (won == begins).mean() > 0.95
+    states = (5 + rng.normal(size=(400, 8))).astype(np.float32)
+    states[200:, 0] += 5
+    targets = np.tile([0.5, 0.5], (200, 1))
+    begin, inside = positions(states[:200], targets), positions(states[200:], 0 * targets)
+    begin = replace(begin, others=np.zeros(200, np.float32))
+    inside = replace(inside, others=begin.others, targets=np.tile([0.0, 0.0, 1.0], (200, 1)))
+    rows = fit_readout(rng.normal(size=(2, 8)).astype(np.float32), begin, inside)
+    won = (states @ rows.T).max(axis=1) > 0
+    assert won[:200].mean() > 0.95
+    assert won[200:].mean() < 0.05
 
 
 def test_a_head_says_a_beginning_where_a_description_begins_alone(tmp_path: Path) -> None:
