@@ -31,7 +31,7 @@ class Targets:
     ----------
     prompts : tuple of n str
     probabilities : np.ndarray
-        [n, M] float64 of each cluster after each prompt; 0 where it is no answer.
+        [n, M] float64 of each cluster after each prompt; rows sum to 1, 0 where it is no answer.
     """
 
     prompts: tuple[str, ...]
@@ -84,8 +84,8 @@ def fit_readout(
     from scipy.special import log_softmax
 
     # The states share a direction that is ten times as long as what they differ in. Split off, it
-    # is the intercept; the rest then has one scale, that of the beginnings: what sets those apart
-    # from the states inside is longer, and would have the decay hide what they differ in.
+    # is the intercept; the rest then has one scale, that of the beginnings: with a scale of both
+    # kinds of states the decay hides what the beginnings differ in.
     mean = begin.states.mean(0, dtype=np.float64)
     along = mean / (mean @ mean)  # [width]: states @ along is about 1
     spread = (begin.states - np.outer(begin.states @ along, mean)).std(0).mean() or 1.0
@@ -104,11 +104,11 @@ def fit_readout(
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         weights = flat.reshape(shape)
         total, gradient = _DECAY * float(flat @ flat), 2 * _DECAY * weights
-        for found, others, at in parts:
-            logits = np.where(at.allowed, found @ weights.T, -np.inf)
+        for states, others, at in parts:
+            logits = np.where(at.allowed, states @ weights.T, -np.inf)
             log_p = log_softmax(np.column_stack([logits, others]), axis=1)
-            total -= np.sum(at.targets * np.where(at.targets > 0, log_p, 0)) / len(found)
-            gradient += (np.exp(log_p) - at.targets)[:, :-1].T @ found / len(found)
+            total -= np.sum(at.targets * np.where(at.targets > 0, log_p, 0)) / len(states)
+            gradient += (np.exp(log_p) - at.targets)[:, :-1].T @ states / len(states)
         return total, gradient.ravel()
 
     found = minimize(
@@ -140,6 +140,7 @@ def fit_output_head(
     completions
         [M] token ids of the descriptions. Those that begin alike share a row.
     seed
+        Of the draw of those places.
     """
     import torch
 
