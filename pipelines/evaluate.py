@@ -155,6 +155,9 @@ def build(
         workspace.manifest("transitions")["flags"]["min_rating"]
     )
     test = sequences | "TestUsers" >> beam.Map(kept_apart.users, "test").with_output_types(pa.Table)
+    valid = sequences | "ValidUsers" >> beam.Map(kept_apart.users, "valid").with_output_types(
+        pa.Table
+    )
     listed = pipeline | "Listed" >> beam.Create([clusters]) | beam.Map(read_catalogue)
     popular = (
         sequences
@@ -175,7 +178,7 @@ def build(
         | "Pairs" >> beam.Map(lambda part, items: users_by_pair(part, items[1], size), catalogue)
         | "AddPairs" >> beam.CombineGlobally(AddUp())
     )
-    weight = pipeline | ChoosePriorWeight(sources)
+    weight = valid | ChoosePriorWeight(sources, item_clusters, kept_apart.cut)
     train = (
         pipeline
         | "Train" >> beam.Create([None])
@@ -202,9 +205,6 @@ def build(
                 folder, level, read_cluster_embeddings(folder, level)
             )
         )
-    )
-    valid = sequences | "ValidUsers" >> beam.Map(kept_apart.users, "valid").with_output_types(
-        pa.Table
     )
     others = tuple(name for name, _ in sources.tables if name != TABLE)
     simulation = (

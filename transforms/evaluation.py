@@ -1,4 +1,8 @@
-"""Policies on the transitions of test users, in Beam: sums by part of the users, added up."""
+"""Policies on the transitions of test users, in Beam: sums by part of the users, added up.
+
+Policies rank the clusters that are new to the user, as they are served: what a user knows is never
+the next novel interest.
+"""
 
 import operator
 from collections.abc import Iterable, Iterator
@@ -9,15 +13,12 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from apache_beam.metrics import Metrics
 
 from models.evaluation.bootstrap import poisson_weights
 from models.evaluation.calibration import reliability_sums
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import best, ranks
-from transforms import files
-from transforms import schemas as col
 from transforms.held_out import Transitions, held_out_transitions
 from transforms.policies import Policies, PolicySources, WithPolicies
 from transforms.sharding import mix, stable_hash
@@ -26,7 +27,6 @@ RANKS, RELIABILITY, USERS = "ranks", "reliability", "users"
 # Weights that popularity may have beside a table.
 WEIGHTS = np.round(np.arange(0, 2.05, 0.1), 1)
 _K = 5  # of the recall that chooses among them
-_ROWS = 4096
 
 
 class AddUp(beam.CombineFn):
@@ -115,28 +115,48 @@ class ScorePolicies(beam.PTransform):
         for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
             Metrics.counter("evaluate", "test_transitions").inc(len(some.user))
             yield beam.pvalue.TaggedOutput(USERS, len(some.user_ids))
-            weights = self.resamples.weights(some.user_ids)
+            weights, known = self.resamples.weights(some.user_ids), some.known()
             for name, policy in policies.by_name(weight).items():
                 scores = policy.scores(some.c1, some.c2)
-                yield name, sums_of(some, weights, scores)
+                yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
             for name, table in policies.tables.items():
                 pair = some.c1.astype(np.int64) * policies.size + some.c2
                 sums = reliability_sums(table.novel[pair], table.probability[pair], some.novel)
                 yield beam.pvalue.TaggedOutput(RELIABILITY, (name, sums))
 
 
-def sums_of(some: Transitions, weights: np.ndarray, scores: np.ndarray) -> RankSums:
-    """Add up how scores [n, M] rank transitions; `weights` as of `Resamples`."""
+def sums_of_scores(
+    scores: np.ndarray,
+    known: np.ndarray,
+    novel: np.ndarray,
+    user: np.ndarray,
+    weights: np.ndarray,
+) -> RankSums:
+    """Add up how a policy ranks the clusters that are new to users.
+
+    Parameters
+    ----------
+    scores
+        [n, M] of `Policy.scores`.
+    known
+        [n, M] whether the user knew a cluster.
+    novel, user, weights
+        As of `rank_sums`.
+    """
     size = scores.shape[1]
+    scores = without_known(scores, known)
     shown = best(scores, min(SHOWN, size))
-    rank = ranks(scores, some.novel)
-    known = some.known(shown)
-    return rank_sums(weights, some.user, some.novel, rank, shown, known, shown[:, 0], size)
+    return rank_sums(weights, user, novel, ranks(scores, novel), shown, known, shown[:, 0], size)
+
+
+def without_known(scores: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Return scores [n, M] with -inf where a cluster is known."""
+    return np.where(known, np.float32(-np.inf), scores)
 
 
 @dataclass(eq=False)
 class ChoosePriorWeight(beam.PTransform):
-    """Chooses the weight of popularity by recall@5 on the valid users; a single number.
+    """SEQUENCES of valid users -> the weight of popularity with the best recall@5; one number.
 
     Of weights with equal recall it is the smallest.
 
@@ -144,33 +164,40 @@ class ChoosePriorWeight(beam.PTransform):
     ----------
     sources
         The policies.
+    catalogue, cut
+        As of ScorePolicies.
     """
 
     sources: PolicySources
+    catalogue: beam.PCollection
+    cut: int | None
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[float]:
-        paths = files.list_files(
-            files.join(self.sources.transitions, "examples", "valid", "*.parquet")
-        )
+    def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[float]:
         return (
-            begin
-            | "Valid" >> beam.Create(paths)
-            | "Hits" >> beam.ParDo(WithPolicies(self.sources, hits_by_weight))
+            sequences
+            | "Hits"
+            >> beam.ParDo(
+                WithPolicies(self.sources, self._hits), beam.pvalue.AsSingleton(self.catalogue)
+            )
             | "Add" >> beam.CombineGlobally(AddUp())
             | "Choose" >> beam.Map(choose_weight)
         )
 
+    def _hits(
+        self, policies: Policies, sequences: pa.Table, catalogue: tuple[pa.Array, np.ndarray]
+    ) -> Iterator[np.ndarray]:
+        for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
+            yield hits_by_weight(policies, some)
 
-def hits_by_weight(policies: Policies, path: str) -> Iterator[np.ndarray]:
-    """Count the EXAMPLES of a file that are among the first five, for each of WEIGHTS."""
-    with files.open_file(path) as file:
-        for batch in pq.ParquetFile(file).iter_batches(_ROWS, columns=[col.C1, col.C2, col.NOVEL]):
-            c1, c2, novel = (batch.column(name).to_numpy() for name in (col.C1, col.C2, col.NOVEL))
-            hits = [
-                np.sum(ranks(policies.prior(weight).scores(c1, c2), novel) < _K)
-                for weight in WEIGHTS.tolist()
-            ]
-            yield np.array(hits, np.int64)
+
+def hits_by_weight(policies: Policies, some: Transitions) -> np.ndarray:
+    """Count the transitions that are among the first five, for each of WEIGHTS."""
+    known = some.known()
+    hits = []
+    for weight in WEIGHTS.tolist():
+        scores = without_known(policies.prior(weight).scores(some.c1, some.c2), known)
+        hits.append(np.sum(ranks(scores, some.novel) < _K))
+    return np.array(hits, np.int64)
 
 
 def choose_weight(hits: np.ndarray | None) -> float:

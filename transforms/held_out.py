@@ -16,13 +16,14 @@ from transforms.transitions import mine_transitions, on_side_of_cut, split_users
 
 _ROWS = 4096  # transitions whose scores are in memory at a time, and those of their last user
 _NEVER = np.iinfo(np.int32).max
-# What the retriever is asked: (c1, c2) -> novel, the item that opened novel, and what was before.
+# What the retriever is asked: (c1, c2) -> novel, the item that opened novel, the clusters and the
+# items that were before.
 OPENED = pa.schema(
     {
         **{name: col.TRANSITIONS.field(name).type for name in (col.USER_ID, col.C1, col.C2)},
         col.NOVEL: pa.int32(),
         col.ITEM: pa.int32(),
-        col.ITEMS_OF_USER: pa.list_(pa.int32()),
+        col.KNOWN: pa.list_(pa.int32()),
         col.ITEM_IDS: pa.list_(pa.string()),
     }
 )
@@ -90,10 +91,9 @@ class Transitions:
     place: np.ndarray
     place_of: np.ndarray
 
-    def known(self, shown: np.ndarray) -> np.ndarray:
-        """Say which of the clusters shown [n, k] the user knew; -1 is never known."""
-        place = self.place_of[self.user[:, None], np.maximum(shown, 0)]
-        return (shown >= 0) & (place < self.place[:, None])
+    def known(self) -> np.ndarray:
+        """Say which clusters the user knew at the time, [n, M]."""
+        return self.place_of[self.user] < self.place[:, None]
 
 
 def held_out_transitions(
@@ -193,19 +193,20 @@ def opened_items(
     mined = on_side_of_cut(mine_transitions(sequences, clusters), "test", cut)
     found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
     drawn = mined.filter(pa.array(found <= highest))
-    histories, opened = [], []
+    histories, opened, known = [], [], []
     at = pc.index_in(drawn[col.USER_ID], value_set=sequences[col.USER_ID].combine_chunks())
     for row, novel in zip(at.to_pylist(), drawn[col.NOVEL].to_pylist(), strict=True):
         items = sequences[col.ITEMS_OF_USER][row].values.to_numpy()
         first = int(np.argmax(clusters[items] == novel))
         histories.append(items[:first])
+        known.append(np.unique(clusters[items[:first]]))
         opened.append(int(items[first]))
     table = drawn.select([col.USER_ID, col.C1, col.C2, col.NOVEL]).append_column(
         col.ITEM, pa.array(opened, pa.int32())
     )
     lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
     for name, column in (
-        (col.ITEMS_OF_USER, lists[col.ITEMS_OF_USER]),
+        (col.KNOWN, pa.array(known, pa.list_(pa.int32()))),
         (col.ITEM_IDS, item_ids_of(lists, item_ids)),
     ):
         table = table.append_column(name, column)

@@ -1,9 +1,9 @@
-"""The retriever on transitions that were drawn: its items of the new cluster, and of any,
-and our policies on the same transitions.
+"""The retriever on transitions that were drawn: its items of the cluster that the user took up, of
+all that are new to the user, and of any; and our policies on the same transitions.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,9 @@ import pyarrow.compute as pc
 
 from models.evaluation.policy import Policy
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
-from models.evaluation.ranking import UNRANKED, best, ranks
+from models.evaluation.ranking import UNRANKED
 from transforms import schemas as col
-from transforms.evaluation import AddUp, Resamples
+from transforms.evaluation import AddUp, Resamples, sums_of_scores
 from transforms.folders import local_copy
 from transforms.held_out import lowest_hashes, opened_items
 from transforms.policies import (
@@ -33,7 +33,7 @@ from transforms.shared_process import SharedProcess
 
 DRAWN, ITEMS = "drawn", "items"
 TOP = 10  # items among which the one that the user took should be
-_WITHIN, _ANYWHERE = "within", "anywhere"
+_WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of its items
 _UNKNOWN = -1
 
 
@@ -61,8 +61,9 @@ class ItemSums:
 class ScoreItems(beam.PTransform):
     """SEQUENCES of test users -> sums over transitions drawn by hash, by the names of the outputs.
 
-    DRAWN are (policy, RankSums) of the retriever, of the one that leaves out the two latest
-    interests, and of ours on the same transitions; ITEMS is one ItemSums, None without any.
+    DRAWN are (policy, RankSums) of the retriever, of the one that is asked for items of clusters
+    that are new to the user, and of ours on the same transitions; ITEMS is one ItemSums, None
+    without any.
 
     Attributes
     ----------
@@ -149,8 +150,8 @@ class ScoreItems(beam.PTransform):
             return
         weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
         drawn = Drawn(answered, *catalogue, weights, self.size)
-        yield RETRIEVER, drawn.ranks_of_retriever(())
-        yield RETRIEVER_NOVEL, drawn.ranks_of_retriever((col.C1, col.C2))
+        yield RETRIEVER, drawn.ranks_of_retriever(_ANYWHERE)
+        yield RETRIEVER_NOVEL, drawn.ranks_of_retriever(_NEW)
         yield TABLE, drawn.ranks_of(policies.tables[TABLE])
         yield PRIOR, drawn.ranks_of(policies.prior(weight))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
@@ -172,26 +173,36 @@ class _Retriever:
         self._every = np.arange(size, dtype=np.int32)
 
     def ask(self, opened: pa.Table) -> pa.Table:
-        """Append to OPENED the items of the novel cluster, and those of any, best first."""
+        """Append to OPENED the items of the novel cluster, of new ones and of any, best first."""
         by_length = opened.append_column(
             "length", pc.list_value_length(opened[col.ITEM_IDS])
         ).sort_by([("length", "ascending"), (col.USER_ID, "ascending"), (col.NOVEL, "ascending")])
-        within: list[list[str]] = []
-        anywhere: list[list[str]] = []
+        found: dict[str, list[list[str]]] = {_WITHIN: [], _NEW: [], _ANYWHERE: []}
         for start, stop in batches(by_length["length"].to_numpy()):
             some = by_length.slice(start, stop - start).combine_chunks()
             history = padded(some[col.ITEM_IDS].combine_chunks())
-            for found, clusters in (
-                (within, some[col.NOVEL].to_numpy()[:, None]),
-                (anywhere, np.repeat(self._every[None], some.num_rows, axis=0)),
-            ):
-                inputs = {"history": history, "cluster_ids": clusters}
+            every = np.repeat(self._every[None], some.num_rows, axis=0)
+            clusters = {
+                _WITHIN: some[col.NOVEL].to_numpy()[:, None],
+                _NEW: np.where(known_clusters(some, len(self._every)), -1, every),
+                _ANYWHERE: every,
+            }
+            for name, items in found.items():
+                inputs = {"history": history, "cluster_ids": clusters[name]}
                 answer = self._model.call("answer", "recommend", inputs)["item_ids"]
-                found += [[item.decode() for item in row if item] for row in answer.tolist()]
-        lists = pa.list_(pa.string())
-        return by_length.append_column(_WITHIN, pa.array(within, lists)).append_column(
-            _ANYWHERE, pa.array(anywhere, lists)
-        )
+                items += [[item.decode() for item in row if item] for row in answer.tolist()]
+        for name, items in found.items():
+            by_length = by_length.append_column(name, pa.array(items, pa.list_(pa.string())))
+        return by_length
+
+
+def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
+    """Say which of M = `size` clusters the users of OPENED knew, [n, M] bool."""
+    lists = opened[col.KNOWN]
+    known = np.zeros((opened.num_rows, size), bool)
+    rows = np.repeat(np.arange(opened.num_rows), pc.list_value_length(lists).to_numpy())
+    known[rows, pc.list_flatten(lists).to_numpy()] = True
+    return known
 
 
 class Drawn:
@@ -219,42 +230,39 @@ class Drawn:
     ) -> None:
         self._answered, self._weights, self._size = answered, weights, size
         self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
-        self._within, anywhere = (
-            _positions(answered[name], item_ids) for name in (_WITHIN, _ANYWHERE)
-        )
-        self._named = np.where(anywhere >= 0, clusters[anywhere], _UNKNOWN)  # [n, items]
-        self._histories = [
-            clusters[np.array(items, np.int64)] for items in answered[col.ITEMS_OF_USER].to_pylist()
-        ]
+        self._known = known_clusters(answered, size)
+        self._within = _positions(answered[_WITHIN], item_ids)
+        # The clusters of the items of the other two, [n, items].
+        self._named = {
+            name: np.where(at >= 0, clusters[at], _UNKNOWN)
+            for name in (_NEW, _ANYWHERE)
+            for at in (_positions(answered[name], item_ids),)
+        }
 
-    def ranks_of_retriever(self, left_out: Sequence[str]) -> RankSums:
+    def ranks_of_retriever(self, column: str) -> RankSums:
         """Add up the retriever as a policy.
 
-        It ranks clusters in the order in which its items name them, but for those of the columns
-        that are left out, and shows those of its first items.
+        It ranks clusters in the order in which the items of a column name them, and shows those of
+        the first items.
         """
         rank = np.full(len(self._novel), UNRANKED)
-        winner = np.full(len(self._novel), _UNKNOWN)
-        apart = [self._answered[name].to_pylist() for name in left_out]
-        for row, found in enumerate(self._named.tolist()):
-            not_these = {_UNKNOWN, *(column[row] for column in apart)}
-            order = [one for one in dict.fromkeys(found) if one not in not_these]
-            winner[row] = order[0] if order else _UNKNOWN
+        named = self._named[column]
+        for row, found in enumerate(named.tolist()):
+            order = list(dict.fromkeys(found))
             if self._novel[row] in order:
                 rank[row] = order.index(self._novel[row])
-        shown = _widened(self._named, SHOWN)[:, :SHOWN]
-        return self._sums(rank, shown, winner)
+        shown = _widened(named, SHOWN)[:, :SHOWN]
+        number = np.arange(len(rank))
+        return rank_sums(
+            *(self._weights, number, self._novel, rank),
+            *(shown, self._known, shown[:, 0], self._size),
+        )
 
     def ranks_of(self, policy: Policy) -> RankSums:
         """Add up a policy that scores clusters."""
         scores = policy.scores(*(self._answered[name].to_numpy() for name in (col.C1, col.C2)))
-        shown = best(scores, min(SHOWN, self._size))
-        return self._sums(ranks(scores, self._novel), shown, shown[:, 0])
-
-    def _sums(self, rank: np.ndarray, shown: np.ndarray, winner: np.ndarray) -> RankSums:
-        known = np.array(list(map(np.isin, shown, self._histories)))
-        number = np.arange(len(rank))
-        return rank_sums(self._weights, number, self._novel, rank, shown, known, winner, self._size)
+        number = np.arange(len(scores))
+        return sums_of_scores(scores, self._known, self._novel, number, self._weights)
 
     def items(self, popular: np.ndarray) -> ItemSums:
         """Add up the items within the new cluster.

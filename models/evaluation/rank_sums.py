@@ -98,8 +98,10 @@ def rank_sums(
         [n] cluster that the user took up.
     rank
         [n] of it, from 0; UNRANKED if it was not ranked.
-    shown, known
-        [n, k] clusters in the first places, -1 for none, and whether the user knew them.
+    shown
+        [n, k] clusters in the first places, -1 for none.
+    known
+        [n, M] whether the user knew a cluster.
     winner
         [n] cluster in the first place, -1 for none.
     clusters
@@ -119,6 +121,7 @@ def rank_sums(
         return of_user @ weights
 
     there = shown >= 0
+    known_ones = np.take_along_axis(known, np.maximum(shown, 0), axis=1)
     reciprocal = np.where(rank == UNRANKED, 0, np.round(_ONE / (rank + 1.0))).astype(np.int64)
     return RankSums(
         labels=by_cluster(novel, np.ones(len(novel), bool)),
@@ -128,5 +131,5 @@ def rank_sums(
         hits_10=total(rank < 10),
         reciprocal=total(reciprocal),
         shown=total(there.sum(axis=1)),
-        new=total((there & ~known).sum(axis=1)),
+        new=total((there & ~known_ones).sum(axis=1)),
     )

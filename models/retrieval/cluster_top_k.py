@@ -21,6 +21,8 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
 Queries = tuple[tf.Tensor, tf.Tensor]  # queries (or what the query model takes), cluster ids
+Best = tuple[tf.Tensor, tf.Tensor]  # scores and places
+_UNROLLED = 8  # clusters searched in a round of the loop: its own cost is as much as a search
 
 
 class ClusterTopK(tfrs.layers.factorized_top_k.TopK):
@@ -252,29 +254,54 @@ def top_places(
         asked = tf.sort(tf.pad(asked, [[0, 0], [1, 0]], constant_values=-1), axis=1)
         asked = tf.where(asked[:, 1:] == asked[:, :-1], -1, asked[:, 1:])  # none repeats
     starts, ends = (
-        tf.gather(starts, tf.clip_by_value(cluster, 0, clusters)) for cluster in (asked, asked + 1)
+        tf.reshape(tf.gather(starts, tf.clip_by_value(cluster, 0, clusters)), [-1])
+        for cluster in (asked, asked + 1)
     )
     batch, width = tf.unstack(tf.shape(asked))
-    rows = tf.repeat(tf.range(batch), width)
-    tasks = tf.stack([rows, tf.reshape(starts, [-1]), tf.reshape(ends, [-1])], axis=1)
+    # A task is a cluster of a query: its row, first place and size, [batch * C] each.
+    tasks = tf.repeat(tf.range(batch), width), starts, ends - starts
+    count = tf.shape(starts)[0]
 
-    def best_of_cluster(task: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        row, start, end = tf.unstack(task)
-        size = end - start
-        scores = tf.linalg.matvec(vectors[start:end], queries[row])  # [size]
-        # There are at least k, and one that exclusions from elsewhere may fall on.
-        scores = tf.pad(scores, [[0, k]], constant_values=-np.inf)
+    def best_of_some(row: tf.Tensor, start: tf.Tensor, size: tf.Tensor) -> Best:
+        tasks = row.shape[0]
+        begins = tf.unstack(tf.stack([start, tf.zeros_like(start)], axis=1))
+        shapes = tf.unstack(tf.stack([size, tf.fill([tasks], tf.shape(vectors)[1])], axis=1))
+        query = tf.split(tf.gather(queries, row), tasks)  # [1, d] each
         if excluded is not None:
-            at = excluded[row] - start
-            at = tf.where((at >= 0) & (at < size), at, size)[:, None]  # [L, 1]
-            scores = tf.tensor_scatter_nd_update(scores, at, tf.fill([tf.shape(at)[0]], -np.inf))
-        top = tf.math.top_k(scores, k)  # equal scores: the lower place first
-        return top.values, start + top.indices
+            at = tf.gather(excluded, row) - start[:, None]  # [tasks, L]
+            at = tf.where((at >= 0) & (at < size[:, None]), at, size[:, None])
+            at = tf.unstack(tf.stack([tf.zeros_like(at), at], axis=2))  # [L, 2] each
+        best = []
+        for task in range(tasks):
+            of_cluster = tf.slice(vectors, begins[task], shapes[task])  # [size, d], not copied
+            scores = tf.matmul(query[task], of_cluster, transpose_b=True)  # [1, size]
+            # There are at least k, and one that exclusions from elsewhere may fall on.
+            scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
+            if excluded is not None:
+                none = tf.fill([tf.shape(at[task])[0]], -np.inf)
+                scores = tf.tensor_scatter_nd_update(scores, at[task], none)
+            best.append(tf.math.top_k(scores, k))  # equal scores: the lower place first
+        scores, places = (tf.concat(parts, axis=0) for parts in zip(*best, strict=True))
+        return scores, start[:, None] + places
 
-    scores, places = tf.map_fn(
-        best_of_cluster,
-        tasks,
-        fn_output_signature=(tf.TensorSpec([k], tf.float32), tf.TensorSpec([k], tf.int32)),
+    def best_of_all() -> Best:
+        rounds = -(-count // _UNROLLED)
+        padded = (tf.pad(values, [[0, rounds * _UNROLLED - count]]) for values in tasks)
+        scores, places = tf.map_fn(
+            lambda some: best_of_some(*some),
+            tuple(tf.reshape(values, [rounds, _UNROLLED]) for values in padded),
+            fn_output_signature=(
+                tf.TensorSpec([_UNROLLED, k], tf.float32),
+                tf.TensorSpec([_UNROLLED, k], tf.int32),
+            ),
+        )
+        return tf.reshape(scores, [-1, k])[:count], tf.reshape(places, [-1, k])[:count]
+
+    # One alone, as in serving, is spared the loop.
+    scores, places = tf.cond(
+        count == 1,
+        lambda: best_of_some(*(tf.ensure_shape(values[:1], [1]) for values in tasks)),
+        best_of_all,
     )  # [batch * C, k]
     places = tf.where(scores == -np.inf, -1, places)
     if alone:

@@ -5,7 +5,6 @@ import pyarrow as pa
 import pytest
 
 from tests.models.evaluation.synthetic_users import ByNumber
-from transforms import schemas as col
 from transforms.evaluation import Resamples
 from transforms.held_out import OPENED
 from transforms.item_evaluation import Drawn, popular_items
@@ -29,14 +28,18 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
             pa.array([0, 1]),
             pa.array([1, 3]),
             pa.array([3, 5]),  # the items d and f
-            pa.array([[0], [0, 2]]),
+            pa.array([[0], [0, 1]]),  # clusters
             pa.array([["a"], ["a", "c"]]),
         ],
         names=OPENED.names,
     ).cast(OPENED)
-    answered = opened.append_column("within", pa.array([["d", "c"], []])).append_column(
-        "anywhere", pa.array([["b", "e", "c"], ["e", "d"]])
-    )
+    answered = opened
+    for name, items in (
+        ("within", [["d", "c"], []]),
+        ("new", [["e", "c"], ["e"]]),
+        ("anywhere", [["b", "e", "c"], ["e", "d"]]),
+    ):
+        answered = answered.append_column(name, pa.array(items, pa.list_(pa.string())))
     weights = np.array([[1, 0], [1, 2]], np.int32)
     popular = np.array([[1], [2], [4], [5]], np.int32)
     drawn = Drawn(answered, IDS, CLUSTERS, weights, 4)
@@ -45,19 +48,20 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
     assert found.hits.tolist() == [1, 0]  # d for u; nothing for v
     assert found.popular_hits.tolist() == [1, 2]  # f for v; c is more popular than d
     # u: clusters 0 (known), 2, 1; v: 2, 1 (known), never 3.
-    plain, left_out = drawn.ranks_of_retriever(()), drawn.ranks_of_retriever((col.C1, col.C2))
+    plain, of_new = drawn.ranks_of_retriever("anywhere"), drawn.ranks_of_retriever("new")
     metrics = plain.metrics(IS_HEAD)
     assert metrics["mrr"].tolist() == pytest.approx([1 / 6, 0])
     assert metrics["recall_at_5"].tolist() == [0.5, 0]
-    assert left_out.metrics(IS_HEAD)["mrr"].tolist() == [0.25, 0]
+    assert of_new.metrics(IS_HEAD)["mrr"].tolist() == [0.25, 0]
     # u is shown 0 2 1, two of them new; v 2 and 1, one of them new.
     assert metrics["novelty"].tolist() == [3 / 5, 1 / 2]
     assert plain.winners[:, 0].tolist() == [1, 0, 1, 0]
-    assert left_out.winners[:, 0].tolist() == [0, 0, 2, 0]
-    # By id, the least likely last: u takes up what is then second, v what is last.
+    assert of_new.winners[:, 0].tolist() == [0, 0, 2, 0]
+    # By id, the least likely last: u, who knows 0, takes up the first that is new, v, who knows 1
+    # too, the second.
     ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1]))).metrics(IS_HEAD)
-    assert ours["mrr"].tolist() == [(1 / 2 + 1 / 4) / 2, 1 / 4]
-    assert ours["novelty"].tolist() == [(3 + 2) / 8, 1 / 2]
+    assert ours["mrr"].tolist() == [(1 + 1 / 2) / 2, 1 / 2]
+    assert ours["novelty"].tolist() == [1, 1]
 
 
 def test_a_user_counts_the_same_wherever_it_is_asked() -> None:
