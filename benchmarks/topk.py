@@ -1,10 +1,10 @@
 """Exact top k within clusters: ClusterTopK beside TFRS's BruteForce with a mask.
 
 Each query asks for one cluster drawn at random. Brute force scores all items with the layer's own
-product, masks those of other clusters and takes the best; both run in a tf.function on batches of
-the same size. Growth is the time of a query among ten times as many items, in ten times as many
-clusters, over that among the items. Coordinates are multiples of 1/64, so that sums of products
-are exact in float32 and both must return the same bits.
+product, masks those of other clusters and takes the best; both run in a concrete function of
+TensorFlow on batches of the same size. Growth is the time of a query among ten times as many items,
+in ten times as many clusters, over that among the items. Coordinates are multiples of 1/64, so that
+sums of products are exact in float32 and both must return the same bits.
 """
 
 import argparse
@@ -67,9 +67,13 @@ def ours(vectors: np.ndarray, of: np.ndarray, clusters: int, k: int) -> Way:
 
 
 def way_of(layer: tf.keras.Model) -> Way:
-    """Compile a layer that takes (queries, cluster_ids)."""
+    """Compile a layer that takes (queries, cluster_ids), to be called as a SavedModel's signature.
+
+    Which function to call is not looked up anew at each call.
+    """
     signature = [tf.TensorSpec([None, DIMENSION]), tf.TensorSpec([None, 1], tf.int32)]
-    return tf.function(lambda *queries: layer(queries), input_signature=signature)
+    compiled = tf.function(lambda *queries: layer(queries), input_signature=signature)
+    return compiled.get_concrete_function()
 
 
 def queries_of(batch: int, clusters: int) -> Queries:

@@ -22,7 +22,7 @@ import tensorflow_recommenders as tfrs
 
 Queries = tuple[tf.Tensor, tf.Tensor]  # queries (or what the query model takes), cluster ids
 Best = tuple[tf.Tensor, tf.Tensor]  # scores and places
-_UNROLLED = 8  # clusters searched in a round of the loop: its own cost is as much as a search
+_UNROLLED = 8  # clusters searched in a round of the loop, so that rounds cost less
 
 
 class ClusterTopK(tfrs.layers.factorized_top_k.TopK):

@@ -20,7 +20,7 @@ _NAMES = {
     "llm_untuned": "LLM, untuned",
     "llm_undiversified": "LLM, not diversified",
     "retriever": "Retriever alone",
-    "retriever_novel": "Retriever, latest interests left out",
+    "retriever_novel": "Retriever, new interests only",
     "hierarchical_bandit": "Hierarchical bandit",
     "neural_linear_bandit": "Neural linear bandit",
     "random": "Random",
