@@ -226,7 +226,7 @@ def top_places(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Scores and places of the best candidates of each query's clusters.
 
-    Clusters are searched one by one, so memory is that of the scores of few clusters and of the
+    Clusters are searched a few at a time, so memory is that of their scores and of the
     answers of all, [batch, C, k], and an answer does not depend on the batch that it is in.
 
     Parameters
@@ -273,7 +273,7 @@ def top_places(
             at = tf.unstack(tf.stack([tf.zeros_like(at), at], axis=2))  # [L, 2] each
         best = []
         for task in range(tasks):
-            of_cluster = tf.slice(vectors, begins[task], shapes[task])  # [size, d], not copied
+            of_cluster = tf.slice(vectors, begins[task], shapes[task])  # [size, d]
             scores = tf.matmul(query[task], of_cluster, transpose_b=True)  # [1, size]
             # There are at least k, and one that exclusions from elsewhere may fall on.
             scores = tf.pad(scores, [[0, 0], [0, k]], constant_values=-np.inf)
