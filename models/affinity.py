@@ -24,6 +24,11 @@ _POWER = 0.7
 # as often for the same text; as firmly as this many counts. Both chosen with DISCOUNT.
 _BACK_OFF = 200.0
 _LIKENESS = 2.0
+# An interest that is broad follows all others about as often: its lifts differ little, and it would
+# be the first answer of no pair. This power of its spread is taken out; chosen with DISCOUNT, and
+# the least, in quarters, with which each interest of both logs is the first answer of some pair.
+_EVENNESS = 0.75
+_LEAST_SPREAD = 0.1  # of the mean one, so that noise stays noise
 
 
 def count_follows(
@@ -70,7 +75,7 @@ class Affinity:
     ----------
     lift
         [M, M] log of how many times likelier the later interest is after the earlier one than it
-        is after any.
+        is after any; those to each later one scaled to a more even spread.
     """
 
     lift: NDArray[np.float64]
@@ -81,14 +86,15 @@ class Affinity:
 
         With f the counts, p(c) the share of c among all that followed, l the likeness, a the
         back-off and q(b, c) in proportion to p(c) exp(2 l(b, c)), the sum over c being 1:
-        lift(b, c) = log((f(b, c) + a q(b, c)) / (f(b) + a)) - log p(c).
+        lift(b, c) = log((f(b, c) + a q(b, c)) / (f(b) + a)) - log p(c). With s(c) the standard
+        deviation of lift(b, c) over all b but c, they are scaled by (mean of s / s(c))^0.75.
         """
         counts = follows * UNIT
         share = (counts.sum(0) + 1) / (counts.sum() + len(counts))
         expected = share * np.exp(_LIKENESS * alike)
         expected /= expected.sum(axis=1, keepdims=True)
         given = (counts + _BACK_OFF * expected) / (counts.sum(1, keepdims=True) + _BACK_OFF)
-        return Affinity(np.log(given) - np.log(share))
+        return Affinity(_evened(np.log(given) - np.log(share)))
 
     def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
         """Return lift(c1, c) + lift(c2, c), [n, M]; -inf for c1 and c2. See `Policy`."""
@@ -101,3 +107,12 @@ class Affinity:
         """Return the probability of each next interest if all were equally popular, [n, M]."""
         weight = np.exp(_POWER * self.scores(c1, c2).astype(np.float64))
         return weight / weight.sum(axis=1, keepdims=True)
+
+
+def _evened(lift: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Scale the columns of lifts [M, M] to a more even spread, as `Affinity.of` says."""
+    if len(lift) == 1:
+        return lift
+    spread = np.std(lift, axis=0, where=~np.eye(len(lift), dtype=bool))
+    spread = np.maximum(spread, max(_LEAST_SPREAD * spread.mean(), _TINY))
+    return lift * (spread.mean() / spread) ** _EVENNESS

@@ -76,3 +76,18 @@ def test_known_interests_are_no_answer() -> None:
         [True, True, False, False, False],
         [False, False, False, True, False],
     ]
+
+
+def test_an_interest_whose_lifts_differ_little_is_the_first_answer_of_some_pair() -> None:
+    # All of 1 to 4 are followed by 0, a little more often by one of them; each has its own sequel.
+    follows = np.full((5, 5), 100) - 100 * np.eye(5, dtype=int)
+    follows[1, 0] = 130
+    for one, sequel in ((1, 2), (2, 3), (3, 4), (4, 1)):
+        follows[one, sequel] = 200
+    affinity = Affinity.of(follows.astype(np.int64) << 16, NOT_ALIKE)
+    older, newer = (one.ravel().astype(np.int32) for one in np.indices((5, 5)))
+    assert set(affinity.scores(older, newer).argmax(axis=1)) == set(range(5))
+
+
+def test_a_single_interest_has_a_finite_lift() -> None:
+    assert np.isfinite(Affinity.of(np.zeros((1, 1), np.int64), np.zeros((1, 1))).lift).all()
