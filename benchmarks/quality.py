@@ -101,6 +101,8 @@ def report(metrics: dict) -> None:
         },
         "not_beaten_macro": not_beaten(metrics["paired"]["macro_recall_at_5"]),
         "not_beaten_micro": not_beaten(metrics["paired"]["recall_at_5"]),
+        "pooled_not_beaten_macro": not_beaten(metrics["paired_pooled"]["macro_recall_at_5"]),
+        "pooled_not_beaten_micro": not_beaten(metrics["paired_pooled"]["recall_at_5"]),
         "coverage_of_the_best": max(
             baselines.items(), key=lambda item: item[1]["macro_recall_at_5"]["value"]
         )[1]["coverage"]["value"],

@@ -12,9 +12,17 @@ from transforms.report.sentences import summary_sentences
 _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean", "desert", "school")
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")
 _POLICIES = (
-    *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2", "naive_bayes"),
-    *("naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours", "affinity"),
-    *("llm_untuned", "llm_undiversified", "retriever"),
+    *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
+    *(
+        "markov_2",
+        "naive_bayes",
+        "naive_bayes_lift",
+        "markov_lift",
+        "pair_counts",
+        "cluster_neighbours",
+        "affinity",
+    ),
+    *("llm_untuned", "llm_undiversified", "retriever", "retriever_novel"),
 )
 _SIMULATED = (*_POLICIES[:2], "popularity", "hierarchical_bandit", "retriever", "random")
 _DAYS, _MIN_USERS, _ANSWERS, _FEW = 28, 10, 20, 0.3
@@ -63,21 +71,29 @@ def _interval(value: float, width: float = 0.008) -> dict[str, float]:
 def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
     policies = {name: _policy(rank, rng) for rank, name in enumerate(_POLICIES)}
     baselines = [name for name in _POLICIES if not name.startswith("novelty_table")]
-    paired = {
-        metric: {
+
+    def paired(metric: str, ours: str, others: list[str]) -> dict[str, dict[str, float]]:
+        return {
             name: _interval(policies[ours][metric]["value"] - policies[name][metric]["value"])
-            for name in baselines
+            for name in others
         }
-        for metric, ours in (
-            ("macro_recall_at_5", "novelty_table"),
-            ("recall_at_5", "novelty_table_prior"),
-        )
-    }
+
     return {
         **{"level": 3, "clusters": len(names), "split": "user", "seed": 0},
         **{"users": 4321, "transitions": 23456, "bootstrap_samples": 1000, "prior_weight": 0.6},
         "policies": policies,
-        "paired": paired,
+        "paired": {
+            "macro_recall_at_5": paired("macro_recall_at_5", "novelty_table", baselines),
+            "recall_at_5": paired("recall_at_5", "novelty_table_prior", baselines),
+        },
+        "paired_pooled": {
+            metric: paired(
+                metric,
+                "novelty_table_pooled",
+                ["novelty_table", "novelty_table_prior", *baselines],
+            )
+            for metric in ("macro_recall_at_5", "recall_at_5")
+        },
         "items": {
             "hit_rate_at_10": _interval(0.31),
             "popularity_hit_rate_at_10": _interval(0.24),

@@ -29,8 +29,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "--pair_choice",
         choices=tuple(PAIR_CHOICES),
         default="recent",
-        help="which two known interests of a user are asked about: the most recent two, or two "
-        "sampled by recency, anew for each --seed, such as the day's number (default: recent)",
+        help="which two known interests of a user are asked about: the most recent two, two "
+        "sampled by recency, anew for each --seed, such as the day's number, or all of the eight "
+        "most recent, their answers pooled (default: recent)",
     )
     add_force(parser)
 

@@ -20,7 +20,7 @@ from models.evaluation.calibration import reliability_sums
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import best, ranks
 from transforms.held_out import Transitions, held_out_transitions
-from transforms.policies import Policies, PolicySources, WithPolicies
+from transforms.policies import POOLED, Policies, PolicySources, WithPolicies
 from transforms.sharding import mix, stable_hash
 
 RANKS, RELIABILITY, USERS = "ranks", "reliability", "users"
@@ -116,8 +116,11 @@ class ScorePolicies(beam.PTransform):
             Metrics.counter("evaluate", "test_transitions").inc(len(some.user))
             yield beam.pvalue.TaggedOutput(USERS, len(some.user_ids))
             weights, known = self.resamples.weights(some.user_ids), some.known()
-            for name, policy in policies.by_name(weight).items():
-                scores = policy.scores(some.c1, some.c2)
+            scores_of = {
+                name: policy.scores(some.c1, some.c2)
+                for name, policy in policies.by_name(weight).items()
+            } | {POOLED: policies.pooled.scores(some.recent)}
+            for name, scores in scores_of.items():
                 yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
             for name, table in policies.tables.items():
                 pair = some.c1.astype(np.int64) * policies.size + some.c2
@@ -151,7 +154,7 @@ def sums_of_scores(
 
 def without_known(scores: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Return scores [n, M] with -inf where a cluster is known."""
-    return np.where(known, np.float32(-np.inf), scores)
+    return np.where(known, scores.dtype.type(-np.inf), scores)
 
 
 @dataclass(eq=False)

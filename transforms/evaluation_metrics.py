@@ -12,8 +12,9 @@ from models.evaluation.calibration import ReliabilitySums
 from models.evaluation.rank_sums import RankSums
 from models.evaluation.ranking import head
 from transforms.item_evaluation import ItemSums
-from transforms.policies import PRIOR, TABLE
+from transforms.policies import POOLED, PRIOR, TABLE
 
+_OURS = (TABLE, PRIOR, POOLED)
 _BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
 
 
@@ -26,7 +27,8 @@ class Measured:
     ranks
         Of each policy.
     wins
-        Of each policy, [M] which clusters rank first for some pair.
+        Of each policy of pairs, [M] which clusters rank first for some pair; coverage of POOLED is
+        of the clusters that rank first for some transition.
     reliability
         Of each novelty table.
     drawn
@@ -64,7 +66,7 @@ class Measured:
         samples = {name: sums.metrics(is_head) for name, sums in sorted(self.ranks.items())}
         policies: dict[str, dict[str, Any]] = {
             name: {metric: interval(values) for metric, values in found.items()}
-            | {"coverage": exactly(float(np.mean(self.wins[name])))}
+            | {"coverage": _covered(self.wins.get(name, self.ranks[name].winners[:, 0] > 0))}
             for name, found in samples.items()
         }
         drawn = {name: sums.metrics(is_head) for name, sums in sorted(self.drawn.items())}
@@ -80,9 +82,18 @@ class Measured:
                     name: interval(compared[ours][metric] - compared[name][metric])
                     for compared in (samples, drawn)
                     for name in compared
-                    if name not in (TABLE, PRIOR)
+                    if name not in _OURS
                 }
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
+            },
+            "paired_pooled": {
+                metric: {
+                    name: interval(compared[POOLED][metric] - compared[name][metric])
+                    for compared in (drawn, samples)
+                    for name in compared
+                    if name != POOLED
+                }
+                for metric in ("macro_recall_at_5", "recall_at_5")
             },
             "prior_weight": self.prior_weight,
             "items": self.items and _of_items(self.items),
@@ -127,8 +138,12 @@ def told(users: int, least: int) -> int | None:
 def _of_drawn(sums: RankSums, samples: dict[str, np.ndarray]) -> dict[str, Any]:
     """Tell of a policy without a table of pairs: its coverage is of what it was asked."""
     found = {metric: interval(values) for metric, values in samples.items()}
-    covered = exactly(float(np.mean(sums.winners[:, 0] > 0)))
+    covered = _covered(sums.winners[:, 0] > 0)
     return {**found, "coverage": covered, "transitions": int(sums.labels[:, 0].sum())}
+
+
+def _covered(wins: np.ndarray) -> dict[str, float]:
+    return exactly(float(np.mean(wins)))
 
 
 def _of_items(items: ItemSums) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from models.recent_pairs import RECENT
 from transforms import schemas as col
 from transforms.interactions import before
 from transforms.sequences import item_ids_of
@@ -17,13 +18,14 @@ from transforms.transitions import mine_transitions, on_side_of_cut, split_users
 _ROWS = 4096  # transitions whose scores are in memory at a time, and those of their last user
 _NEVER = np.iinfo(np.int32).max
 # What the retriever is asked: (c1, c2) -> novel, the item that opened novel, the clusters and the
-# items that were before.
+# items that were before, and RECENT clusters of them as `Transitions.recent` has them.
 OPENED = pa.schema(
     {
         **{name: col.TRANSITIONS.field(name).type for name in (col.USER_ID, col.C1, col.C2)},
         col.NOVEL: pa.int32(),
         col.ITEM: pa.int32(),
         col.KNOWN: pa.list_(pa.int32()),
+        col.RECENT: pa.list_(pa.int32(), RECENT),
         col.ITEM_IDS: pa.list_(pa.string()),
     }
 )
@@ -77,6 +79,9 @@ class Transitions:
         [n] place in `user_ids`.
     c1, c2, novel
         [n]
+    recent
+        [n, RECENT] clusters with the latest engagements before, the newest first: c2, c1, ...; the
+        oldest again where there are fewer.
     place
         [n] how many clusters the user had engaged with before.
     place_of
@@ -88,12 +93,24 @@ class Transitions:
     c1: np.ndarray
     c2: np.ndarray
     novel: np.ndarray
+    recent: np.ndarray
     place: np.ndarray
     place_of: np.ndarray
 
     def known(self) -> np.ndarray:
         """Say which clusters the user knew at the time, [n, M]."""
         return self.place_of[self.user] < self.place[:, None]
+
+
+def mine_with_recent(sequences: pa.Table, clusters: np.ndarray) -> tuple[pa.Table, np.ndarray]:
+    """Mine TRANSITIONS, and `Transitions.recent` of each."""
+    mined = mine_transitions(sequences, clusters, RECENT)
+    newest_first = [mined[f"c{RECENT - rank}"] for rank in range(RECENT)]
+    of_two = mined.select([col.USER_ID, col.NOVEL, col.TIMESTAMP])
+    for name, column in ((col.C1, newest_first[1]), (col.C2, newest_first[0])):
+        of_two = of_two.append_column(name, column)
+    recent = np.stack([column.to_numpy() for column in newest_first], axis=1)
+    return of_two.select(col.TRANSITIONS.names), recent
 
 
 def held_out_transitions(
@@ -116,7 +133,7 @@ def held_out_transitions(
     ------
     Those of some users at a time.
     """
-    mined = mine_transitions(sequences, clusters)
+    mined, recent = mine_with_recent(sequences, clusters)
     if not mined.num_rows:
         return
     encoded = mined[col.USER_ID].combine_chunks().dictionary_encode()
@@ -143,7 +160,7 @@ def held_out_transitions(
         yield Transitions(
             encoded.dictionary.take(pa.array(users)),
             at[user[rows]],
-            *(c1[rows], c2[rows], novel[rows], place[rows]),
+            *(c1[rows], c2[rows], novel[rows], recent[rows], place[rows]),
             place_of,
         )
 
@@ -190,7 +207,9 @@ def opened_items(
     -------
     OPENED
     """
-    mined = on_side_of_cut(mine_transitions(sequences, clusters), "test", cut)
+    mined, recent = mine_with_recent(sequences, clusters)
+    of_recent = pa.FixedSizeListArray.from_arrays(recent.ravel(), RECENT)
+    mined = on_side_of_cut(mined.append_column(col.RECENT, of_recent), "test", cut)
     found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
     drawn = mined.filter(pa.array(found <= highest))
     histories, opened, known = [], [], []
@@ -207,6 +226,7 @@ def opened_items(
     lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
     for name, column in (
         (col.KNOWN, pa.array(known, pa.list_(pa.int32()))),
+        (col.RECENT, drawn[col.RECENT]),
         (col.ITEM_IDS, item_ids_of(lists, item_ids)),
     ):
         table = table.append_column(name, column)

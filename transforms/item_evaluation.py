@@ -12,7 +12,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.evaluation.policy import Policy
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import UNRANKED
 from transforms import schemas as col
@@ -20,6 +19,7 @@ from transforms.evaluation import AddUp, Resamples, sums_of_scores
 from transforms.folders import local_copy
 from transforms.held_out import lowest_hashes, opened_items
 from transforms.policies import (
+    POOLED,
     PRIOR,
     RETRIEVER,
     RETRIEVER_NOVEL,
@@ -152,8 +152,10 @@ class ScoreItems(beam.PTransform):
         drawn = Drawn(answered, *catalogue, weights, self.size)
         yield RETRIEVER, drawn.ranks_of_retriever(_ANYWHERE)
         yield RETRIEVER_NOVEL, drawn.ranks_of_retriever(_NEW)
-        yield TABLE, drawn.ranks_of(policies.tables[TABLE])
-        yield PRIOR, drawn.ranks_of(policies.prior(weight))
+        pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
+        yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
+        yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
+        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent_clusters(answered)))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
@@ -205,6 +207,11 @@ def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
     return known
 
 
+def recent_clusters(opened: pa.Table) -> np.ndarray:
+    """Return the recent clusters of OPENED, [n, RECENT], as `Transitions.recent`."""
+    return pc.list_flatten(opened[col.RECENT]).to_numpy().reshape(opened.num_rows, -1)
+
+
 class Drawn:
     """Drawn transitions with what the retriever answered, to be added up.
 
@@ -228,7 +235,7 @@ class Drawn:
         weights: np.ndarray,
         size: int,
     ) -> None:
-        self._answered, self._weights, self._size = answered, weights, size
+        self._weights, self._size = weights, size
         self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
         self._known = known_clusters(answered, size)
         self._within = _positions(answered[_WITHIN], item_ids)
@@ -258,9 +265,8 @@ class Drawn:
             *(shown, self._known, shown[:, 0], self._size),
         )
 
-    def ranks_of(self, policy: Policy) -> RankSums:
-        """Add up a policy that scores clusters."""
-        scores = policy.scores(*(self._answered[name].to_numpy() for name in (col.C1, col.C2)))
+    def ranks_of(self, scores: np.ndarray) -> RankSums:
+        """Add up a policy that scores clusters, [n, M]."""
         number = np.arange(len(scores))
         return sums_of_scores(scores, self._known, self._novel, number, self._weights)
 

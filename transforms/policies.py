@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import apache_beam as beam
@@ -16,7 +17,9 @@ from models.evaluation.count_policies import (
     without,
 )
 from models.evaluation.policy import Policy
+from models.evaluation.pooled_policy import PooledPolicy
 from models.evaluation.table_policy import PriorPolicy, TablePolicy
+from models.evidence import evidence
 from transforms import files
 from transforms import schemas as col
 from transforms.affinity import read_affinity
@@ -24,6 +27,7 @@ from transforms.catalogue import read_cluster_embeddings, read_descriptions
 from transforms.retrieval import pack_novelty_table
 
 TABLE, PRIOR = "novelty_table", "novelty_table_prior"
+POOLED = "novelty_table_pooled"  # our table asked about all recent pairs
 RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
 AFFINITY = "affinity"  # what the language model's head was fitted to
 COUNT_POLICIES = (
@@ -107,8 +111,15 @@ class Policies:
         """Return our table together with popularity."""
         return PriorPolicy(self.tables[TABLE], self.log_popularity, weight)
 
+    @cached_property
+    def pooled(self) -> PooledPolicy:
+        """Return our table asked about all recent pairs."""
+        table, packed = self.tables[TABLE], (self.size, self.size, -1)
+        worth = evidence(table.novel.reshape(packed), table.probability.reshape(packed))
+        return PooledPolicy(table.novel, worth.reshape(table.novel.shape), self.size)
+
     def by_name(self, weight: float) -> dict[str, Policy]:
-        """Return all of them, with the weight of popularity in PRIOR."""
+        """Return all that score pairs, with the weight of popularity in PRIOR."""
         return {**self.tables, PRIOR: self.prior(weight), **self.counting}
 
 

@@ -24,7 +24,7 @@ from transforms.shuffle import PARTS
 log = logging.getLogger("interest-explorer")
 
 # How the pair of interests is chosen -> signature of the SavedModel.
-PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled"}
+PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled", "pooled": "explore_pooled"}
 # A call of the model takes this many users at most, and histories padded to this many items.
 _BATCH_USERS, _BATCH_ITEMS = 256, 1 << 18
 _SECONDS_PER_LINE = 10.0

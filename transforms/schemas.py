@@ -34,6 +34,7 @@ C2 = "c2"
 NOVEL = "novel"
 USERS = "users"
 KNOWN = "known"
+RECENT = "recent"
 WEIGHT = "weight"
 START = "start"  # of the prompts of an older interest
 SPLIT = "split"

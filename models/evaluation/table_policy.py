@@ -6,16 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.count_policies import without
-
-_LEAST = np.finfo(np.float32).tiny  # log of a probability that is rounded to 0
+from models.evidence import log_listed, log_unlisted
 
 
 @dataclass(frozen=True)
 class TablePolicy:
     """The log probabilities of a novelty table.
 
-    A row lists its n best clusters. What is left of its probability belongs to the others, in equal
-    parts, but each of them has less than the last one listed.
+    A row lists its n best clusters; the others are as `models.evidence.log_unlisted` has them.
 
     Attributes
     ----------
@@ -38,15 +36,10 @@ class TablePolicy:
         """Score the clusters, as `Policy.scores`."""
         pair = c1.astype(np.int64) * self.clusters + c2
         novel, p = self.novel[pair], self.probability[pair]
-        listed = novel >= 0
-        log_p = np.log(np.maximum(p, _LEAST))
         allowed = self.clusters - 1 - (c1 != c2) - len(self.blocked)
-        left = np.maximum(1 - np.sum(p, axis=1, where=listed), _LEAST)
-        others = np.maximum(allowed - np.sum(listed, axis=1), 1)
-        least = np.min(log_p, axis=1, where=listed, initial=0)
-        rest = np.minimum(np.log(left / others), np.nextafter(least, np.float32(-np.inf)))
+        rest = log_unlisted(novel, p, allowed)
         scores = np.repeat(rest[:, None], self.clusters + 1, axis=1).astype(np.float32)
-        np.put_along_axis(scores, novel, log_p, axis=1)  # pads go to a column of their own
+        np.put_along_axis(scores, novel, log_listed(p), axis=1)  # pads go to a column of their own
         return without(scores[:, :-1], c1, c2, self.blocked)
 
 

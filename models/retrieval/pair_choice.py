@@ -3,7 +3,7 @@
 A user's interests are the clusters of the history, the latest engagement first: rank 0 is the
 newest. Every two of the most recent ones are a pair that the novelty table can be asked about, and
 the *answer* of a pair is the first cluster of its row that the user does not know. Two policies
-choose among the pairs that have an answer:
+choose among the pairs that have an answer (`models.retrieval.pooled_choice` asks all of them):
 
 - `most_recent` takes the first pair in an order in which all pairs of the r newest interests come
   before any with an older one, so that it is the newest two wherever they have an answer;
@@ -16,15 +16,27 @@ what a row gets does not depend on the batch around it.
 
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-RECENT = 8  # newest interests that pairs are made of
-_HALF_LIFE = 2.0  # in ranks: an interest is drawn half as often as the one this much newer
-# Weights are integers: their sums are exact, in any order.
-_WEIGHT_OF_ALL = 1 << 30
+from models.recent_pairs import RECENT, pair_ranks, pair_weights
+
 _HASHES = 1 << 32
+
+
+class RecentPairs(NamedTuple):
+    """The pairs of each user, the most recent first; all [batch, pairs].
+
+    Attributes
+    ----------
+    c1, c2
+        int32, the older and the newer interest; -1 where the user has no such pair.
+    weight
+        int64, how often `sampled` draws the pair; 0 where the user has no such pair.
+    """
+
+    c1: tf.Tensor
+    c2: tf.Tensor
+    weight: tf.Tensor
 
 
 class Pairs(NamedTuple):
@@ -69,40 +81,6 @@ class Choice(NamedTuple):
     propensity: tf.Tensor
 
 
-def pair_ranks(recent: int) -> NDArray[np.int32]:
-    """Return the ranks (older, newer) of all pairs, the most recent pair first.
-
-    Returns
-    -------
-    [pairs, 2]: (0, 0) for users with one interest, (1, 0), (2, 0), (2, 1), (3, 0), ...
-    """
-    two = [(older, newer) for older in range(recent) for newer in range(older)]
-    return np.array([(0, 0), *two], np.int32)
-
-
-def pair_weights(recent: int) -> NDArray[np.int64]:
-    """Return how often pairs are drawn: two interests one after the other, without replacement.
-
-    With p the shares of the interests, which halve every `_HALF_LIFE` ranks, the probability of
-    {i, j} is p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j).
-
-    Returns
-    -------
-    [recent + 1, pairs], by how many interests a user has, pairs as `pair_ranks` has them: whole
-    numbers in proportion to the probabilities, 0 for pairs that the user does not have.
-    """
-    older, newer = pair_ranks(recent).T
-    weights = np.zeros([recent + 1, len(older)], np.int64)
-    weights[1, 0] = _WEIGHT_OF_ALL
-    for known in range(2, recent + 1):
-        p = 2.0 ** -(np.arange(recent) / _HALF_LIFE)
-        p /= np.sum(p[:known])
-        both = p[older] * p[newer] * (1 / (1 - p[older]) + 1 / (1 - p[newer]))
-        has = (older < known) & (older != newer)
-        weights[known, has] = np.round(_WEIGHT_OF_ALL * both[has])
-    return weights
-
-
 def last_engagements(clusters: tf.Tensor, size: int) -> tf.Tensor:
     """When each user last engaged with each cluster.
 
@@ -123,6 +101,20 @@ def last_engagements(clusters: tf.Tensor, size: int) -> tf.Tensor:
     place = tf.broadcast_to(tf.range(length), [rows, length])
     last = tf.math.unsorted_segment_max(place, segment, rows * size)  # drops segments below 0
     return tf.reshape(last, [rows, size])
+
+
+def recent_pairs(last: tf.Tensor) -> RecentPairs:
+    """Return the pairs of the newest interests of users, from `last_engagements` [batch, M]."""
+    recent = min(RECENT, last.shape[1])
+    # Places in a history are distinct, so that no tie is broken here.
+    newest = tf.math.top_k(last, recent)  # [batch, recent]
+    known = tf.reduce_sum(tf.cast(newest.values >= 0, tf.int32), axis=1)  # [batch]
+    older, newer = pair_ranks(recent).T
+    weight = tf.gather(tf.constant(pair_weights(recent)), known)
+    c1, c2 = (
+        tf.where(weight > 0, tf.gather(newest.indices, rank, axis=1), -1) for rank in (older, newer)
+    )
+    return RecentPairs(c1, c2, weight)
 
 
 def answered_pairs(
@@ -148,18 +140,10 @@ def answered_pairs(
     Pairs
         The most recent pair first.
     """
-    size, n = novel.shape[1:]
-    recent = min(RECENT, size)
-    # Places in a history are distinct, so that no tie is broken here.
-    newest = tf.math.top_k(last, recent)  # [batch, recent]
-    known = tf.reduce_sum(tf.cast(newest.values >= 0, tf.int32), axis=1)  # [batch]
-    older, newer = pair_ranks(recent).T
-    c1 = tf.gather(newest.indices, older, axis=1)  # [batch, pairs]
-    c2 = tf.gather(newest.indices, newer, axis=1)
-    weight = tf.gather(tf.constant(pair_weights(recent)), known)
+    n = novel.shape[2]
+    c1, c2, weight = recent_pairs(last)
     has = weight > 0
-
-    pair = tf.stack([c1, c2], axis=-1)
+    pair = tf.maximum(tf.stack([c1, c2], axis=-1), 0)
     row = tf.gather_nd(novel, pair)  # [batch, pairs, n]
     asked = tf.maximum(row, 0)
     fresh = tf.gather(last < 0, asked, batch_dims=1) & (row >= 0) & has[..., None]
@@ -170,8 +154,8 @@ def answered_pairs(
     found = first < n
     answer = tf.concat([pair, tf.minimum(first, n - 1)[..., None]], axis=-1)
     return Pairs(
-        c1=tf.where(has, c1, -1),
-        c2=tf.where(has, c2, -1),
+        c1=c1,
+        c2=c2,
         novel=tf.where(found, tf.gather_nd(novel, answer), -1),
         probability=tf.where(found, tf.gather_nd(probability, answer), 0.0),
         weight=tf.where(found, weight, 0),
@@ -204,14 +188,24 @@ def sampled(pairs: Pairs, seed: tf.Tensor) -> Choice:
     return choice._replace(propensity=tf.where(choice.novel < 0, 1.0, share))
 
 
+def newest_pair(c2: tf.Tensor) -> tf.Tensor:
+    """Return which pair of `RecentPairs` is the newest of each user, the last if there is none."""
+    return tf.minimum(first(c2 >= 0), c2.shape[1] - 1)
+
+
+def first(mask: tf.Tensor) -> tf.Tensor:
+    """Return the first column that is true in each row of a mask [batch, n]; n where none is.
+
+    Argmax promises nothing about ties.
+    """
+    count = mask.shape[1]
+    return tf.reduce_min(tf.where(mask, tf.range(count), count), axis=1)
+
+
 def _choose(pairs: Pairs, able: tf.Tensor) -> Choice:
     """Choose the first pair that is able [batch, pairs]; the newest one where none is."""
-    count = pairs.c2.shape[1]
-    first_able, newest = (
-        tf.reduce_min(tf.where(mask, tf.range(count), count), axis=1)
-        for mask in (able, pairs.c2 >= 0)
-    )
-    index = tf.where(first_able < count, first_able, tf.minimum(newest, count - 1))  # [batch]
+    first_able = first(able)
+    index = tf.where(first_able < able.shape[1], first_able, newest_pair(pairs.c2))  # [batch]
     c1, c2, novel, probability = (
         tf.gather(values, index, batch_dims=1)
         for values in (pairs.c1, pairs.c2, pairs.novel, pairs.probability)

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from models.evidence import evidence
 from models.retrieval.cluster_top_k import ClusterTopK, constant
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.pair_choice import (
@@ -18,6 +19,7 @@ from models.retrieval.pair_choice import (
     most_recent,
     sampled,
 )
+from models.retrieval.pooled_choice import pooled
 from models.retrieval.retriever import RetrieverModel
 
 Outputs = dict[str, tf.Tensor]
@@ -83,6 +85,7 @@ class Explorer(tf.Module):
 
         self.novel = constant(table.novel, tf.int32)
         self.probability = constant(table.probability, tf.float32)
+        self.evidence = constant(evidence(table.novel, table.probability), tf.int32)
         self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
 
         # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
@@ -144,7 +147,7 @@ class Explorer(tf.Module):
             this novel_cluster. Where no interest is known the items are the most popular ones,
             where nothing is new there are none.
         """
-        return self.grounded(history, most_recent)
+        return self.grounded(history, lambda *known: most_recent(self.pairs(*known)))
 
     @tf.function(
         input_signature=[
@@ -167,15 +170,40 @@ class Explorer(tf.Module):
         Outputs
             As of `explore`.
         """
-        return self.grounded(history, lambda pairs: sampled(pairs, seed))
+        return self.grounded(history, lambda *known: sampled(self.pairs(*known), seed))
 
-    def grounded(self, history: tf.Tensor, policy: Callable[[Pairs], Choice]) -> Outputs:
-        """`explore` with a policy."""
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.string, name="history")])
+    def explore_pooled(self, history: tf.Tensor) -> Outputs:
+        """Next new interest after all pairs of the eight newest interests together.
+
+        Parameters
+        ----------
+        history
+            [batch, L], as `explore` takes it.
+
+        Returns
+        -------
+        Outputs
+            As of `explore`; c1 and c2 are the newest pair, and probability is that of the pooled
+            distribution (see `models.retrieval.pooled_choice`).
+        """
+        return self.grounded(
+            history, lambda last, stocked: pooled(last, self.novel, self.evidence, stocked)
+        )
+
+    def pairs(self, last: tf.Tensor, stocked: tf.Tensor) -> Pairs:
+        """Ask the novelty table, as `answered_pairs`."""
+        return answered_pairs(last, self.novel, self.probability, stocked)
+
+    def grounded(
+        self, history: tf.Tensor, policy: Callable[[tf.Tensor, tf.Tensor], Choice]
+    ) -> Outputs:
+        """`explore` with a policy, a function of `last_engagements` and of what has items."""
         places = self.place_of.lookup(history)  # [batch, L]
         clusters = tf.where(places < 0, -1, tf.gather(self.clusters, tf.maximum(places, 0)))
         last = last_engagements(clusters, len(self.descriptions))
         stocked = self.starts[1:] > self.starts[:-1]  # [clusters], with eligible items
-        choice = policy(answered_pairs(last, self.novel, self.probability, stocked))
+        choice = policy(last, stocked)
         text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
         items = self.rank(places, choice.novel[:, None])
         stranger = (choice.c2 < 0)[:, None]
@@ -231,6 +259,7 @@ def export_saved_model(
     """
     explorer = Explorer(model, catalogue, table, k)
     signatures = {
-        name: getattr(explorer, name) for name in ("recommend", "explore", "explore_sampled")
+        name: getattr(explorer, name)
+        for name in ("recommend", "explore", "explore_sampled", "explore_pooled")
     }
     tf.saved_model.save(explorer, str(path), signatures=signatures)

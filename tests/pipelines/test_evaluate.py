@@ -16,10 +16,18 @@ FLAGS = (
     *("--simulation_users=12", "--simulation_days=2", "--simulation_seeds=2"),
 )
 NAMES = {
-    *("novelty_table", "novelty_table_prior", "popularity", "markov_1", "markov_2"),
-    *("naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts", "cluster_neighbours"),
+    *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
+    *(
+        "markov_2",
+        "naive_bayes",
+        "naive_bayes_lift",
+        "markov_lift",
+        "pair_counts",
+        "cluster_neighbours",
+    ),
     *("affinity", "retriever", "retriever_novel", "llm_untuned"),
 }
+OURS = {"novelty_table", "novelty_table_prior", "novelty_table_pooled"}
 
 
 def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
@@ -49,7 +57,9 @@ def test_every_policy_has_every_metric(first: Path) -> None:
     # In one order whatever the process hashes strings with: the bytes are the same every time.
     assert list(metrics["policies"])[-2:] == ["retriever", "retriever_novel"]
     for compared in metrics["paired"].values():
-        assert compared.keys() == NAMES - {"novelty_table", "novelty_table_prior"}
+        assert compared.keys() == NAMES - OURS
+    for compared in metrics["paired_pooled"].values():
+        assert compared.keys() == NAMES - {"novelty_table_pooled"}
 
 
 def test_transitions_are_those_that_were_mined(first: Path) -> None:

@@ -42,8 +42,12 @@ def test_sampled_interests_say_how_likely_they_were(first: Path) -> None:
     assert len(propensities) > 3
 
 
-def test_recent_interests_are_certain(shop: Path, tmp_path: Path) -> None:
-    rows = recommended(shop, tmp_path / "w")
+@pytest.mark.parametrize("flags", [(), ("--pair_choice=pooled",)])
+def test_recent_and_pooled_interests_are_certain(
+    shop: Path, tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    rows = recommended(shop, tmp_path / "w", *flags)
+    contract.check_recommendations(tmp_path / "w", small.interactions())
     assert {row["propensity"] for row in rows.values()} == {1}
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.recent_pairs import RECENT
 from transforms import held_out
 from transforms import schemas as col
 from transforms.held_out import (
@@ -38,7 +39,7 @@ def sequences(rows: list[list[int]]) -> pa.Table:
 
 
 def walked(rows: list[list[int]], cut: int) -> list[tuple]:
-    """Return (user, c1, c2, novel, known, item, history) of every transition from the cut on."""
+    """Return (user, c1, c2, novel, known, recent, item, history) of each from the cut on."""
     found = []
     for number, row in enumerate(rows):
         recent: list[int] = []  # clusters, the latest engagement last
@@ -46,7 +47,9 @@ def walked(rows: list[list[int]], cut: int) -> list[tuple]:
             cluster = int(CLUSTERS[item])
             if recent and cluster not in recent and second >= cut:
                 pair = recent[-2:] if len(recent) > 1 else recent * 2
-                found.append((f"u{number}", *pair, cluster, set(recent), item, row[:second]))
+                newest = (recent[::-1] + recent[:1] * RECENT)[:RECENT]
+                of_user = (f"u{number}", *pair, cluster, set(recent), newest)
+                found.append((*of_user, item, row[:second]))
             recent = [*(c for c in recent if c != cluster), cluster]
     return found
 
@@ -63,8 +66,10 @@ def test_transitions_come_with_what_the_user_knew(
             for row, known in enumerate(some.known()):
                 pair = (some.c1[row], some.c2[row], some.novel[row])
                 user = some.user_ids[some.user[row]].as_py()
-                found.append((user, *map(int, pair), set(np.flatnonzero(known).tolist())))
-    assert found == [row[:5] for row in walked(rows, cut)]
+                known_clusters = set(np.flatnonzero(known).tolist())
+                recent = some.recent[row].tolist()
+                found.append((user, *map(int, pair), known_clusters, recent))
+    assert found == [row[:6] for row in walked(rows, cut)]
 
 
 @settings(max_examples=50)
@@ -82,9 +87,10 @@ def test_those_drawn_come_with_the_item_and_what_was_before(
     assert len(drawn) == len(lowest)
     by_key = {(row[0], row[3]): row for row in expected}
     for row in drawn:
-        _user, c1, c2, _novel, known, item, history = by_key[row["user_id"], row["novel"]]
+        _user, c1, c2, _novel, known, recent, item, history = by_key[row["user_id"], row["novel"]]
         assert (row["c1"], row["c2"], row["item"]) == (c1, c2, item)
         assert row["known"] == sorted(known)
+        assert row["recent"] == recent
         assert row["item_ids"] == [f"item {before}" for before in history]
 
 

@@ -29,6 +29,7 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
             pa.array([1, 3]),
             pa.array([3, 5]),  # the items d and f
             pa.array([[0], [0, 1]]),  # clusters
+            pa.array([[0] * 8, [1] + [0] * 7]),  # the newest first
             pa.array([["a"], ["a", "c"]]),
         ],
         names=OPENED.names,
@@ -59,7 +60,8 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
     assert of_new.winners[:, 0].tolist() == [0, 0, 2, 0]
     # By id, the least likely last: u, who knows 0, takes up the first that is new, v, who knows 1
     # too, the second.
-    ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1]))).metrics(IS_HEAD)
+    pair = (np.array([0, 0], np.int32), np.array([0, 1], np.int32))
+    ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1])).scores(*pair)).metrics(IS_HEAD)
     assert ours["mrr"].tolist() == [(1 + 1 / 2) / 2, 1 / 2]
     assert ours["novelty"].tolist() == [1, 1]
 

@@ -54,7 +54,11 @@ def figures(metrics: dict[str, Any]) -> dict[str, list[Figure]]:
     """Return the figures of each section of the page; sections without data are left out."""
     sections: dict[str, Sequence[Callable[[dict[str, Any]], Figure | None]]] = {
         "recall": [_recall("macro_recall_at_5"), _recall("recall_at_5")],
-        "paired": [_paired("macro_recall_at_5"), _paired("recall_at_5")],
+        "paired": [
+            _paired("paired", "macro_recall_at_5", "The table"),
+            _paired("paired", "recall_at_5", "The table with popularity"),
+            _paired("paired_pooled", "macro_recall_at_5", "The table, pooled,"),
+        ],
         "labels": [_label_frequency, _head_and_tail],
         "calibration": [_calibration],
         "finetuning": [_finetuning, _losses],
@@ -183,14 +187,13 @@ def _recall(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
     return make
 
 
-def _paired(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
+def _paired(where: str, metric: str, ours: str) -> Callable[[dict[str, Any]], Figure | None]:
     def make(metrics: dict[str, Any]) -> Figure | None:
-        compared = (metrics.get("paired") or {}).get(metric)
+        compared = (metrics.get(where) or {}).get(metric)
         if not compared:
             return None
         rows = sorted(compared.items(), key=lambda row: row[1]["value"])
         won = sum(value["low"] > 0 for _, value in rows)
-        ours = "The table" if metric.startswith("macro") else "The table with popularity"
         over = _METRIC_TITLES[metric].partition(", ")[2]
         title = f"{ours} beats {won} of {len(rows)} policies by more than chance, {over}"
         axis = "difference (points)"
@@ -200,7 +203,7 @@ def _paired(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
             for name, value in rows
         ]
         columns = ["Against", "Difference", "Low", "High"]
-        return _figure(f"paired_{metric}", title, plot, columns, numbers, 110 + 27 * len(rows))
+        return _figure(f"{where}_{metric}", title, plot, columns, numbers, 110 + 27 * len(rows))
 
     return make
 

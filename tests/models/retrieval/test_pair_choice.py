@@ -11,14 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from models.recent_pairs import RECENT
 from models.retrieval.pair_choice import (
-    RECENT,
     Choice,
     answered_pairs,
     last_engagements,
     most_recent,
-    pair_ranks,
-    pair_weights,
     sampled,
 )
 
@@ -171,18 +169,6 @@ def test_propensities_of_all_answers_sum_to_one(history: list[int]) -> None:
     found = dict(zip(chosen.novel.tolist(), chosen.propensity.tolist(), strict=True))
     assert len(found) == len(expected_propensities(history))
     assert sum(found.values()) == pytest.approx(1, abs=1e-6)
-
-
-@pytest.mark.parametrize("known", range(1, RECENT + 1))
-def test_pair_weights_are_those_of_two_draws_without_replacement(known: int) -> None:
-    rng = np.random.default_rng(known)
-    shares = 2.0 ** -(np.arange(known) / 2)
-    scores = rng.gumbel(size=(200_000, known)) + np.log(shares)  # the Gumbel-max trick
-    pairs = [tuple(pair) for pair in np.sort(np.argsort(-scores, axis=1)[:, :2]).tolist()]
-    seen = Counter((pair[-1], pair[0]) for pair in pairs)  # (older, newer)
-    weights = pair_weights(RECENT)[known] / 2**30
-    for ranks, weight in zip(map(tuple, pair_ranks(RECENT).tolist()), weights, strict=True):
-        assert seen[ranks] / len(pairs) == pytest.approx(weight, abs=0.005)
 
 
 def test_rows_of_a_batch_are_answered_as_alone() -> None:

@@ -177,6 +177,13 @@ def test_sampled_interest_comes_with_its_items_as_any(served: Any) -> None:
         )
 
 
+def test_pooled_interest_of_a_user_with_one_pair_is_that_of_the_pair(served: Any) -> None:
+    history = [of_cluster(4)[0], of_cluster(0)[0]]
+    pooled, newest = (call(served, name, history) for name in ("explore_pooled", "explore"))
+    for name in newest.keys() - {"probability"}:
+        assert np.array_equal(pooled[name], newest[name]), name
+
+
 def test_ineligible_items_count_as_history(served: Any) -> None:
     item_id = of_cluster(4)[0]
     assert not CATALOGUE.eligible[IDS.tolist().index(item_id)]
@@ -219,8 +226,12 @@ def test_signatures_are_those_of_the_contract(served: Any) -> None:
     inputs = described(recommend.structured_input_signature[1])
     assert inputs == history | {"cluster_ids": (tf.int32, [None, None])}
     assert described(recommend.structured_outputs) == items
-    explore, sampled = (served.signatures[name] for name in ("explore", "explore_sampled"))
-    assert described(explore.structured_input_signature[1]) == history
+    explore, sampled, pooled = (
+        served.signatures[name] for name in ("explore", "explore_sampled", "explore_pooled")
+    )
+    for one in (explore, pooled):
+        assert described(one.structured_input_signature[1]) == history
+    assert described(pooled.structured_outputs) == described(explore.structured_outputs)
     seed = {"seed": (tf.int64, [None])}
     assert described(sampled.structured_input_signature[1]) == history | seed
     assert described(sampled.structured_outputs) == described(explore.structured_outputs)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.report_data import synthetic_report
-from transforms.report.sentences import outcome, summary_sentences, verdict
+from transforms.report.sentences import best_of_ours, outcome, summary_sentences, verdict
 
 METRICS = synthetic_report(6).metrics
 
@@ -14,7 +14,7 @@ METRICS = synthetic_report(6).metrics
 def with_difference(low: float, high: float) -> dict[str, Any]:
     """Return metrics in which ours differs so from every baseline."""
     metrics = deepcopy(METRICS)
-    for compared in metrics["paired"].values():
+    for compared in (*metrics["paired"].values(), *metrics["paired_pooled"].values()):
         for name in compared:
             compared[name] = {"value": (low + high) / 2, "low": low, "high": high}
     return metrics
@@ -33,7 +33,7 @@ def test_the_first_sentence_is_honest_both_ways(
     low: float, high: float, found: str, words: str
 ) -> None:
     metrics = with_difference(low, high)
-    assert outcome(metrics, "macro_recall_at_5") == found
+    assert outcome(metrics, best_of_ours(metrics)) == found
     assert summary_sentences(metrics)[0].startswith(words)
     assert verdict(metrics)[1].startswith(words)
 
@@ -74,3 +74,18 @@ def test_what_the_llm_adds_to_the_counts_it_learned_from_is_said() -> None:
     assert "+1.5 points of macro recall@5 (+1.0 to +2.0)" in said[0]
     del metrics["paired"]["macro_recall_at_5"]["affinity"]
     assert not any("what the LLM adds" in sentence for sentence in summary_sentences(metrics))
+
+
+@pytest.mark.parametrize(("pooled", "told"), [(0.5, True), (0.01, False)])
+def test_the_first_sentence_is_of_the_better_pair_choice(pooled: float, told: bool) -> None:
+    metrics = deepcopy(METRICS)
+    metrics["policies"]["novelty_table_pooled"]["macro_recall_at_5"]["value"] = pooled
+    assert ("--pair_choice=pooled" in summary_sentences(metrics)[0]) == told
+
+
+def test_what_pooling_brings_is_said() -> None:
+    said = [s for s in summary_sentences(with_difference(0.01, 0.02)) if "Asked about all" in s]
+    assert len(said) == 1
+    assert "+1.5 points of macro recall@5 (+1.0 to +2.0)" in said[0]
+    without = {name: value for name, value in METRICS.items() if name != "paired_pooled"}
+    assert not any("Asked about all" in sentence for sentence in summary_sentences(without))
