@@ -35,7 +35,7 @@ _ALL_PAIRS = (
     "paired_pooled",
     _MACRO,
     POOLED,
-    "averaged over interests, with `--pair_choice=pooled`,",
+    "averaged over interests, with --pair_choice=pooled,",
 )
 _WITH_PRIOR = ("paired", _MICRO, PRIOR, "over all transitions, with popularity added,")
 Comparison = tuple[str, str, str, str]
@@ -190,7 +190,7 @@ def _pooled(metrics: dict[str, Any]) -> list[str]:
         return []
     return [
         "Asked about all recent interests of a user in place of the newest two "
-        f"(`--pair_choice=pooled`), the table finds {100 * difference['value']:+.1f} points of "
+        f"(--pair_choice=pooled), the table finds {100 * difference['value']:+.1f} points of "
         f"macro recall@5 ({100 * difference['low']:+.1f} to {100 * difference['high']:+.1f})."
     ]
 
