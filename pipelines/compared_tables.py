@@ -10,11 +10,28 @@ from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms.errors import InputError, as_input_error
 from transforms.manifest import read_manifest
-from transforms.policies import COUNT_POLICIES, POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
+from transforms.policies import (
+    AFFINITY_POOLED,
+    COUNT_POLICIES,
+    POOLED,
+    PRIOR,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    TABLE,
+)
 from transforms.simulate import CONTROLS
 from transforms.write_report import PreviousTable
 
-_TAKEN = (TABLE, PRIOR, POOLED, RETRIEVER, RETRIEVER_NOVEL, *COUNT_POLICIES, *CONTROLS)
+_TAKEN = (
+    TABLE,
+    PRIOR,
+    POOLED,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    AFFINITY_POOLED,
+    *COUNT_POLICIES,
+    *CONTROLS,
+)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -20,7 +20,7 @@ from models.evaluation.calibration import reliability_sums
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import best, ranks
 from transforms.held_out import Transitions, held_out_transitions
-from transforms.policies import POOLED, Policies, PolicySources, WithPolicies
+from transforms.policies import Policies, PolicySources, WithPolicies
 from transforms.sharding import mix, stable_hash
 
 RANKS, RELIABILITY, USERS = "ranks", "reliability", "users"
@@ -119,7 +119,7 @@ class ScorePolicies(beam.PTransform):
             scores_of = {
                 name: policy.scores(some.c1, some.c2)
                 for name, policy in policies.by_name(weight).items()
-            } | {POOLED: policies.pooled.scores(some.recent)}
+            } | {name: policy.scores(some.recent) for name, policy in policies.of_recent().items()}
             for name, scores in scores_of.items():
                 yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
             for name, table in policies.tables.items():

@@ -17,7 +17,7 @@ from models.evaluation.count_policies import (
     without,
 )
 from models.evaluation.policy import Policy
-from models.evaluation.pooled_policy import PooledPolicy
+from models.evaluation.pooled_policy import PooledAffinity, PooledPolicy
 from models.evaluation.table_policy import PriorPolicy, TablePolicy
 from models.evidence import evidence
 from transforms import files
@@ -29,6 +29,7 @@ from transforms.retrieval import pack_novelty_table
 TABLE, PRIOR = "novelty_table", "novelty_table_prior"
 POOLED = "novelty_table_pooled"  # our table asked about all recent pairs
 RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
+AFFINITY_POOLED = "affinity_pooled"  # the next one asked about all recent pairs
 AFFINITY = "affinity"  # what the language model's head was fitted to
 COUNT_POLICIES = (
     *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
@@ -77,6 +78,7 @@ class PolicySources:
                 AFFINITY: Unblocked(affinity, blocked),
             },
             train=counts.labels(),
+            affinity=PooledAffinity(affinity, blocked),
             log_popularity=np.log(popularity(counts)).astype(np.float32),
         )
 
@@ -93,6 +95,8 @@ class Policies:
         Those of COUNT_POLICIES by name.
     train
         [M] transitions of training users to each cluster.
+    affinity
+        What our table learned from, for all recent pairs.
     log_popularity
         [M] float32
     """
@@ -100,6 +104,7 @@ class Policies:
     tables: dict[str, TablePolicy]
     counting: dict[str, Policy]
     train: np.ndarray
+    affinity: PooledAffinity
     log_popularity: np.ndarray
 
     @property
@@ -110,6 +115,10 @@ class Policies:
     def prior(self, weight: float) -> PriorPolicy:
         """Return our table together with popularity."""
         return PriorPolicy(self.tables[TABLE], self.log_popularity, weight)
+
+    def of_recent(self) -> dict[str, PooledPolicy | PooledAffinity]:
+        """Return all that score all recent pairs of a user at once."""
+        return {POOLED: self.pooled, AFFINITY_POOLED: self.affinity}
 
     @cached_property
     def pooled(self) -> PooledPolicy:

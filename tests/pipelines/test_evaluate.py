@@ -25,7 +25,7 @@ NAMES = {
         "pair_counts",
         "cluster_neighbours",
     ),
-    *("affinity", "retriever", "retriever_novel", "llm_untuned"),
+    *("affinity", "affinity_pooled", "retriever", "retriever_novel", "llm_untuned"),
 }
 OURS = {"novelty_table", "novelty_table_prior", "novelty_table_pooled"}
 

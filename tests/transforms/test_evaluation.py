@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from models.affinity import Affinity
+from models.evaluation.pooled_policy import PooledAffinity
 from models.evaluation.table_policy import TablePolicy
 from tests.transforms.test_held_out import CLUSTERS, sequences
 from transforms.evaluation import WEIGHTS, choose_weight, hits_by_weight, sums_of_scores
@@ -42,7 +44,8 @@ def test_weight_is_chosen_among_what_is_new_to_valid_users() -> None:
     probability = np.tile(np.linspace(0.2, 0.1, 7, dtype=np.float32), (M * M, 1))
     table = TablePolicy(novel, probability, M, np.zeros(0, np.int32))
     popularity = np.where(np.arange(M) == 0, 9.0, np.where(np.arange(M) == 2, 1.0, 0.0))
-    policies = Policies({TABLE: table}, {}, np.ones(M), popularity.astype(np.float32))
+    nothing = PooledAffinity(Affinity(np.zeros((M, M))), np.array([], np.int32))
+    policies = Policies({TABLE: table}, {}, np.ones(M), nothing, popularity.astype(np.float32))
     [some] = held_out_transitions(sequences([[0, 4], [1, 4]]), CLUSTERS, M, None)
     hits = hits_by_weight(policies, some)
     score = np.log(probability[0, 5]) + WEIGHTS

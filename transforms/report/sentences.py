@@ -18,6 +18,7 @@ _NAMES = {
     "naive_bayes_lift": "Naive Bayes, lift",
     "pair_counts": "Pair counts",
     "affinity": "Affinity",
+    "affinity_pooled": "Affinity, pooled",
     "cluster_neighbours": "Nearest clusters",
     "llm_untuned": "LLM, untuned",
     "llm_undiversified": "LLM, not diversified",
