@@ -29,8 +29,8 @@ from transforms.retrieval import pack_novelty_table
 TABLE, PRIOR = "novelty_table", "novelty_table_prior"
 POOLED = "novelty_table_pooled"  # our table asked about all recent pairs
 RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
-AFFINITY_POOLED = "affinity_pooled"  # the next one asked about all recent pairs
 AFFINITY = "affinity"  # what the language model's head was fitted to
+AFFINITY_POOLED = "affinity_pooled"  # that asked about all recent pairs
 COUNT_POLICIES = (
     *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
     *("pair_counts", "cluster_neighbours", AFFINITY),

@@ -45,8 +45,9 @@ class PooledPolicy:
         novel = self.novel[pair]  # [users, pairs, n]
         weighted = self.evidence[pair] * weight[..., None]
         user = np.arange(len(recent))[:, None, None]
-        at = (user * self.clusters + novel)[novel >= 0]
-        total = np.bincount(at, weighted[novel >= 0], len(recent) * self.clusters)
+        listed = novel >= 0
+        at = (user * self.clusters + novel)[listed]
+        total = np.bincount(at, weighted[listed], len(recent) * self.clusters)
         return np.where(total > 0, total, -np.inf).reshape(len(recent), self.clusters)
 
 
