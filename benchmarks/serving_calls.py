@@ -52,17 +52,20 @@ def main(path: str, items: int, clusters: int, batches: list[int]) -> None:
     if imported := NOT_NEEDED & set(sys.modules):
         raise ImportError(f"{imported} should not be needed to serve")
 
-    def explore(rows: np.ndarray) -> object:
-        return signatures["explore"](history=tf.constant(rows))["item_ids"].numpy()
+    def explore(name: str) -> Callable[[np.ndarray], object]:
+        signature = signatures[name]
+        return lambda rows: signature(history=tf.constant(rows))["item_ids"].numpy()
 
     def recommend(rows: np.ndarray) -> object:
         asked = (np.arange(len(rows)) % clusters).astype(np.int32)[:, None]
         answer = signatures["recommend"](history=tf.constant(rows), cluster_ids=tf.constant(asked))
         return answer["item_ids"].numpy()
 
+    calls = {name: explore(name) for name in ("explore", "explore_pooled")}
+    calls["recommend"] = recommend
     figures = {
         name: {batch: time_calls(call, batch, items) for batch in batches}
-        for name, call in (("explore", explore), ("recommend", recommend))
+        for name, call in calls.items()
     }
     print(json.dumps({"load_s": load, "gib": peak_gib(), "figures": figures}))
 
