@@ -4,13 +4,7 @@ import argparse
 import re
 from typing import Any
 
-from pipelines import flags as command_line
-from pipelines.build_clusters import previous_files
-from pipelines.workspace import Workspace, digest
-from transforms import files
-from transforms.errors import InputError, as_input_error
-from transforms.manifest import read_manifest
-from transforms.policies import (
+from models.evaluation.policy_names import (
     AFFINITY_POOLED,
     COUNT_POLICIES,
     POOLED,
@@ -19,6 +13,12 @@ from transforms.policies import (
     RETRIEVER_NOVEL,
     TABLE,
 )
+from pipelines import flags as command_line
+from pipelines.build_clusters import previous_files
+from pipelines.workspace import Workspace, digest
+from transforms import files
+from transforms.errors import InputError, as_input_error
+from transforms.manifest import read_manifest
 from transforms.simulate import CONTROLS
 from transforms.write_report import PreviousTable
 

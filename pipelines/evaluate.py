@@ -8,6 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.evaluation.gates import GateThresholds
+from models.evaluation.policy_names import PRIOR, TABLE
 from models.evaluation.simulation import SimulationConfig
 from pipelines import flags as command_line
 from pipelines.compared_tables import add_flags as add_table_flags
@@ -28,7 +29,7 @@ from transforms.interactions import ReadInteractions
 from transforms.item_evaluation import ScoreItems, popular_items
 from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
-from transforms.policies import PRIOR, TABLE, PolicySources, WithPolicies
+from transforms.policies import PolicySources, WithPolicies
 from transforms.sequences import UserSequences
 from transforms.simulate import Simulate, read_cluster_tree
 from transforms.validate import DEAD, TALLY

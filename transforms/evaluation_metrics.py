@@ -9,12 +9,11 @@ import pyarrow as pa
 
 from models.evaluation.bootstrap import exactly, interval
 from models.evaluation.calibration import ReliabilitySums
+from models.evaluation.policy_names import OURS, POOLED, PRIOR, TABLE
 from models.evaluation.rank_sums import RankSums
 from models.evaluation.ranking import head
 from transforms.item_evaluation import ItemSums
-from transforms.policies import POOLED, PRIOR, TABLE
 
-_OURS = (TABLE, PRIOR, POOLED)
 _BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
 
 
@@ -82,7 +81,7 @@ class Measured:
                     name: interval(compared[ours][metric] - compared[name][metric])
                     for compared in (samples, drawn)
                     for name in compared
-                    if name not in _OURS
+                    if name not in OURS
                 }
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },

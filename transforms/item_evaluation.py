@@ -12,22 +12,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.evaluation.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
 from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import UNRANKED
 from transforms import schemas as col
 from transforms.evaluation import AddUp, Resamples, sums_of_scores
 from transforms.folders import local_copy
 from transforms.held_out import lowest_hashes, opened_items
-from transforms.policies import (
-    POOLED,
-    PRIOR,
-    RETRIEVER,
-    RETRIEVER_NOVEL,
-    TABLE,
-    Policies,
-    PolicySources,
-    WithPolicies,
-)
+from transforms.policies import Policies, PolicySources, WithPolicies
 from transforms.recommend import batches, padded
 from transforms.shared_process import SharedProcess
 

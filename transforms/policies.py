@@ -17,6 +17,7 @@ from models.evaluation.count_policies import (
     without,
 )
 from models.evaluation.policy import Policy
+from models.evaluation.policy_names import AFFINITY, AFFINITY_POOLED, POOLED, PRIOR, TABLE
 from models.evaluation.pooled_policy import PooledAffinity, PooledPolicy
 from models.evaluation.table_policy import PriorPolicy, TablePolicy
 from models.evidence import evidence
@@ -25,16 +26,6 @@ from transforms import schemas as col
 from transforms.affinity import read_affinity
 from transforms.catalogue import read_cluster_embeddings, read_descriptions
 from transforms.retrieval import pack_novelty_table
-
-TABLE, PRIOR = "novelty_table", "novelty_table_prior"
-POOLED = "novelty_table_pooled"  # our table asked about all recent pairs
-RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
-AFFINITY = "affinity"  # what the language model's head was fitted to
-AFFINITY_POOLED = "affinity_pooled"  # that asked about all recent pairs
-COUNT_POLICIES = (
-    *("popularity", "markov_1", "markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift"),
-    *("pair_counts", "cluster_neighbours", AFFINITY),
-)
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-# Policies that only count what users did: what an LLM has to be better than.
-COUNT_BASELINES = (
-    *("popularity", "markov_1", "markov_2", "naive_bayes"),
-    *("naive_bayes_lift", "markov_lift", "pair_counts"),
-)
-TABLE = "novelty_table"
+from models.evaluation.policy_names import COUNT_BASELINES, TABLE
 
 
 @dataclass(frozen=True)

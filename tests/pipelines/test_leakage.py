@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from models.evaluation.policy_names import TABLE
 from pipelines import flags as command_line
 from pipelines import train_retrieval
 from pipelines.workspace import Workspace
@@ -18,7 +19,7 @@ from tests.pipelines import small
 from tests.pipelines.small import Row
 from tests.transforms.eager import run
 from transforms.catalogue import read_item_clusters
-from transforms.policies import TABLE, PolicySources
+from transforms.policies import PolicySources
 
 CUT = small.START + 1000 * small.USERS // 2
 CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.affinity import Affinity
+from models.evaluation.policy_names import TABLE
 from models.evaluation.pooled_policy import PooledAffinity
 from models.evaluation.table_policy import TablePolicy
 from tests.transforms.test_held_out import CLUSTERS, sequences
 from transforms.evaluation import WEIGHTS, choose_weight, hits_by_weight, sums_of_scores
 from transforms.held_out import held_out_transitions
-from transforms.policies import TABLE, Policies
+from transforms.policies import Policies
 
 M = 8  # of which the items are of four
 

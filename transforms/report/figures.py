@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.evaluation.gates import kept_weights
-from transforms.report.sentences import OURS, TABLE, policy_name
+from models.evaluation.policy_names import OURS, TABLE
+from transforms.report.sentences import policy_name
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot

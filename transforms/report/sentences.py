@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from typing import Any
 
-TABLE, PRIOR = "novelty_table", "novelty_table_prior"
-POOLED = "novelty_table_pooled"
-OURS = (TABLE, PRIOR, POOLED)
+from models.evaluation.policy_names import (
+    AFFINITY,
+    AFFINITY_POOLED,
+    OURS,
+    POOLED,
+    PRIOR,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    TABLE,
+)
+
 _NAMES = {
     TABLE: "Novelty table",
     PRIOR: "Novelty table with popularity",
@@ -17,13 +25,13 @@ _NAMES = {
     "naive_bayes": "Naive Bayes",
     "naive_bayes_lift": "Naive Bayes, lift",
     "pair_counts": "Pair counts",
-    "affinity": "Affinity",
-    "affinity_pooled": "Affinity, pooled",
+    AFFINITY: "Affinity",
+    AFFINITY_POOLED: "Affinity, pooled",
     "cluster_neighbours": "Nearest clusters",
     "llm_untuned": "LLM, untuned",
     "llm_undiversified": "LLM, not diversified",
-    "retriever": "Retriever alone",
-    "retriever_novel": "Retriever, new interests only",
+    RETRIEVER: "Retriever alone",
+    RETRIEVER_NOVEL: "Retriever, new interests only",
     "hierarchical_bandit": "Hierarchical bandit",
     "neural_linear_bandit": "Neural linear bandit",
     "random": "Random",
@@ -198,7 +206,7 @@ def _pooled(metrics: dict[str, Any]) -> list[str]:
 
 def _affinity(metrics: dict[str, Any]) -> list[str]:
     """Return what the LLM adds to the counts that it learned from."""
-    difference = metrics.get("paired", {}).get(_MACRO, {}).get("affinity")
+    difference = metrics.get("paired", {}).get(_MACRO, {}).get(AFFINITY)
     if difference is None or difference["value"] is None:
         return []
     return [
