@@ -80,6 +80,7 @@ class Finetune(beam.PTransform):
                 _Reporter(),
                 work.save,
                 readout_targets(self.prompts, self.affinity, self.config),
+                lambda phase: log.info("finetune: %s", phase),
             )
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
         model = publish(str(work.path / "model"), self.folder)
@@ -128,9 +129,11 @@ class _Reporter:
             return
         self._last = now
         log.info(
-            "finetune: step %d of %d, loss %.3f, at most %.0f s left",
+            "finetune: step %d of %d, loss %.3f, %s",
             progress.step,
             progress.total,
             progress.loss,
-            progress.seconds_left,
+            f"at most {progress.seconds_left:.0f} s to the last step"
+            if progress.step < progress.total
+            else "now it is measured",
         )

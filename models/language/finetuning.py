@@ -153,6 +153,7 @@ def finetune(
     on_progress: Callable[[Progress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
     targets: Targets | None = None,
+    on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
     """Fine-tune a language model and save the weights with the best validation loss.
 
@@ -180,6 +181,8 @@ def finetune(
         Called after every checkpoint.
     targets : Targets, optional
         See `fit_output_head`.
+    on_phase : callable
+        Called with what is done next, before what takes long and is no step.
 
     Returns
     -------
@@ -216,12 +219,14 @@ def finetune(
     model, tokenizer = _best_model(base_model, run, log, config)
     history, changed = _history(log), targets is not None or not log
     if targets is not None:
+        on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
         with quiet_transformers(), _deterministic():
             token_ids = description_token_ids(tokenizer, valid, descriptions)
             fit_output_head(model, tokenizer, targets, token_ids, config.seed)
     model = model.bfloat16()
     save_language_model(model, tokenizer, output)
     if changed:
+        on_phase("the weights that are kept are measured")
         with quiet_transformers(), _deterministic():
             kept = _measured(model.float(), tokenizer, _drawn(valid, config), descriptions, config)
     else:

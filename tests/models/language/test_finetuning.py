@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,7 @@ def run(
     config: FinetuneConfig,
     kill_at: int = -1,
     targets: Targets | None = None,
+    on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
     def on_progress(progress):
         if progress.step == kill_at:
@@ -61,6 +63,7 @@ def run(
         config,
         on_progress,
         targets=targets,
+        on_phase=on_phase,
     )
 
 
@@ -180,7 +183,12 @@ def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
     targets = Targets(
         tuple(f"Next to {text}:\n" for text in DESCRIPTIONS), np.eye(5)[answers] * 0.99 + 0.002
     )
-    history = run(tiny, tmp_path, CONFIG, targets=targets)
+    phases: list[str] = []
+    history = run(tiny, tmp_path, CONFIG, targets=targets, on_phase=phases.append)
+    assert phases == [
+        "the output head is fitted to what follows 5 pairs",
+        "the weights that are kept are measured",
+    ]
     model, tokenizer = load_language_model(str(tmp_path / "model"), "float32")
     said = generate_completions(model, tokenizer, targets.prompts, 1)
     first = [text for text in said if text]
