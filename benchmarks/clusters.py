@@ -26,9 +26,9 @@ import pyarrow.parquet as pq
 from models.clustering.cluster_quality import coherence, separation, stability
 from models.clustering.clustering import assign_clusters, fit_cluster_tree, traffic_balance
 from models.clustering.text_encoder import TextEncoder
-from transforms import clusters
 from transforms import schemas as col
 from transforms.datasets import write_dataset
+from transforms.item_embeddings import item_texts
 
 FOLDER = Path("../shared/data")  # beside the project, where there is one
 SETS = ("movielens", "ml-latest-small", "movietweetings-100k")
@@ -159,7 +159,7 @@ def main() -> int:
         if items is None:
             print(f"{name}: not in {flags.data}, left out")
             continue
-        rows = encoder.encode(clusters.item_texts(items))
+        rows = encoder.encode(item_texts(items))
         traffic = items[col.TRAFFIC].to_numpy()
         results[name] = {
             method: measures(rows, traffic, assign)

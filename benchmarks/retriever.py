@@ -39,8 +39,8 @@ from models.retrieval.item_features import fit_projection, project
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.sequence_shards import ITEMS, KEY, shard_schema
-from transforms import clusters
 from transforms import schemas as col
+from transforms.item_embeddings import item_texts
 from transforms.sequences import ENGAGEMENTS, user_sequences
 
 SETS = ("movietweetings-100k", "ml-latest-small")
@@ -239,7 +239,7 @@ def main() -> int:
             "rectools": (by_rectools(flags.rectools_python, settings), seeds),
             "ours": (by_ours(flags.ours), seeds),
         }
-        rows = encoder.encode(clusters.item_texts(items))
+        rows = encoder.encode(item_texts(items))
         interactions = pq.read_table(flags.data / name / "interactions.parquet")
         splits = splits_of(interactions, items)
         for kind in flags.splits.split(","):

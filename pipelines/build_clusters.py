@@ -18,8 +18,11 @@ from transforms import clusters, files
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
 from transforms.interactions import ReadInteractions, before
+from transforms.item_embeddings import EmbedItems
+from transforms.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.manifest import Tally
 from transforms.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
+from transforms.tree_sample import DrawSample
 from transforms.validate import (
     DEAD,
     DUPLICATES,
@@ -194,28 +197,28 @@ def build(
         interactions.usable
         | "Engaged"
         >> beam.Map(lambda table: positive(before(table, cut), min_rating)[col.ITEM].to_numpy())
-        | "Traffic" >> beam.CombineGlobally(clusters.CountTraffic())
+        | "Traffic" >> beam.CombineGlobally(CountTraffic())
         | "OfParts"
         >> beam.Map(
-            lambda counts, ids: clusters.traffic_of_parts(counts, ids[0], PARTS),
+            lambda counts, ids: traffic_of_parts(counts, ids[0], PARTS),
             beam.pvalue.AsSingleton(item_ids),
         )
     )
     parts = items.usable | "KeepParts" >> Spill()
     if not item_source.has_column(col.EMBEDDING):
-        embedded = parts | "Embed" >> clusters.EmbedItems(flags.text_encoder)
+        embedded = parts | "Embed" >> EmbedItems(flags.text_encoder)
         parts = embedded | "KeepEmbedded" >> Spill()
 
     def weighted(numbered: tuple[int, Kept], traffic: list[np.ndarray]) -> pa.Table:
         part, kept = numbered
-        return clusters.add_traffic(table_of(kept), traffic[part])
+        return add_traffic(table_of(kept), traffic[part])
 
     # Every part gets its traffic twice, for the sample and once there are clusters: what waits for
     # these then need not be kept again.
     sample = (
         parts
         | "Weigh" >> beam.Map(weighted, traffic).with_output_types(pa.Table)
-        | "Sample" >> beam.CombineGlobally(clusters.DrawSample(fit_sample, seed)).without_defaults()
+        | "Sample" >> beam.CombineGlobally(DrawSample(fit_sample, seed)).without_defaults()
         | "KeySample" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
         | "KeepSample" >> Spill()
     )

