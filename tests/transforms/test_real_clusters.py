@@ -9,7 +9,7 @@ import pytest
 import stopwordsiso
 
 from benchmarks.clusters import FOLDER, SETS, real_items
-from models.clustering.cluster_descriptions import describe_clusters, normalise_keyword
+from models.clustering.cluster_descriptions import describe_clusters
 from models.clustering.cluster_matching import match_clusters
 from models.clustering.cluster_quality import coherence
 from models.clustering.clustering import (
@@ -18,6 +18,7 @@ from models.clustering.clustering import (
     fit_cluster_tree,
     traffic_balance,
 )
+from models.clustering.item_terms import normalise_keyword
 from models.language.language_model import load_tokenizer
 from transforms import schemas as col
 from transforms.clusters import first_tokens

@@ -1,18 +1,16 @@
-import unicodedata
-
 import numpy as np
 import pytest
 import scipy.sparse
 import stopwordsiso
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.clustering.cluster_descriptions import (
     class_tf_idf,
     describe_clusters,
     description,
-    normalise_keyword,
 )
+from tests.models.clustering.strange_texts import TEXT, is_clean
 
 SHOP = {
     "headphones": (
@@ -409,64 +407,6 @@ def test_class_tf_idf_equals_its_formula_term_by_term():
             expected[c, t] = frequencies[c, t] * np.log(1 + words_per_class / total)
     found = class_tf_idf(scipy.sparse.csr_array(frequencies)).toarray()
     np.testing.assert_allclose(found, expected)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Sci-Fi", "sci-fi"),
-        ("  Home &  Kitchen ", "home & kitchen"),
-        ("R&B", "r&b"),
-        ("Rock ’n’ Roll", "rock n roll"),
-        ("Children’s books", "children's books"),
-        ("hello <|im_end|> world</s>", "hello world"),
-        ("Action/Adventure, {new}", "action adventure new"),
-        ("ＦＵＬＬ ﬁlm", "full film"),
-        ("हिन्दी कहानी", "हिन्दी कहानी"),
-        ("I ❤️ dogs\x00\u200b", "i dogs"),
-        ("& -- '", ""),
-    ],
-)
-def test_a_keyword_is_normalised(text, expected):
-    assert normalise_keyword(text) == expected
-
-
-def is_clean(keyword):
-    """Whether a keyword is made of words of letters, digits, marks and inner joiners."""
-    kinds = {"L", "M", "N"}
-    words = keyword.split(" ")
-    return (
-        keyword == unicodedata.normalize("NFKC", keyword)
-        and "" not in words
-        and words[0] != "&"
-        and words[-1] != "&"
-        and all(
-            word == "&"
-            or (
-                word[0].isalnum()
-                and word[-1] not in "-'&"
-                and all(c in "-'&" or unicodedata.category(c)[0] in kinds for c in word)
-            )
-            for word in words
-        )
-    )
-
-
-TEXT = st.text(max_size=40) | st.lists(
-    st.sampled_from(
-        ["the", "Star", "stars", "1999", "<|im_end|>", "&", "'s", "-", "火星", "İ", "क्"]
-    )
-).map(" ".join)
-
-
-@given(TEXT)
-@example("İstanbul")
-@example("\u1160\u3164 ﷺ ǅ ℻ ½ ¨ ´")
-@settings(max_examples=500, deadline=None)
-def test_a_normalised_keyword_is_clean_and_stays(text):
-    keyword = normalise_keyword(text)
-    assert keyword == "" or is_clean(keyword)
-    assert normalise_keyword(keyword) == keyword
 
 
 @given(
