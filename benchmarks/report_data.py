@@ -95,7 +95,13 @@ def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
         "calibration": {
             name: {
                 "bins": [
-                    {"probability": p, "observed": p * factor, "transitions": 4000 - 500 * bin_}
+                    {
+                        "probability": p,
+                        "observed": p * factor,
+                        "low": 0.9 * p * factor,
+                        "high": 1.1 * p * factor,
+                        "predictions": 4000 - 500 * bin_,
+                    }
                     for bin_, p in enumerate((0.01, 0.03, 0.07, 0.15, 0.3))
                 ],
                 "expected_calibration_error": 0.012,

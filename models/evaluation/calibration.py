@@ -45,6 +45,9 @@ class ReliabilitySums:
     def bins(self, least: int) -> list[dict[str, Any]]:
         """Return mean probability, observed share and number of the predictions of each bin.
 
+        `low` and `high` are the share's 95% interval (Wilson, "Probable inference, the law of
+        succession, and statistical inference", JASA 22, 1927).
+
         Parameters
         ----------
         least
@@ -54,15 +57,24 @@ class ReliabilitySums:
         -------
         From the smallest probabilities to the largest.
         """
-        return [
-            {
-                "probability": round(int(self.probability[b]) / _ONE / count, 6),
-                "observed": round(int(self.taken_up[b]) / count, 6),
-                "transitions": count,
-            }
-            for b in reversed(range(BINS))
-            if (count := int(self.predictions[b])) >= max(1, least)
-        ]
+        from scipy.stats import binomtest
+
+        rows = []
+        for b in reversed(range(BINS)):
+            count, taken_up = int(self.predictions[b]), int(self.taken_up[b])
+            if count < max(1, least):
+                continue
+            interval = binomtest(taken_up, count).proportion_ci(method="wilson")
+            rows.append(
+                {
+                    "probability": round(int(self.probability[b]) / _ONE / count, 6),
+                    "observed": round(taken_up / count, 6),
+                    "low": round(interval.low, 6),
+                    "high": round(interval.high, 6),
+                    "predictions": count,
+                }
+            )
+        return rows
 
 
 def reliability_sums(

@@ -288,7 +288,7 @@ def _calibration(metrics: dict[str, Any]) -> Figure | None:
     if not found:
         return None
     plot = go.Figure()
-    end = max(max(b["probability"], b["observed"]) for v in found.values() for b in v["bins"])
+    end = max(max(b["probability"], b["high"]) for v in found.values() for b in v["bins"])
     plot.add_scatter(
         x=[0, end],
         y=[0, end],
@@ -302,6 +302,12 @@ def _calibration(metrics: dict[str, Any]) -> Figure | None:
         plot.add_scatter(
             x=[b["probability"] for b in value["bins"]],
             y=[b["observed"] for b in value["bins"]],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [b["high"] - b["observed"] for b in value["bins"]],
+                "arrayminus": [b["observed"] - b["low"] for b in value["bins"]],
+            },
             mode="lines+markers",
             name=policy_name(name),
             line={"color": colour, "dash": dash},
@@ -316,13 +322,13 @@ def _calibration(metrics: dict[str, Any]) -> Figure | None:
         "calibration",
         f"What {policy_name(name)} says is off by {100 * error:.1f} points on average",
         plot,
-        ["Policy", "Said", "Happened", "Transitions"],
+        ["Policy", "Said", "Happened", "Low", "High", "Answers"],
         [
             [
                 policy_name(name),
                 _percent(b["probability"]),
-                _percent(b["observed"]),
-                "hidden" if b["transitions"] is None else f"{b['transitions']:,}",
+                *(_percent(b[key]) for key in ("observed", "low", "high")),
+                f"{b['predictions']:,}",
             ]
             for name, value in found.items()
             for b in value["bins"]
@@ -367,8 +373,8 @@ def _finetuning(metrics: dict[str, Any]) -> Figure | None:
     title = "What the model learns while it is fine-tuned"
     if kept is not None and kept["match_rate"] is not None:
         title = (
-            f"After {kept['step']:,} steps {kept['match_rate']:.0%} of the free answers are a "
-            "cluster's description"
+            f"With the weights kept {kept['match_rate']:.0%} of the free answers are a cluster's "
+            "description"
         )
     names = {
         "match_rate": "match rate, free generation",
@@ -474,13 +480,18 @@ def _growth(key: str, what: str, share: bool) -> Callable[[dict[str, Any]], Figu
         plot.update_yaxes(
             title=what + (" (share)" if share else " (mean)"), tickformat=".0%" if share else None
         )
-        best = max(policies, key=lambda name: policies[name][key][-1]["value"])
         form = _percent if share else "{:.2f}".format
+        ends = {name: form(series[key][-1]["value"]) for name, series in policies.items()}
+        highest = max(policies, key=lambda name: policies[name][key][-1]["value"])
+        alike = [name for name, end in ends.items() if end == ends[highest]]
+        best = f"{policy_name(highest)} ends highest"
+        if len(alike) > 1:
+            best = f"{len(alike)} of {len(ends)} policies end at {ends[highest]}"
         rows = [
             [policy_name(name), *(form(series[key][-1][k]) for k in ("value", "low", "high"))]
             for name, series in policies.items()
         ]
-        title = f"{what[0].upper()}{what[1:]}: {policy_name(best)} ends highest"
+        title = f"{what[0].upper()}{what[1:]}: {best}"
         return _figure(key, title, plot, ["Policy", "On the last day", "Low", "High"], rows, 420)
 
     return make
