@@ -1,7 +1,6 @@
 """Evaluates the novelty table and the retriever on held-out users, beside baselines."""
 
 import argparse
-import dataclasses
 import sys
 
 import apache_beam as beam
@@ -102,18 +101,9 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def check_flags(flags: argparse.Namespace) -> None:
-    """Raise InputError for a simulation that can't be."""
+    """Raise InputError for a simulation or gates that can't be."""
     command_line.from_flags(SimulationConfig, flags, SIMULATION)
-
-
-def thresholds(flags: argparse.Namespace) -> GateThresholds:
-    """Return the thresholds of the gates."""
-    return GateThresholds(
-        **{
-            field.name: getattr(flags, GATE + field.name)
-            for field in dataclasses.fields(GateThresholds)
-        }
-    )
+    command_line.from_flags(GateThresholds, flags, GATE)
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
@@ -236,7 +226,7 @@ def build(
         clusters=clusters,
         table=workspace.folder("novelty_table"),
         previous=previous_table(flags, workspace),
-        thresholds=thresholds(flags),
+        thresholds=command_line.from_flags(GateThresholds, flags, GATE),
         facts={**facts(flags, workspace), "clusters": size},
         min_users=flags.min_users,
     )

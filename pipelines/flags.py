@@ -239,18 +239,19 @@ def add_fields(
 
 
 def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> Config:
-    """Return the dataclass that the flags of `add_fields` and --seed describe.
+    """Return the dataclass that the flags of `add_fields` describe, and --seed if it has one.
 
     Raises
     ------
     InputError
         If the dataclass does not take a value.
     """
+    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
     values = {
-        field.name: getattr(flags, prefix + field.name)
-        for field in dataclasses.fields(config)  # type: ignore[arg-type]
-        if hasattr(flags, prefix + field.name)
-    } | {"seed": flags.seed}
+        name: getattr(flags, prefix + name) for name in names if hasattr(flags, prefix + name)
+    }
+    if "seed" in names:
+        values["seed"] = flags.seed
     with as_input_error(f"--{prefix}...: "):
         return config(**values)
 

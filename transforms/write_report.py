@@ -1,6 +1,7 @@
 """Writes `report/` from what was measured."""
 
 import json
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,10 @@ from transforms.manifest import Tally
 from transforms.policies import read_table_policy
 from transforms.report.data import ReportData
 
+log = logging.getLogger("interest-explorer")
+
 METRICS, PAGE = "metrics.json", "index.html"
+_VERDICT = {True: "passed", False: "FAILED"}
 TITLES = 5  # items of each cluster that the page names
 
 
@@ -143,6 +147,8 @@ class WriteReport(beam.PTransform):
         }
         metrics["gates"] = gates(metrics, self.thresholds)
         metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
+        for name, gate in metrics["gates"].items():
+            log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
         Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
         metrics["summary"] = summary_sentences(metrics)
         page = report_page(self.report_data(metrics, table, popular, pair_users))

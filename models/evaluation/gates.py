@@ -36,6 +36,11 @@ class GateThresholds:
     coverage: float = 0.25
     changed: float = 0.5
 
+    def __post_init__(self) -> None:
+        for name in ("match_rate", "recall_at_1", "coverage", "changed"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be a share from 0 to 1")
+
 
 def kept_weights(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """Return the row of a fine-tuning history whose weights were kept: the last; None of none."""

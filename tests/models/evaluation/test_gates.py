@@ -51,6 +51,12 @@ def test_what_is_below_its_threshold_fails_alone(changed: dict[str, float], gate
     assert failed == [gate]
 
 
+@pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
+def test_a_threshold_that_is_no_share_is_refused(share: float) -> None:
+    with pytest.raises(ValueError, match=f"coverage is {share}, it must be a share from 0 to 1"):
+        GateThresholds(coverage=share)
+
+
 def test_a_value_at_the_threshold_passes() -> None:
     assert all(passed(metrics(match_rate=0.9, recall=0.015, coverage=0.25)).values())
 
