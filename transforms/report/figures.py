@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from models.evaluation.gates import kept_weights
-from models.evaluation.policy_names import OURS, TABLE
+from models.evaluation.policy_names import OURS
 from transforms.report.sentences import policy_name
 
 if TYPE_CHECKING:
@@ -20,7 +20,12 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F"),
 )
 _COLOURS = (ORANGE, GREEN, RED, PURPLE, SKY, GREY)
-_MARKERS = ("square", "triangle-up", "diamond", "x", "triangle-down", "cross")
+# More than colours, so that no two policies have both alike.
+_MARKERS = (
+    *("square", "triangle-up", "diamond", "x", "triangle-down", "cross"),
+    *("pentagon", "star", "hourglass", "bowtie", "hexagon2"),
+)
+_OWN_MARKERS = dict(zip(OURS, ("circle", "circle-open", "circle-x"), strict=True))
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "5px 2px")
 _GRID = "rgba(128,128,128,0.25)"  # seen on light and on dark
 
@@ -114,9 +119,12 @@ def _plain_json(content: dict[str, Any]) -> str:
 def _style(name: str, number: int) -> tuple[str, str, str]:
     """Return (colour, marker, dash) of a policy: ours in blue, full; the others in turn."""
     if name in OURS:
-        return BLUE, "circle" if name == TABLE else "circle-open", "solid"
-    at = number % len(_COLOURS)
-    return _COLOURS[at], _MARKERS[at], _DASHES[at]
+        return BLUE, _OWN_MARKERS[name], "solid"
+    return (
+        _COLOURS[number % len(_COLOURS)],
+        _MARKERS[number % len(_MARKERS)],
+        _DASHES[number % len(_DASHES)],
+    )
 
 
 def _percent(value: float | None) -> str:
