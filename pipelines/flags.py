@@ -246,12 +246,11 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
     InputError
         If the dataclass does not take a value.
     """
-    names = [field.name for field in dataclasses.fields(config)]  # type: ignore[arg-type]
-    values = {
-        name: getattr(flags, prefix + name) for name in names if hasattr(flags, prefix + name)
-    }
-    if "seed" in names:
-        values["seed"] = flags.seed
+    values = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        name = field.name if field.name == "seed" else prefix + field.name
+        if hasattr(flags, name):
+            values[field.name] = getattr(flags, name)
     with as_input_error(f"--{prefix}...: "):
         return config(**values)
 
