@@ -9,8 +9,10 @@ import numpy as np
 
 from benchmarks.task import Task
 from models.child_process import end_children
-from models.language import table_cost
 from models.language.language_model import load_tokenizer
+from models.language.model_size import model_size
+from models.language.table_cost import estimate
+from models.language.table_questions import count_work
 from transforms.committed import Committed
 from transforms.novelty_engine import NoveltyEngine, Policy
 from transforms.novelty_table import BuildNoveltyTable, row_parts
@@ -39,11 +41,9 @@ def host_share(task: Task, top_n: int) -> tuple[float, float]:
     Outside are tokenising, the trie's arithmetic, passing pairs between processes, Arrow, Parquet,
     checksums and Beam; from the first unit that is asked for to the last that is committed.
     """
-    size = table_cost.model_size(task.model)
-    work = table_cost.count_work(
-        load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size)
-    )
-    estimated = table_cost.estimate(work, size, None).seconds
+    size = model_size(task.model)
+    work = count_work(load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size))
+    estimated = estimate(work, size, None).seconds
     policy = Policy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
     with tempfile.TemporaryDirectory() as folder:
         committed = Committed(f"{folder}/table", f"{folder}/notes")

@@ -9,7 +9,9 @@ import apache_beam as beam
 from models.language import table_cost
 from models.language.language_model import load_tokenizer
 from models.language.machines import MACHINES, machine_type
+from models.language.model_size import model_size
 from models.language.prompt import PromptTemplate
+from models.language.table_questions import count_work
 from pipelines import dataflow
 from pipelines import flags as command_line
 from pipelines.release import add_force
@@ -157,8 +159,8 @@ def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
     with as_input_error("--estimate: "):
         if machine is not None:
             machine_type(machine)
-        size = table_cost.model_size(model)
-        work = table_cost.count_work(
+        size = model_size(model)
+        work = count_work(
             load_tokenizer(model),
             policy.prompts,
             policy.blocked,

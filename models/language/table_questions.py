@@ -1,0 +1,277 @@
+"""What a novelty table asks the language model, counted before it is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import takewhile
+from typing import Any
+
+import numpy as np
+
+from models.language.description_trie import Branch, DescriptionTrie
+from models.language.prompt import BLOCK_TOKENS, Prompts, description_trie
+
+_SAMPLED_PROMPTS = 4096  # tables up to this are tokenised whole
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Questions to the model, over all pairs of a table; what is expected need not be whole.
+
+    Attributes
+    ----------
+    count : float
+    tokens : float
+        Of all questions.
+    computed : float
+        Tokens of all questions that are not in the prefix cache.
+    """
+
+    count: float = 0
+    tokens: float = 0
+    computed: float = 0
+
+    def __add__(self, other: Questions) -> Questions:
+        return Questions(
+            self.count + other.count, self.tokens + other.tokens, self.computed + other.computed
+        )
+
+    def __mul__(self, factor: float) -> Questions:
+        return Questions(self.count * factor, self.tokens * factor, self.computed * factor)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the pairs of a table ask the model.
+
+    All ask at the first branch of the descriptions' trie; which others they ask at depends on what
+    the model answers.
+
+    Attributes
+    ----------
+    pairs : int
+    first : Questions
+        At the first branch.
+    deeper : Questions
+        At the branches on the way to n clusters, if any n are as likely as any others.
+    every : Questions
+        At every other branch: more than this they can't be.
+    """
+
+    pairs: int
+    first: Questions
+    deeper: Questions
+    every: Questions
+
+    @property
+    def likely(self) -> Questions:
+        """What is expected."""
+        return self.first + self.deeper
+
+    @property
+    def most(self) -> Questions:
+        """What can't be exceeded."""
+        return self.first + self.every
+
+    @property
+    def cached_share(self) -> float:
+        """Which part of the expected tokens the prefix cache saves."""
+        return 1 - self.likely.computed / self.likely.tokens if self.likely.tokens else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    """The prompts of one c1: their common start and, for each c2, the rest."""
+
+    c1: int
+    start: int  # tokens
+    rests: list[list[int]]
+
+
+def count_work(
+    tokenizer: Any, prompts: Prompts, blocked: Sequence[int], n: int, row_parts: Sequence[range]
+) -> Work:
+    """Count what the table of M clusters asks the model.
+
+    Of a large table only 3 M prompts are tokenised, and the others put together from their parts.
+    If the tokenizer does not cut between these, some rows of the table stand for all.
+
+    Parameters
+    ----------
+    tokenizer
+        Of the language model.
+    prompts
+        Of all pairs of the M clusters.
+    blocked
+        Ids of the clusters that are never an answer.
+    n
+        How many answers per pair.
+    row_parts
+        The c2 that the decoder is given at a time; then it forgets what it has cached.
+
+    Raises
+    ------
+    ValueError
+        If the tokenizer can't tell two descriptions apart, or merges prompt and description.
+    """
+    size = len(prompts.descriptions)
+    trie = description_trie(tokenizer, prompts)
+    allowed = np.ones(size, bool)
+    allowed[list(blocked)] = False
+    branches, counts = _open_branches(trie, allowed)
+    if not branches:
+        return Work(size * size, Questions(), Questions(), Questions())
+    top = branches[0]  # all that is allowed lies below it
+    rows = _rows(tokenizer, prompts)
+    asked = _first_asked(top, allowed, [row.c1 for row in rows])  # [rows, M]
+
+    first = Questions()
+    tokens = 0  # of the first question of all pairs
+    overhangs = np.zeros(BLOCK_TOKENS, np.int64)  # pairs, by tokens after their last whole block
+    known: dict[tuple[int, int, int, bytes], int] = {}
+    for row, row_asked in zip(rows, asked, strict=True):
+        lengths = np.array([len(rest) for rest in row.rests]) + row.start + len(top.path)  # [M]
+        tokens += int(lengths.sum())
+        overhangs += np.bincount(lengths % BLOCK_TOKENS, minlength=BLOCK_TOKENS)
+        over = row.start % BLOCK_TOKENS
+        for part in row_parts:
+            low, high = part.start, part.stop
+            asks = row_asked[low:high]
+            if not asks.any():
+                continue
+            key = (id(row.rests), over, low, asks.tobytes())
+            if key not in known:
+                ends = [row.rests[low + place] for place in np.flatnonzero(asks).tolist()]
+                known[key] = _computed(over, [[*end, *top.path] for end in ends])
+            length = int(lengths[low:high][asks].sum())
+            first += Questions(int(asks.sum()), length, row.start - over + known[key])
+    reach = [_chance(n, int(counts[0].sum()), int(below.sum())) for below in counts[1:]]
+    scale = size / len(rows)
+    return Work(
+        size * size,
+        first * scale,
+        _deeper(branches, np.array(reach), tokens, overhangs) * scale,
+        _deeper(branches, np.ones(len(reach)), tokens, overhangs) * scale,
+    )
+
+
+def _open_branches(
+    trie: DescriptionTrie, allowed: np.ndarray
+) -> tuple[list[Branch], list[np.ndarray]]:
+    """Return the branches with a choice, and how many allowed clusters their tokens lead to."""
+    counts = [count[0] for count in trie.allowed_counts(~allowed[None])]
+    choice = [index for index, count in enumerate(counts) if (count > 0).sum() > 1]
+    return [trie.branches[index] for index in choice], [counts[index] for index in choice]
+
+
+def _rows(tokenizer: Any, prompts: Prompts) -> list[_Row]:
+    """Tokenise the prompts of all rows of the table, or of some in equal distances."""
+    size = len(prompts.descriptions)
+
+    def tokenised(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
+        rows: list[list[int]] = tokenizer([prompts.render(*pair) for pair in pairs])["input_ids"]
+        return rows
+
+    def whole(c1: int) -> _Row:
+        ids = tokenised([(c1, c2) for c2 in range(size)])
+        low, high = min(ids), max(ids)  # they agree in what all agree in
+        same = takewhile(bool, (a == b for a, b in zip(low, high, strict=False)))
+        start = min(sum(same), min(map(len, ids)) - 1)  # what is left always has a token
+        return _Row(c1, start, [row[start:] for row in ids])
+
+    count = min(size, max(1, _SAMPLED_PROMPTS // size))
+    if count < size:
+        rests = whole(0).rests
+        columns = tokenised([(c1, 0) for c1 in range(size)])
+        starts = [row[: -len(rests[0])] for row in columns]
+        crossed = tokenised([(c1, size - 1 - c1) for c1 in range(size)])
+        if columns == [start + rests[0] for start in starts] and crossed == [
+            start + rest for start, rest in zip(starts, reversed(rests), strict=True)
+        ]:
+            return [_Row(c1, len(start), rests) for c1, start in enumerate(starts)]
+    return [whole(size * place // count) for place in range(count)]
+
+
+def _first_asked(top: Branch, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
+    """Return which pairs have a choice at the first branch, [rows, M]: c1 and c2 are no answers."""
+    counts = np.array([int(allowed[clusters].sum()) for clusters in top.clusters])  # [k]
+    token = np.full(len(allowed), -1)  # [M] of the branch, -1 where it leads to no answer
+    for index, clusters in enumerate(top.clusters):
+        token[clusters] = np.where(allowed[clusters], index, -1)
+    behind = np.where(token < 0, 0, counts[token])  # [M]
+    c1 = np.array(rows)[:, None]
+    other = c1 != np.arange(len(allowed))  # [rows, M]
+    closed = (behind[c1] == 1).astype(np.int8) + ((behind == 1) & other)
+    closed += (behind == 2) & (token == token[c1]) & other
+    asked: np.ndarray = (counts > 0).sum() - closed > 1
+    return asked
+
+
+def _computed(over: int, texts: Sequence[Sequence[int]]) -> int:
+    """Count the tokens that a cache of blocks leaves to compute, of texts with a common start.
+
+    Of the start only what lies `over` its last whole block counts. The last token is always
+    computed.
+    """
+    seen: set[tuple[int, ...]] = set()
+    computed = 0
+    for text in texts:
+        length = over + len(text)
+        blocks = [
+            tuple(text[: end - over]) for end in range(BLOCK_TOKENS, length + 1, BLOCK_TOKENS)
+        ]
+        usable = blocks[: (length - 1) // BLOCK_TOKENS]
+        found = next((i for i, block in enumerate(usable) if block not in seen), len(usable))
+        computed += length - BLOCK_TOKENS * found
+        seen.update(blocks)
+    return computed
+
+
+def _chance(n: int, clusters: int, below: int) -> float:
+    """Return how probable it is that at least one of n different clusters lies below a branch."""
+    if clusters - below < n:
+        return 1.0
+    ways = [
+        math.lgamma(total + 1) - math.lgamma(total - n + 1)
+        for total in (clusters, clusters - below)
+    ]
+    return -math.expm1(ways[1] - ways[0])
+
+
+def _deeper(
+    branches: Sequence[Branch], reach: np.ndarray, tokens: int, overhangs: np.ndarray
+) -> Questions:
+    """Count the questions below the first branch.
+
+    The cache has what the branch before has asked; that it may have more from a branch beside it
+    is left out.
+
+    Parameters
+    ----------
+    branches
+        The first one, and those that questions are at.
+    reach
+        [branches - 1] how probable it is that a pair asks there.
+    tokens
+        Of the first question of all pairs.
+    overhangs
+        [BLOCK_TOKENS] pairs, by the tokens of their first question after its last whole block.
+    """
+    top = len(branches[0].path)
+    paths = {branch.path for branch in branches}
+    further, before = np.zeros((2, len(reach)), np.int64)
+    for index, branch in enumerate(branches[1:]):
+        further[index] = len(branch.path) - top
+        depths = range(len(branch.path) - 1, top - 1, -1)
+        before[index] = next(depth for depth in depths if branch.path[:depth] in paths) - top
+    over = np.arange(BLOCK_TOKENS)[:, None]
+    cached = (over + before) // BLOCK_TOKENS * BLOCK_TOKENS
+    computed = over + further - cached  # [overhangs, branches]
+    pairs = int(overhangs.sum())
+    return Questions(
+        pairs * float(reach.sum()),
+        tokens * float(reach.sum()) + pairs * float(further @ reach),
+        float(overhangs @ computed @ reach),
+    )
