@@ -5,7 +5,7 @@ import sys
 
 import apache_beam as beam
 
-from models.language.finetuning import FinetuneConfig
+from models.language.finetune_config import FinetuneConfig
 from models.language.prompt import PromptTemplate
 from pipelines import dataflow
 from pipelines import flags as command_line

@@ -10,7 +10,8 @@ import pyarrow as pa
 
 from models.affinity import Affinity
 from models.language.examples import Example
-from models.language.finetuning import FinetuneConfig, Progress, finetune
+from models.language.finetune_config import FinetuneConfig
+from models.language.finetuning import Progress, finetune
 from models.language.prompt import Prompts
 from models.language.readout import Targets
 from transforms import files
@@ -105,7 +106,7 @@ def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig
 
 
 def to_examples(table: pa.Table) -> list[Example]:
-    """Return EXAMPLES as the examples of models.language.finetuning, in the same order."""
+    """Return EXAMPLES as the examples that `finetune` takes, in the same order."""
     return [
         Example(
             prompt=row[col.PROMPT],

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import shutil
 import time
@@ -18,8 +17,8 @@ import numpy as np
 
 from models.language.arithmetic import has_bfloat16
 from models.language.examples import Example, collate, labelled_tokens
+from models.language.finetune_config import FinetuneConfig
 from models.language.language_model import (
-    DTYPES,
     load_language_model,
     quiet_transformers,
     save_language_model,
@@ -27,109 +26,14 @@ from models.language.language_model import (
 from models.language.measures import Measures, description_token_ids, mean_loss
 from models.language.output_head import check_output_head
 from models.language.readout import Targets, fit_output_head
-
-METHODS = ("full", "lora")
-
-
-@dataclass(frozen=True)
-class FinetuneConfig:
-    """How to fine-tune.
-
-    Attributes
-    ----------
-    method : {"full", "lora"}
-        Train all weights, or low-rank adapters (arXiv 2106.09685) that are merged at the end.
-    max_steps, batch_size : int
-        Steps at most, 0 for none, and examples a step.
-    learning_rate : float
-        Of AdamW at its highest: it rises over ``warmup_steps``, then falls to 0 as a cosine.
-    warmup_steps : int
-    eval_every : int
-        Steps between evaluations; each also writes a checkpoint.
-    patience : int
-        Evaluations in a row without a better validation loss before training stops.
-    eval_examples : int
-        Validation examples for the validation loss.
-    eval_prompts : int
-        Those of them for match rate and recall.
-    dtype : {"bfloat16", "float32"}
-        Of the weights in training. The arithmetic is in bfloat16 either way, where the machine
-        has it (see `has_bfloat16`).
-    lora_rank, lora_alpha : int
-        Rank of the adapters, and their scale times the rank.
-    affinity_pairs : int
-        Pairs of interests for each cluster whose whole distribution, as counts expect it, the
-        output head is fitted to at the end; 0 leaves the head to the examples.
-    seed : int
-    """
-
-    method: str = "full"
-    max_steps: int = 60
-    batch_size: int = 16
-    learning_rate: float = 3e-4
-    warmup_steps: int = 6
-    eval_every: int = 20
-    patience: int = 2
-    eval_examples: int = 128
-    eval_prompts: int = 64
-    dtype: str = "float32"
-    lora_rank: int = 16
-    lora_alpha: int = 32
-    affinity_pairs: int = 20
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise ValueError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        least = dict.fromkeys(("max_steps", "affinity_pairs"), 0) | dict.fromkeys(
-            (
-                "batch_size",
-                "eval_every",
-                "patience",
-                "eval_examples",
-                "eval_prompts",
-                "lora_rank",
-                "lora_alpha",
-            ),
-            1,
-        )
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise ValueError(f"{name} is {getattr(self, name)}; give at least {lowest}")
-        if not 0 < self.learning_rate < 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}; give one between 0 and 1")
-        if self.max_steps and not 0 <= self.warmup_steps < self.max_steps:
-            raise ValueError(
-                f"warmup_steps is {self.warmup_steps}; give 0 to {self.max_steps - 1} "
-                "(max_steps - 1)"
-            )
-
-
-@dataclass(frozen=True)
-class HistoryRow:
-    """What was measured after a step; NaN is not measured.
-
-    Attributes
-    ----------
-    step : int
-        0 is before training. The last row is of the weights that are kept, a step after training.
-    loss, valid_loss : float
-        Mean negative log-likelihood a completion token (end token included), in nats.
-    match_rate : float
-        Share of free greedy completions that equal some description exactly.
-    recall_at_1, recall_at_10 : float
-        Share of prompts whose label is among the 1 or 10 most probable clusters of the
-        constrained distribution.
-    """
-
-    step: int
-    loss: float
-    valid_loss: float
-    match_rate: float
-    recall_at_1: float
-    recall_at_10: float
+from models.language.training_log import (
+    HistoryRow,
+    best_step,
+    history_of,
+    is_over,
+    last_checkpoint,
+    read_log,
+)
 
 
 @dataclass(frozen=True)
@@ -201,8 +105,8 @@ def finetune(
     digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
     run = checkpoints / digest[:16]
 
-    log = _logged(run)
-    if config.max_steps and not _is_over(log, config):
+    log = read_log(run)
+    if config.max_steps and not is_over(log, config.max_steps, config.patience):
         with quiet_transformers(), _deterministic():
             _train(
                 base_model,
@@ -214,10 +118,10 @@ def finetune(
                 on_progress,
                 on_checkpoint,
             )
-        log = _logged(run)
+        log = read_log(run)
 
     model, tokenizer = _best_model(base_model, run, log, config)
-    history, changed = _history(log), targets is not None or not log
+    history, changed = history_of(log), targets is not None or not log
     if targets is not None:
         on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
         with quiet_transformers(), _deterministic():
@@ -230,7 +134,7 @@ def finetune(
         with quiet_transformers(), _deterministic():
             kept = _measured(model.float(), tokenizer, _drawn(valid, config), descriptions, config)
     else:
-        kept = next(row for row in history if row.step == _best_step(log))
+        kept = next(row for row in history if row.step == best_step(log))
     return [*history, replace(kept, step=history[-1].step + 1 if history else 0, loss=math.nan)]
 
 
@@ -246,7 +150,7 @@ def _best_model(
     """Load the model with the best validation loss, or the base model if none was trained."""
     if not log:
         return load_language_model(base_model, "float32")
-    best = str(run / f"checkpoint-{_best_step(log)}")
+    best = str(run / f"checkpoint-{best_step(log)}")
     if config.method == "full":
         return load_language_model(best, "float32")
     from peft import PeftModel
@@ -308,7 +212,7 @@ def _train(
     model, tokenizer = load_language_model(base_model, config.dtype)
     check_output_head(model)
     valid = _drawn(valid, config)
-    last = _last_checkpoint(run)
+    last = last_checkpoint(run)
     # Rows are tokenised here, not by TRL: the end token as an id, not as text to be parsed again.
     datasets = [
         Dataset.from_list([labelled_tokens(tokenizer, example) for example in examples])
@@ -391,12 +295,12 @@ def _observer(
         ) -> None:
             # Into the entry that the trainer has just logged, which goes into the checkpoint.
             state.log_history[-1] |= measures(model)
-            if _is_over(state.log_history, config):
+            if is_over(state.log_history, config.max_steps, config.patience):
                 control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
             # The trainer's own clean-up goes by file times, and could delete the best.
-            kept = {state.global_step, _best_step(state.log_history)}
+            kept = {state.global_step, best_step(state.log_history)}
             for folder in Path(args.output_dir).glob("checkpoint-*"):
                 if int(folder.name.removeprefix("checkpoint-")) not in kept:
                     shutil.rmtree(folder)
@@ -417,63 +321,3 @@ def _deterministic() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before, warn_only=warn_only)
-
-
-# The trainer's log, a list of dicts, is in every checkpoint's trainer_state.json. History, the best
-# step and the end of training are all functions of it, so that they survive a restart.
-
-
-def _state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the trainer's state, which is written last: None for a half-written checkpoint."""
-    try:
-        state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return state
-
-
-def _last_checkpoint(run: Path) -> Path | None:
-    found = [folder for folder in run.glob("checkpoint-*") if _state(folder) is not None]
-    return max(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
-
-
-def _logged(run: Path) -> list[dict[str, Any]]:
-    last = _last_checkpoint(run)
-    state = None if last is None else _state(last)
-    return [] if state is None else state["log_history"]
-
-
-def _valid_losses(log: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
-    """Return the validation loss and step of every evaluation after training began."""
-    return [(row["eval_loss"], row["step"]) for row in log if "eval_loss" in row and row["step"]]
-
-
-def _best_step(log: Sequence[dict[str, Any]]) -> int:
-    return min(_valid_losses(log))[1]
-
-
-def _is_over(log: Sequence[dict[str, Any]], config: FinetuneConfig) -> bool:
-    """Tell whether all steps are done, or the last `patience` evaluations were no better."""
-    losses = _valid_losses(log)
-    if not losses:
-        return False
-    return losses[-1][1] >= config.max_steps or (
-        len(losses) - 1 - losses.index(min(losses)) >= config.patience
-    )
-
-
-def _history(log: Sequence[dict[str, Any]]) -> list[HistoryRow]:
-    by_step: dict[int, dict[str, float]] = {}
-    for entry in log:
-        by_step.setdefault(entry["step"], {}).update(entry)
-    return [
-        HistoryRow(
-            step=step,
-            loss=entry.get("loss", math.nan),
-            valid_loss=entry.get("eval_loss", math.nan),
-            match_rate=entry.get("match_rate", math.nan),
-            recall_at_1=entry.get("recall_at_1", math.nan),
-            recall_at_10=entry.get("recall_at_10", math.nan),
-        )
-        for step, entry in sorted(by_step.items())
-    ]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from models.affinity import Affinity
-from models.language.finetuning import FinetuneConfig
+from models.language.finetune_config import FinetuneConfig
 from models.language.prompt import Prompts
 from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import files

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from models.language.examples import Example, collate, labelled_tokens
-from models.language.finetuning import FinetuneConfig, HistoryRow, _is_over, finetune
+from models.language.finetune_config import FinetuneConfig
+from models.language.finetuning import finetune
 from models.language.language_model import generate_completions, load_language_model
-from models.language.measures import recall
 from models.language.readout import Targets
+from models.language.training_log import HistoryRow
 from tests.models.language.tiny_llm import save_tiny_llm
 
 DESCRIPTIONS = ["green tea", "chess", "running shoes", "pixel art", "romance, mystery"]
@@ -237,48 +236,6 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     assert max(losses) == best + 8 < 100
     kept = {path.name for path in (tmp_path / "ck").glob("*/checkpoint-*")}
     assert kept == {f"checkpoint-{best}", f"checkpoint-{best + 8}"}
-
-
-def log(*losses: float) -> list[dict[str, float]]:
-    return [{"step": step, "eval_loss": loss} for step, loss in enumerate(losses)]
-
-
-def test_training_is_over_after_patience_evaluations_without_a_better_one():
-    config = FinetuneConfig(max_steps=9, warmup_steps=0, patience=2)
-    assert not _is_over([], config)
-    assert not _is_over(log(1, 3, 2, 2), config)
-    assert _is_over(log(1, 3, 2, 2, 2), config)
-    assert _is_over(log(*range(20, 10, -1)), config)
-
-
-@given(data=st.data(), rows=st.integers(1, 5), clusters=st.integers(1, 6), k=st.integers(1, 6))
-def test_recall_is_the_share_of_labels_among_the_first_k(data, rows, clusters, k):
-    seed = data.draw(st.integers(0, 1000))
-    rng = np.random.default_rng(seed)
-    scores = rng.random((rows, clusters))
-    labels = rng.integers(0, clusters, rows)
-    best = [sorted(range(clusters), key=lambda c, row=row: -row[c])[:k] for row in scores]
-    expected = np.mean([label in first for label, first in zip(labels, best, strict=True)])
-    assert recall(scores, labels, k) == pytest.approx(expected)
-
-
-def test_an_excluded_label_is_never_recalled():
-    assert recall(np.array([[0.0, -np.inf]]), np.array([1]), 10) == 0
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"method": "magic"}, "method 'magic'"),
-        ({"dtype": "int3"}, "dtype 'int3'"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"learning_rate": 0.0}, r"learning_rate is 0\.0"),
-        ({"warmup_steps": 120, "max_steps": 120}, "warmup_steps is 120"),
-    ],
-)
-def test_a_bad_setting_is_refused_and_shown(changes, message):
-    with pytest.raises(ValueError, match=message):
-        FinetuneConfig(**changes)
 
 
 @pytest.mark.parametrize(
