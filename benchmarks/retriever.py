@@ -224,14 +224,16 @@ def main() -> int:
     )
     flags = parser.parse_args()
     seeds = [int(seed) for seed in flags.seeds.split(",")]
+    items_of: dict[str, pa.Table] = {}
+    for name in flags.datasets.split(","):
+        there = real_items(name, flags.data, Path())
+        if there is None:
+            parser.error(f"--data={flags.data} has no {name}: name the folder that has it")
+        items_of[name] = there
     encoder = TextEncoder(ENCODER)
     used: dict[str, dict[str, Any]] = {}
     results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
-    for name in flags.datasets.split(","):
-        items = real_items(name, flags.data, Path())
-        if items is None:
-            print(f"{name}: not in {flags.data}, left out")
-            continue
+    for name, items in items_of.items():
         settings = RECTOOLS.get(name, _RECTOOLS) | flags.rectools
         used[name] = settings
         models = {
