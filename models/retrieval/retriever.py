@@ -9,6 +9,9 @@ both towers share it. A score is
 so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item that
 nobody engaged with is still placed by its cluster and its text.
 
+Positions count from the end of a history, in training from the end of all that is known of the
+user: so the model can tell transitions of now, which it is asked for, from those of long ago.
+
 Sequences are padded on the right with item 0. Attention is causal, so nothing before the padding
 ever sees it, and no mask is needed where a history has a row of its own.
 """
@@ -75,8 +78,8 @@ class QueryTower(tf.keras.layers.Layer):
 
     def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
         super().__init__()
-        self.place = self.add_weight(
-            name="place",
+        self.recency = self.add_weight(
+            name="recency",
             shape=[config.max_length, config.dimension],
             initializer=small_normal(next(seeds)),
         )
@@ -89,7 +92,7 @@ class QueryTower(tf.keras.layers.Layer):
     def call(
         self,
         vectors: tf.Tensor,
-        places: tf.Tensor,
+        recency: tf.Tensor,
         allowed: tf.Tensor,
         dropout: Dropout,
         at: tf.Tensor | None = None,
@@ -100,8 +103,9 @@ class QueryTower(tf.keras.layers.Layer):
         ----------
         vectors
             [batch, length, dimension], the item vectors without their popularity.
-        places
-            [batch or 1, length] int32, how many items of the same history precede.
+        recency
+            [batch, length] int32, how many items of the same history follow, at most
+            max_length - 1.
         allowed
             [batch or 1, length, length] bool, which positions a position may attend to.
         dropout
@@ -115,7 +119,7 @@ class QueryTower(tf.keras.layers.Layer):
             [batch, length or 1, dimension + 1], the last number being the tendency to the popular.
         """
         scale = tf.sqrt(tf.cast(tf.shape(vectors)[-1], vectors.dtype))
-        x = dropout(vectors * scale + tf.gather(self.place, places))
+        x = dropout(vectors * scale + tf.gather(self.recency, recency))
         for block in self.blocks[:-1]:
             x = block(x, allowed, dropout)
         x = self.blocks[-1](x, allowed, dropout, at)
@@ -221,10 +225,11 @@ class RetrieverModel(tfrs.Model):
         tf.Tensor
             [batch, dimension + 1].
         """
-        places = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
-        causal = places[..., None] >= places[:, None]  # [1, length, length]
+        index = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
+        causal = index[..., None] >= index[:, None]  # [1, length, length]
         last = tf.maximum(lengths - 1, 0)
-        queries = self.queries(vectors, places, causal, dropout=tf.identity, at=last)[:, 0]
+        recency = tf.maximum(last[:, None] - index, 0)  # [batch, length]
+        queries = self.queries(vectors, recency, causal, dropout=tf.identity, at=last)[:, 0]
         by_popularity = tf.one_hot(self.config.dimension, self.config.dimension + 1)
         return tf.where(lengths[:, None] > 0, queries, by_popularity)
 
@@ -236,7 +241,7 @@ class RetrieverModel(tfrs.Model):
         Parameters
         ----------
         inputs
-            items, targets, places, users, each [batch, length] int32; user -1 is padding.
+            items, targets, recency, users, each [batch, length] int32; user -1 is padding.
         training
             Whether to drop activations and items' own embeddings.
         """
@@ -261,7 +266,7 @@ class RetrieverModel(tfrs.Model):
         same_user = users[:, :, None] == users[:, None]
         allowed = same_user & (index[:, None] >= index)[None]  # [batch, length, length]
         vectors = self.items(inputs["items"], own)[..., :-1]
-        queries = self.queries(vectors, inputs["places"], allowed, dropout)
+        queries = self.queries(vectors, inputs["recency"], allowed, dropout)
 
         real = users >= 0
         queries = queries[real]  # [positions, dimension + 1]

@@ -141,13 +141,14 @@ def batches(
     Yields
     ------
     Batch
-        items, targets, places, users, each [batch_size, max_length] int32. `places` counts from
-        the start of the user within the row. The last batch is filled up with user -1, item 0.
+        items, targets, recency, users, each [batch_size, max_length] int32. `recency` counts the
+        transitions of the user that follow, wherever rows are cut, up to `max_length` - 1. The last
+        batch is filled up with user -1, item 0.
     """
     rng = np.random.default_rng([config.seed, epoch])
     order = [groups[index] for index in rng.permutation(len(groups))]
     size = config.batch_size * config.max_length
-    rest = np.zeros((3, 0), np.int32)
+    rest = np.zeros((4, 0), np.int32)
     users = 0
     for window in windows(order, window_items):
         count, columns = _shuffled_transitions(window, limit, rng)
@@ -159,7 +160,7 @@ def batches(
             yield _packed(rest[:, start : start + size], config)
         rest = rest[:, whole:].copy()
     if missing := -rest.shape[1] % size:
-        padding = np.repeat(np.array([[0], [0], [-1]], np.int32), missing, axis=1)
+        padding = np.repeat(np.array([[0], [0], [-1], [0]], np.int32), missing, axis=1)
         yield _packed(np.concatenate([rest, padding], axis=1), config)
 
 
@@ -206,20 +207,19 @@ def _able(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.boo
 def _shuffled_transitions(
     window: Sequence[RowGroup], limit: int, rng: np.random.Generator
 ) -> tuple[int, NDArray[np.int32]]:
-    """How many users there are, and [3, transitions]: item, target, number of the user."""
+    """How many users there are, and [4, transitions]: item, target, number of the user, recency."""
     rows = pa.concat_tables(group.read() for group in window)
     keys, flat, lengths = _columns(rows.take(pa.array(rng.permutation(rows.num_rows))))
     last = lengths - 1 - (_able(flat, lengths) & (keys < limit))  # place of the last target
     user = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     source = np.flatnonzero(place < last[user])
-    return len(lengths), np.stack([flat[source], flat[source + 1], user[source]])
+    recency = (last[user] - 1 - place)[source].astype(np.int32)
+    return len(lengths), np.stack([flat[source], flat[source + 1], user[source], recency])
 
 
 def _packed(columns: NDArray[np.int32], config: RetrieverConfig) -> Batch:
-    """Transitions [3, batch_size * max_length] as a batch."""
-    items, targets, users = columns.reshape(3, config.batch_size, config.max_length)
-    index = np.broadcast_to(np.arange(config.max_length, dtype=np.int32), users.shape)
-    starts = np.diff(users, axis=1, prepend=-2) != 0  # where a user begins in a row
-    places = index - np.maximum.accumulate(np.where(starts, index, 0), axis=1)
-    return {"items": items, "targets": targets, "places": places, "users": users}
+    """Transitions [4, batch_size * max_length] as a batch."""
+    items, targets, users, recency = columns.reshape(4, config.batch_size, config.max_length)
+    recency = np.minimum(recency, config.max_length - 1)
+    return {"items": items, "targets": targets, "recency": recency, "users": users}

@@ -51,10 +51,12 @@ def test_empty_history_ranks_by_popularity() -> None:
 def test_query_is_the_towers_at_the_last_item_whatever_the_padding(length: int) -> None:
     model = model_of(layers=2)
     vectors = tf.random.stateless_normal([3, length, 16], seed=[1, 2])
-    places = tf.range(length)[None]
-    queries = model.queries(vectors, places, places[..., None] >= places[:, None], tf.identity)
-    found = model.query(tf.pad(vectors, [[0, 0], [0, 8 - length], [0, 0]]), tf.constant([5, 1, 3]))
-    expected = tf.stack([queries[0, 4], queries[1, 0], queries[2, 2]])
+    lengths = [5, 1, 3]
+    found = model.query(tf.pad(vectors, [[0, 0], [0, 8 - length], [0, 0]]), tf.constant(lengths))
+    expected = [
+        queries_at(model, vectors[row, None, :end], np.arange(end)[::-1])[-1]
+        for row, end in enumerate(lengths)
+    ]
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -91,10 +93,9 @@ def test_loss_is_the_softmax_over_all_items() -> None:
     loss = model.compute_loss(rows_of([[(0, sequence)]]), training=True)
     vectors = model.items(tf.range(ITEMS)).numpy()
     expected = []
+    queries = queries_at(model, vectors[None, sequence[:3], :-1], np.array([2, 1, 0]))
     for end in (1, 2, 3):
-        history = np.zeros([1, 8, 16], np.float32)
-        history[0, :end] = vectors[sequence[:end], :-1]
-        scores = vectors @ model.query(tf.constant(history), tf.constant([end])).numpy()[0]
+        scores = vectors @ queries[end - 1]
         expected.append(np.log(np.sum(np.exp(scores))) - scores[sequence[end]])
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
@@ -119,8 +120,16 @@ def test_training_moves_no_embedding_of_an_item_that_is_left_out(negatives: int)
     assert 0.2 < np.mean(moved[used]) < 0.8
 
 
+def queries_at(model: RetrieverModel, vectors: Any, recency: np.ndarray) -> np.ndarray:
+    """Queries [length, dimension + 1] of a history of vectors [1, length, dimension]."""
+    index = np.arange(len(recency))
+    causal = tf.constant(index[:, None] >= index)[None]
+    at = tf.constant(recency[None], tf.int32)
+    return model.queries(tf.constant(vectors), at, causal, tf.identity)[0].numpy()
+
+
 def rows_of(rows: list[list[tuple[int, np.ndarray]]], length: int = 8) -> dict[str, Any]:
-    names = ("items", "targets", "places", "users")
+    names = ("items", "targets", "recency", "users")
     batch = {name: np.full([len(rows), length], -(name == "users"), np.int32) for name in names}
     for row, parts in enumerate(rows):
         at = 0
@@ -128,7 +137,7 @@ def rows_of(rows: list[list[tuple[int, np.ndarray]]], length: int = 8) -> dict[s
             end = at + len(sequence) - 1
             batch["items"][row, at:end] = sequence[:-1]
             batch["targets"][row, at:end] = sequence[1:]
-            batch["places"][row, at:end] = np.arange(end - at)
+            batch["recency"][row, at:end] = np.arange(end - at)[::-1]
             batch["users"][row, at:end] = user
             at = end
     return {name: tf.constant(array) for name, array in batch.items()}

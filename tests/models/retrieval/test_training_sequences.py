@@ -76,21 +76,21 @@ def test_an_epoch_holds_every_transition_once_in_order(
     rows: list[list[tuple[int, int, int, int]]] = []
     for batch in made:
         assert {(array.shape, str(array.dtype)) for array in batch.values()} == {((2, 5), "int32")}
-        cells = zip(*(batch[n] for n in ("users", "items", "targets", "places")), strict=True)
+        cells = zip(*(batch[n] for n in ("users", "items", "targets", "recency")), strict=True)
         rows += [list(zip(*map(np.ndarray.tolist, row), strict=True)) for row in cells]
     by_user: dict[int, list[tuple[int, int]]] = {}
+    recency: dict[int, list[int]] = {}
     for row in rows:
-        for user, item, target, _ in row:
+        for user, item, target, later in row:
             if user >= 0:
                 by_user.setdefault(user, []).append((item, target))
+                recency.setdefault(user, []).append(later)
     held = validated(users, most)
     kept = [items[: len(items) - out] for (_, items), out in zip(users, held, strict=True)]
     expected = [tuple(itertools.pairwise(items)) for items in kept if len(items) > 1]
     assert Counter(map(tuple, by_user.values())) == Counter(expected)
-    for row in rows:
-        for user in {cell[0] for cell in row} - {-1}:
-            places = [cell[3] for cell in row if cell[0] == user]
-            assert places == list(range(len(places)))
+    for of_user in recency.values():
+        assert of_user == [min(later, 4) for later in range(len(of_user))][::-1]
 
 
 @settings(deadline=None)  # files are written
