@@ -153,6 +153,7 @@ def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
 
 
 def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
+    workspace.manifest("language_model")
     policy = _policy(flags, workspace)
     machine = None if flags.estimate == HERE else flags.estimate
     model = local_copy(policy.model)

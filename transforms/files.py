@@ -172,9 +172,10 @@ def list_files(pattern: str) -> list[str]:
 
 
 def list_folder(folder: str) -> list[str]:
-    """List all files below a folder, sorted; none where the folder is missing."""
+    """List all files below a folder, as `join` spells them, sorted; none where it is missing."""
     if is_local(folder):
-        return sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+        found = (path for path in Path(folder).rglob("*") if path.is_file())
+        return sorted(join(folder, str(path.relative_to(folder))) for path in found)
     return [stored.path for stored in cloud_storage.listing(folder)]
 
 

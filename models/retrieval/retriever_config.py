@@ -1,5 +1,6 @@
 """Settings of the retriever, apart from it: flags have their defaults without TensorFlow."""
 
+import math
 from dataclasses import dataclass
 
 
@@ -60,7 +61,7 @@ class RetrieverConfig:
         for name in ("dropout", "item_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be in [0, 1)")
-        if self.learning_rate <= 0:
+        if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: it must not be negative")

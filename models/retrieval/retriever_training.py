@@ -94,7 +94,7 @@ def train_retriever(
     ------
     ValueError
         If the shards are of another catalogue or hold an index that is not of it, or if no user
-        has two interactions.
+        has two interactions, or if the loss of an epoch is not finite.
     """
     tf.config.experimental.enable_op_determinism()
     groups = row_groups(shards, catalogue.vocabulary)
@@ -133,6 +133,11 @@ def train_retriever(
             tensors = {name: tf.constant(value) for name, value in batch.items()}
             loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
             on_step(Step(epoch + 1, step, steps, loss_sum))
+        if not np.isfinite(float(loss_sum)):
+            raise ValueError(
+                f"the loss of epoch {epoch + 1} is {float(loss_sum)}: learning_rate "
+                f"{config.learning_rate} is too high; give a lower one"
+            )
         assign(full.variables, model.variables)
         hits, gain = evaluate(full, found.histories, found.held_out)
         earlier = figures.numpy()[:epoch, 2]

@@ -23,6 +23,16 @@ def test_a_written_file_is_found_with_its_checksum(committed: Committed) -> None
     assert committed.finder()("a.parquet") == record
 
 
+@pytest.mark.parametrize("work", ["work", "./work", ".//work/"])
+def test_a_file_is_found_however_the_folder_is_spelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, work: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    committed = Committed(files.join(work, "stage"), files.join(work, "notes"))
+    record = committed.write("a.parquet", TABLE)
+    assert committed.finder()("a.parquet") == record
+
+
 def test_a_file_without_a_note_is_not_trusted(committed: Committed, tmp_path: Path) -> None:
     committed.write("a.parquet", TABLE)
     (tmp_path / "notes" / "a.parquet.json").unlink()

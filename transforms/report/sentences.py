@@ -179,7 +179,7 @@ def _seen(metrics: dict[str, Any]) -> str:
     parts = []
     if (coverage := ours.get("coverage")) is not None:
         parts.append(f"{coverage['value']:.0%} of all interests as somebody's next one")
-    if (novelty := ours.get("novelty")) is not None:
+    if (novelty := ours.get("novelty")) is not None and novelty["value"] is not None:
         parts.append(f"{novelty['value']:.0%} of items from interests new to the user")
     text = "Users would see " + " and ".join(parts) if parts else "What users see is not known"
     if (items := metrics.get("items")) is not None and (hit := items["hit_rate_at_10"]):
@@ -219,10 +219,10 @@ def _affinity(metrics: dict[str, Any]) -> list[str]:
 def _head_and_tail(metrics: dict[str, Any]) -> list[str]:
     ours, popular = (metrics["policies"].get(name, {}) for name in (TABLE, "popularity"))
     names = ("head_recall_at_5", "tail_recall_at_5")
-    if not all(name in policy for name in names for policy in (ours, popular)):
+    values = [policy.get(name, {}).get("value") for name in names for policy in (ours, popular)]
+    if None in values:
         return []
-    head, tail = (f"{ours[name]['value']:.0%}" for name in names)
-    head_popular, tail_popular = (f"{popular[name]['value']:.0%}" for name in names)
+    head, head_popular, tail, tail_popular = (f"{value:.0%}" for value in values)
     return [
         f"Among frequent interests the table finds {head} (popularity {head_popular}), among rare "
         f"ones {tail} (popularity {tail_popular})."

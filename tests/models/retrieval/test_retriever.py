@@ -19,6 +19,8 @@ from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue
         ("dropout", 1.0),
         ("item_dropout", 1.0),
         ("learning_rate", 0.0),
+        ("learning_rate", float("nan")),
+        ("learning_rate", float("inf")),
         ("seed", -1),
     ],
 )

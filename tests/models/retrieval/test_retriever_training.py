@@ -36,6 +36,12 @@ def test_learns_what_comes_next(shards: list[str], tmp_path: Path) -> None:
     assert max(row["HR@10"] for row in history) > 0.9
 
 
+def test_training_that_diverges_is_an_error(shards: list[str], tmp_path: Path) -> None:
+    config = RetrieverConfig(**SMALL | {"learning_rate": 1e30})
+    with pytest.raises(ValueError, match=r"epoch 1 is .*: learning_rate 1e\+30 is too high"):
+        train_retriever(catalogue(), shards, config, tmp_path, ignore)
+
+
 def test_interrupted_training_ends_with_the_same_weights(shards: list[str], tmp_path: Path) -> None:
     config = RetrieverConfig(**SMALL)
     model, history = train_retriever(catalogue(), shards, config, tmp_path / "whole", ignore)

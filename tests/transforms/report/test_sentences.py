@@ -61,6 +61,14 @@ def test_what_was_not_measured_is_not_mentioned() -> None:
     assert said[0] == "Nothing was compared with the novelty table."
 
 
+@pytest.mark.parametrize("name", ["head_recall_at_5", "tail_recall_at_5", "novelty"])
+@pytest.mark.parametrize("policy", ["novelty_table", "popularity"])
+def test_what_is_undefined_is_not_mentioned(policy: str, name: str) -> None:
+    metrics = deepcopy(METRICS)
+    metrics["policies"][policy][name] = {"value": None, "low": None, "high": None}
+    assert "None" not in " ".join(summary_sentences(metrics))
+
+
 def test_simulated_users_are_called_so() -> None:
     assert any("users are simulated" in sentence for sentence in summary_sentences(METRICS))
     without = METRICS | {"simulation": None}
