@@ -30,7 +30,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         PREFIX,
         {
             "method": "full: all weights; lora: adapters, merged into the weights at the end",
-            "max_steps": "training steps, at most; 0 keeps the base model as it is",
+            "max_steps": "training steps, at most; with 0 the output head alone is fitted, and "
+            "nothing if --finetune_affinity_pairs is 0 too",
             "batch_size": "examples in a step",
             "learning_rate": "highest learning rate",
             "warmup_steps": "steps until it is reached",

@@ -41,7 +41,7 @@ def summary(workspace: Workspace) -> str:
         f"{pc.sum(counts[col.USERS]).as_py() or 0:,} transitions of training users; "
         f"{train.num_rows:,} training examples",
         f"match rate {before['match_rate']:.0%} before fine-tuning, {kept['match_rate']:.0%} after "
-        f"({kept['step'] - 1} steps); recall@10 {before['recall_at_10']:.0%} -> "
+        f"({max(0, kept['step'] - 1)} steps); recall@10 {before['recall_at_10']:.0%} -> "
         f"{kept['recall_at_10']:.0%}",
         f"novelty table: {size:,} x {size:,} = {manifests['novelty_table']['rows']['written']:,} "
         "pairs",
