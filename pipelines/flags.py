@@ -6,7 +6,7 @@ import datetime
 import difflib
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -16,7 +16,10 @@ from transforms import files
 from transforms.errors import InputError, as_input_error
 from transforms.sources import Period, Source, find_source
 
-Config = TypeVar("Config")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Config = TypeVar("Config", bound="DataclassInstance")
 
 
 def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
@@ -247,7 +250,7 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
         If the dataclass does not take a value.
     """
     values = {}
-    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+    for field in dataclasses.fields(config):
         name = field.name if field.name == "seed" else prefix + field.name
         if hasattr(flags, name):
             values[field.name] = getattr(flags, name)
