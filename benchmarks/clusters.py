@@ -28,9 +28,9 @@ import pyarrow.parquet as pq
 from models.clustering.capacities import Cap, capped_prices
 from models.clustering.cluster_quality import coherence, separation, stability
 from models.clustering.clustering import (
-    MOST,
     assign_clusters,
     fit_cluster_tree,
+    most_traffic,
     traffic_balance,
 )
 from models.clustering.nearest_sites import NearestSites, nearest
@@ -107,8 +107,7 @@ def priced_k_means(sizes: list[int]) -> Assignment:
         for size in sizes:
             sites = KMeans(size, random_state=seed).fit(rows[part]).cluster_centers_
             loads = traffic[part] + np.finfo(float).tiny
-            most = max(MOST * loads.sum() / size, loads.max())
-            cap = Cap(loads, np.arange(size), np.full(size, most))
+            cap = Cap(loads, np.arange(size), np.full(size, most_traffic(loads, size)))
             none = np.zeros(size, np.float32)
             found = capped_prices(
                 NearestSites(rows[part], sites, none), none, [cap], [none], _PRICE_STEPS

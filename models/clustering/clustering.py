@@ -37,7 +37,7 @@ _ROUNDS = 40  # of all levels at once
 _GAIN, _PATIENCE = 1e-4, 5  # share of the objective, and rounds that may bring less than it
 _LAST_PRICE_STEPS = 300  # where the best round still left a cluster overfull
 _PRICE_DECAY = 0.9  # per round, so that a price that is no longer needed goes
-MOST = 1.5  # times the mean traffic of the level, where no single item is heavier
+_MOST = 1.5  # times the mean traffic of the level, where no single item is heavier
 _CAPACITY = 1.42  # the same at the fit: what is over it, up to the tolerance, is as good as none
 _SMOOTHING = 0.01  # of the mean traffic, given to each embedding so that unseen items have a say
 _TRAFFIC_SHARE = 0.5  # of the objective that counts items by traffic; the rest counts each alike
@@ -144,9 +144,14 @@ def fit_cluster_tree(
     tree = _refined(work, labels, parents, _caps(shares, loads, parents), _ROUNDS)
     prices = tree.prices
     for above, size in zip(tree.ancestors[::-1], tree.sizes[::-1], strict=True):
-        most = max(MOST * loads.sum() / size, loads.max())
-        prices = shed(points, tree.sites, prices, Cap(loads, above, np.full(size, most)))
+        cap = Cap(loads, above, np.full(size, most_traffic(loads, size)))
+        prices = shed(points, tree.sites, prices, cap)
     return replace(tree, prices=prices)
+
+
+def most_traffic(loads: np.ndarray, size: int) -> float:
+    """Return what a cluster may carry, of `size` among which the loads [n] of items are shared."""
+    return float(max(_MOST * loads.sum() / size, loads.max()))
 
 
 def assign_clusters(tree: ClusterTree, embeddings: np.ndarray) -> np.ndarray:

@@ -62,6 +62,8 @@ class RetrieverConfig:
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be in [0, 1)")
         if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate is {self.learning_rate}: it must be positive")
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}: it must be positive and finite"
+            )
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}: it must not be negative")
