@@ -88,8 +88,9 @@ def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
             for metric in ("macro_recall_at_5", "recall_at_5")
         },
         "items": {
-            "hit_rate_at_10": _interval(0.31),
-            "popularity_hit_rate_at_10": _interval(0.24),
+            "top": 10,
+            "hit_rate": _interval(0.31),
+            "popularity_hit_rate": _interval(0.24),
             "examples": 23456,
         },
         "calibration": {

@@ -21,18 +21,23 @@ from pipelines.earlier_stages import check_log, facts, held_out
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import ReadItemClusters, read_cluster_embeddings, read_descriptions
+from transforms.catalogue import (
+    ReadItemClusters,
+    read_catalogue,
+    read_cluster_embeddings,
+    read_descriptions,
+)
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
 from transforms.held_out import engagements_by_item, users_by_pair
 from transforms.interactions import ReadInteractions
-from transforms.item_evaluation import ScoreItems, popular_items
+from transforms.item_evaluation import TOP, ScoreItems, popular_items
 from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
 from transforms.policies import PolicySources, WithPolicies
 from transforms.sequences import UserSequences
 from transforms.simulate import Simulate, read_cluster_tree
 from transforms.validate import DEAD, TALLY
-from transforms.write_report import WriteReport, read_catalogue
+from transforms.write_report import WriteReport
 from transforms.write_tables import WriteDeadLetter
 
 # What the names of the flags of a subject begin with.
@@ -135,6 +140,7 @@ def build(
     size = len(descriptions)
     kept_apart = held_out(workspace)
     sources = policy_sources(flags, workspace)
+    top = min(TOP, workspace.manifest("retrieval")["flags"]["items_per_answer"])
     resamples = Resamples(flags.bootstrap_samples, flags.seed)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, sources.level)
@@ -159,7 +165,7 @@ def build(
         | "AddEngagements" >> beam.CombineGlobally(AddUp())
         | "Popular"
         >> beam.Map(
-            lambda counts, items, listed: popular_items(counts, items[1], listed[1], size),
+            lambda counts, items, listed: popular_items(counts, items[1], listed[1], size, top),
             catalogue,
             beam.pvalue.AsSingleton(listed),
         )
@@ -243,7 +249,7 @@ STAGE = Stage(
     description=__doc__ or "",
     add_flags=add_flags,
     external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
-    stages=("clusters", "transitions", "novelty_table", "retrieval"),
+    stages=("clusters", "transitions", "language_model", "novelty_table", "retrieval"),
     level=lambda flags, workspace: workspace.level("retrieval"),
     build=build,
     model_files=table_files,

@@ -191,7 +191,7 @@ class Stage:
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         temporary = files.join(unfinished, "temporary")
         complete, load = _is_complete(folder, plan), self._load(flags)
-        if complete and load is not None:  # else there is no report on what will be loaded
+        if complete and load is not None:
             check_gates(flags, workspace)
         if complete:
             nothing = load is None or load.is_done()
@@ -213,8 +213,11 @@ class Stage:
                     tallies = self.build(pipeline, flags, workspace)
                     write = WriteManifest(folder, plan, _packages(), started)
                     done = tallies | beam.Flatten() | write
-                if load is not None:
-                    done | load
+                if load is not None:  # what was built again may be what a report is on
+                    checked = done | "CheckGates" >> beam.Map(
+                        lambda _: check_gates(flags, workspace)
+                    )
+                    checked | load
         finally:
             end_children()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for

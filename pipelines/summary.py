@@ -24,16 +24,17 @@ def summary(workspace: Workspace) -> str:
     }
     level = manifests["recommendations"]["level"]
     descriptions = read_descriptions(workspace.folder("clusters"), level)
-    counts = _read(workspace, "transitions/counts/*.parquet", col.TRANSITION_COUNTS)
-    train = _read(workspace, "transitions/examples/train/*.parquet", col.EXAMPLES)
-    history = _read(workspace, "language_model/history.parquet", col.FINETUNE_HISTORY)
-    retrieval = _read(workspace, "retrieval/history.parquet", col.RETRIEVAL_HISTORY)
-    recommended = _read(workspace, "recommendations/*.parquet", col.RECOMMENDATIONS)
-    items = _read(workspace, "clusters/catalogue/*.parquet", col.CATALOGUE)
+    folder = workspace.folder
+    counts = files.read_parts(folder("transitions", "counts"), col.TRANSITION_COUNTS)
+    train = files.read_parts(folder("transitions", "examples", "train"), col.EXAMPLES)
+    history = files.read_parquet(folder("language_model", "history.parquet"), col.FINETUNE_HISTORY)
+    retrieval = files.read_parquet(folder("retrieval", "history.parquet"), col.RETRIEVAL_HISTORY)
+    recommended = files.read_parts(folder("recommendations"), col.RECOMMENDATIONS)
+    items = files.read_parts(folder("clusters", "catalogue"), col.CATALOGUE)
     report = json.loads(files.read_bytes(workspace.folder("report", "metrics.json")))
     size = len(descriptions)
     before, kept = history.to_pylist()[0], history.to_pylist()[-1]
-    ranks = _best(retrieval, "NDCG@10", pc.max)
+    ranks = _best(retrieval, "NDCG@10")
     lines = [
         "",
         f"{manifests['transitions']['rows']['used']:,} interactions with {items.num_rows:,} items "
@@ -59,16 +60,12 @@ def summary(workspace: Workspace) -> str:
     return "\n".join(lines)
 
 
-def _read(workspace: Workspace, pattern: str, schema: pa.Schema) -> pa.Table:
-    return files.read_parquet(workspace.folder(*pattern.split("/")), schema)
-
-
-def _best(history: pa.Table, column: str, extreme: "pc.Function") -> dict[str, float]:
-    """Return the row whose weights were kept: the best by a column, or the last without any."""
+def _best(history: pa.Table, column: str) -> dict[str, float]:
+    """Return the row whose weights were kept: the highest in a column, or the last without any."""
     finite = history.filter(pc.is_finite(history[column]))
     if not finite.num_rows:
         return history.to_pylist()[-1]
-    return finite.slice(pc.index(finite[column], extreme(finite[column])).as_py(), 1).to_pylist()[0]
+    return finite.slice(pc.index(finite[column], pc.max(finite[column])).as_py(), 1).to_pylist()[0]
 
 
 def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -> list[str]:

@@ -40,18 +40,31 @@ def read_item_clusters(clusters: str, level: int) -> tuple[pa.Array, np.ndarray]
     -------
     item ids [items], sorted, and clusters [items] int32.
     """
-    table = files.read_parquet(
-        files.join(clusters, "item_clusters", "*.parquet"), col.ITEM_CLUSTERS
-    ).sort_by(col.ITEM_ID)
+    table = files.read_parts(files.join(clusters, "item_clusters"), col.ITEM_CLUSTERS).sort_by(
+        col.ITEM_ID
+    )
     cluster = pc.list_element(table[col.CLUSTER_IDS], level)
     return table[col.ITEM_ID].combine_chunks(), cluster.to_numpy().astype(np.int32)
 
 
+def read_catalogue(clusters: str) -> tuple[list[str], np.ndarray]:
+    """Return title (or id, without one) and eligibility of the items, in the order of their ids."""
+    table = files.read_parts(files.join(clusters, "catalogue"), col.CATALOGUE)
+    table = table.sort_by(col.ITEM_ID)
+    titles = [
+        title or item_id
+        for title, item_id in zip(
+            table[col.TITLE].to_pylist(), table[col.ITEM_ID].to_pylist(), strict=True
+        )
+    ]
+    return titles, table[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False).astype(bool)
+
+
 def read_item_features(clusters: str) -> np.ndarray:
     """Read what each item is about, [items, F] float32, in the order of the items' ids."""
-    table = files.read_parquet(
-        files.join(clusters, "item_features", "*.parquet"), col.ITEM_FEATURES
-    ).sort_by(col.ITEM_ID)
+    table = files.read_parts(files.join(clusters, "item_features"), col.ITEM_FEATURES).sort_by(
+        col.ITEM_ID
+    )
     lists = table[col.FEATURES].combine_chunks()
     return pc.list_flatten(lists).to_numpy().reshape(len(lists), -1)
 

@@ -32,8 +32,8 @@ class Measured:
         Of each novelty table.
     drawn
         Of the retriever and ours on transitions that were drawn; empty without any.
-    items
-        Of the retriever on them; None without any.
+    items, top
+        Of the retriever's first `top` items on them; None without any.
     users
         With test transitions.
     train
@@ -47,6 +47,7 @@ class Measured:
     reliability: dict[str, ReliabilitySums]
     drawn: dict[str, RankSums]
     items: ItemSums | None
+    top: int
     users: int
     train: np.ndarray
     prior_weight: float
@@ -95,7 +96,7 @@ class Measured:
                 for metric in ("macro_recall_at_5", "recall_at_5")
             },
             "prior_weight": self.prior_weight,
-            "items": self.items and _of_items(self.items),
+            "items": self.items and _of_items(self.items, self.top),
             "calibration": {
                 name: {
                     "bins": sums.bins(min_users),
@@ -145,11 +146,12 @@ def _covered(wins: np.ndarray) -> dict[str, float]:
     return exactly(float(np.mean(wins)))
 
 
-def _of_items(items: ItemSums) -> dict[str, Any]:
+def _of_items(items: ItemSums, top: int) -> dict[str, Any]:
     with np.errstate(invalid="ignore"):
         return {
-            "hit_rate_at_10": interval(items.hits / items.examples),
-            "popularity_hit_rate_at_10": interval(items.popular_hits / items.examples),
+            "top": top,
+            "hit_rate": interval(items.hits / items.examples),
+            "popularity_hit_rate": interval(items.popular_hits / items.examples),
             "examples": int(items.examples[0]),
         }
 

@@ -146,13 +146,24 @@ def write_row_groups(
     return write_record(folder, name, buffer.getvalue())
 
 
-def read_parquet(pattern: str, schema: pa.Schema) -> pa.Table:
-    """Read all files that match a pattern, in the order of their names."""
+def read_parquet(path: str, schema: pa.Schema) -> pa.Table:
+    """Read a file; FileNotFoundError, or at gs:// NotFound, where there is none."""
+    return _read_parquet([path], schema)
+
+
+def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
+    """Read all Parquet files below a folder, in the order of their names."""
+    return _read_parquet(
+        [path for path in list_folder(folder) if path.endswith(".parquet")], schema
+    )
+
+
+def _read_parquet(paths: list[str], schema: pa.Schema) -> pa.Table:
     # No thread of Arrow's, as pq.read_table has them, may hold `content` when the interpreter ends:
     # letting it go then ends the process with an abort, in place of its exit code.
     tables = [
         pq.ParquetFile(pa.BufferReader(content)).read(schema.names, use_threads=False).cast(schema)
-        for content in _read_all(list_files(pattern))
+        for content in _read_all(paths)
     ]
     return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 

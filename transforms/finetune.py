@@ -89,7 +89,7 @@ class Finetune(beam.PTransform):
         return Tally(written=table.num_rows, files=(*model, record))
 
     def _read(self, split: str) -> list[Example]:
-        table = files.read_parquet(files.join(self.examples, split, "*.parquet"), col.EXAMPLES)
+        table = files.read_parts(files.join(self.examples, split), col.EXAMPLES)
         return to_examples(table)
 
 

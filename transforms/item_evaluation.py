@@ -24,7 +24,7 @@ from transforms.recommend import batches, padded
 from transforms.shared_process import SharedProcess
 
 DRAWN, ITEMS = "drawn", "items"
-TOP = 10  # items among which the one that the user took should be
+TOP = 10  # items among which the one that the user took should be, where so many are answered
 _WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of its items
 _UNKNOWN = -1
 
@@ -36,8 +36,8 @@ class ItemSums:
     Attributes
     ----------
     examples, hits, popular_hits
-        [1 + B] int64: transitions, those whose item is among the first TOP of its cluster for the
-        retriever, and those whose item is among the cluster's TOP most popular ones.
+        [1 + B] int64: transitions, those whose item is among the first of its cluster for the
+        retriever, and those whose item is among as many of the cluster's most popular ones.
     """
 
     examples: np.ndarray
@@ -66,8 +66,7 @@ class ScoreItems(beam.PTransform):
     catalogue
         A PCollection of one tuple, the ids and the clusters of the items.
     popular
-        A PCollection of one array [M, at least TOP], the most popular items of each cluster, -1
-        pads.
+        A PCollection of one array, `popular_items`, as wide as the first items that count.
     size
         Clusters there are, M.
     cut
@@ -268,10 +267,11 @@ class Drawn:
         Parameters
         ----------
         popular
-            [M, at least TOP] items, -1 pads.
+            [M, top] items, -1 pads; as many of the retriever's count.
         """
-        hit = np.any(self._within[:, :TOP] == self._item[:, None], axis=1)
-        popular_hit = np.any(popular[self._novel][:, :TOP] == self._item[:, None], axis=1)
+        top = popular.shape[1]
+        hit = np.any(self._within[:, :top] == self._item[:, None], axis=1)
+        popular_hit = np.any(popular[self._novel] == self._item[:, None], axis=1)
         flags = (np.ones(len(hit), bool), hit, popular_hit)
         return ItemSums(*(one.astype(np.int64) @ self._weights for one in flags))
 
@@ -295,7 +295,7 @@ def popular_items(
     clusters: np.ndarray,
     eligible: np.ndarray,
     size: int,
-    count: int = TOP,
+    count: int,
 ) -> np.ndarray:
     """Return the most engaged-with eligible items of each cluster, [M, count], -1 pads.
 

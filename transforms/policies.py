@@ -54,9 +54,7 @@ class PolicySources:
         """Read all that policies are made of, and fit those that are fitted."""
         size = len(read_descriptions(self.clusters, self.level))
         blocked = np.array(self.blocked, np.int32)
-        rows = files.read_parquet(
-            files.join(self.transitions, "counts", "*.parquet"), col.TRANSITION_COUNTS
-        )
+        rows = files.read_parts(files.join(self.transitions, "counts"), col.TRANSITION_COUNTS)
         c1, c2, novel, users = (rows[name].to_numpy() for name in col.TRANSITION_COUNTS.names)
         counts = TransitionCounts(c1, c2, novel, users, size)
         tables = {name: read_table_policy(folder, size, blocked) for name, folder in self.tables}
@@ -145,7 +143,7 @@ class Unblocked:
 
 def read_table_policy(folder: str, size: int, blocked: np.ndarray) -> TablePolicy:
     """Read the novelty table in a folder, of M = `size` clusters."""
-    table = files.read_parquet(files.join(folder, "*.parquet"), col.NOVELTY_TABLE)
+    table = files.read_parts(folder, col.NOVELTY_TABLE)
     novel, probability = (part.reshape(size**2, -1) for part in pack_novelty_table(table, size))
     return TablePolicy(novel, probability, size, blocked)
 

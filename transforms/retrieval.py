@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_item_clusters, read_item_features
+from transforms.catalogue import read_catalogue, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
@@ -122,21 +122,18 @@ class TrainRetriever(beam.PTransform):
         from models.retrieval.item_catalogue import Catalogue
 
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
-        listed = files.read_parquet(
-            files.join(self.clusters, "catalogue", "*.parquet"), col.CATALOGUE
-        ).sort_by(col.ITEM_ID)
-        eligible = listed[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False)
+        _, eligible = read_catalogue(self.clusters)
         return Catalogue(
             np.array(item_ids.to_pylist(), object),
             clusters,
-            eligible.astype(bool),
+            eligible,
             read_item_features(self.clusters),
         )
 
     def _table(self) -> "PackedNoveltyTable":
         from models.retrieval.serving import PackedNoveltyTable
 
-        table = files.read_parquet(files.join(self.novelty_table, "*.parquet"), col.NOVELTY_TABLE)
+        table = files.read_parts(self.novelty_table, col.NOVELTY_TABLE)
         novel, probability = pack_novelty_table(table, len(self.descriptions))
         return PackedNoveltyTable(novel, probability, list(self.descriptions))
 

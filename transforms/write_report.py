@@ -13,7 +13,7 @@ from models.evaluation.gates import GateThresholds, gates
 from models.evaluation.table_diff import TableVersion, new_ids, table_diff
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_descriptions
+from transforms.catalogue import read_catalogue, read_descriptions
 from transforms.errors import InputError
 from transforms.evaluation import RANKS, RELIABILITY, USERS
 from transforms.evaluation_metrics import Measured, told
@@ -66,7 +66,7 @@ class WriteReport(beam.PTransform):
 
     Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
     ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
-    to each cluster; `popular` [M, k], the most popular items of each cluster; `pair_users` [M * M];
+    to each cluster; `popular` [M, top] of ScoreItems; `pair_users` [M * M];
     `simulation` of Simulate; the last ones are single elements.
 
     Attributes
@@ -136,7 +136,9 @@ class WriteReport(beam.PTransform):
                 "engagements in at least two clusters; see --test_share and --cut of "
                 "mine_transitions"
             )
-        measured = Measured(ranks, wins, reliability, drawn, items, users, train, weight)
+        measured = Measured(
+            *(ranks, wins, reliability, drawn, items, popular.shape[1], users, train, weight)
+        )
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.facts,
@@ -181,16 +183,3 @@ class WriteReport(beam.PTransform):
             pair_users=pair_users,
             min_users=self.min_users,
         )
-
-
-def read_catalogue(clusters: str) -> tuple[list[str], np.ndarray]:
-    """Return title (or id, without one) and eligibility of the items, in the order of their ids."""
-    table = files.read_parquet(files.join(clusters, "catalogue", "*.parquet"), col.CATALOGUE)
-    table = table.sort_by(col.ITEM_ID)
-    titles = [
-        title or item_id
-        for title, item_id in zip(
-            table[col.TITLE].to_pylist(), table[col.ITEM_ID].to_pylist(), strict=True
-        )
-    ]
-    return titles, table[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False).astype(bool)

@@ -32,6 +32,7 @@ def _build(folder: Path) -> None:
     workspace = folder / "workspace"
     assert small.build(workspace, items, log) == 0
     assert small.mine(workspace, log, "--min_rating=2") == 0
+    small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
     trained = [f"--workspace={workspace}", f"--interactions={log}", *_TRAINING]
     assert train_retrieval.STAGE.main(trained) == 0

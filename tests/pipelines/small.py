@@ -87,6 +87,18 @@ def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
     )
 
 
+def write_language_model(workspace: Workspace) -> None:
+    """Write what a complete stage finetune says of its training, without the model itself."""
+    measured = {"loss": 1.2, "valid_loss": 1.1, "recall_at_1": 0.1, "recall_at_10": 0.4}
+    history = [
+        {**measured, "step": step, "match_rate": match_rate}
+        for step, match_rate in ((0, 0.0), (10, 1.0))
+    ]
+    table = pa.Table.from_pylist(history, schema=col.FINETUNE_HISTORY)
+    record = files.write_parquet(workspace.folder("language_model"), "history.parquet", table)
+    _write_manifest(workspace, "language_model", "finetune", {}, record)
+
+
 def write_novelty_table(workspace: Workspace) -> None:
     """Write a complete novelty table without a language model."""
     level = workspace.level("clusters")
@@ -104,19 +116,31 @@ def write_novelty_table(workspace: Workspace) -> None:
     )
     folder = workspace.folder("novelty_table")
     record = files.write_parquet(folder, "part-00000-of-00001.parquet", table)
-    inputs = {"clusters": workspace.fingerprint("clusters")}
+    flags = {"blocked_clusters": []}
+    _write_manifest(workspace, "novelty_table", "build_novelty_table", flags, record, size**2)
+
+
+def _write_manifest(
+    workspace: Workspace,
+    stage: str,
+    pipeline: str,
+    flags: dict[str, Any],
+    record: files.FileRecord,
+    rows: int = 0,
+) -> None:
     manifest = {
-        "pipeline": "build_novelty_table",
-        "inputs": inputs,
-        "flags": {"blocked_clusters": []},
-        "level": level,
+        "pipeline": pipeline,
+        "inputs": {"clusters": workspace.fingerprint("clusters")},
+        "flags": flags,
+        "level": workspace.level("clusters"),
         "files": [vars(record)],
-        "rows": {"written": size**2},
+        "rows": {"written": rows},
         "dead_letter": {},
         "seconds": 0.5,
         "packages": {},
     }
-    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(manifest).encode())
+    content = json.dumps(manifest).encode()
+    files.write_bytes(workspace.folder(stage, "manifest.json"), content)
 
 
 def manifest(workspace: Path, stage: str) -> dict[str, Any]:

@@ -132,7 +132,7 @@ def test_a_complete_stage_is_only_loaded(request, cloud: Cloud, local, caplog, a
     for said in (f"complete already, it is loaded into {table}", "complete already, nothing to do"):
         assert recommended(root, local[1], f"--output_table={table}") == 0
         assert f"recommend: {said}" in caplog.messages
-    expected = files.read_parquet(f"{root}/recommendations/*.parquet", col.RECOMMENDATIONS)
+    expected = files.read_parts(f"{root}/recommendations", col.RECOMMENDATIONS)
     assert expected.num_rows
     by_user = [one.sort_by("user_id").to_pylist() for one in (rows(table), expected)]
     assert by_user[0] == by_user[1]

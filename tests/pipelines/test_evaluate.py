@@ -87,6 +87,13 @@ def test_policies_are_simulated_for_held_out_users(first: Path) -> None:
     assert len(days) == 2
 
 
+def test_items_are_looked_for_among_as_many_as_the_retriever_answers(first: Path) -> None:
+    items = metrics_of(first)["items"]
+    assert items["top"] == 3
+    assert 0 < items["hit_rate"]["value"] < 1
+    assert 0 < items["popularity_hit_rate"]["value"] < 1
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "index.html"])
 def test_nobody_is_named(first: Path, name: str) -> None:
     text = (first / "report" / name).read_text()
@@ -113,6 +120,17 @@ def test_any_workers_give_the_same_bytes(shop: Path, first: Path, tmp_path: Path
 def refused(shop: Path, *flags: str) -> None:
     given = [f"--workspace={shop / 'workspace'}", f"--interactions={shop / 'log.parquet'}"]
     assert evaluate.STAGE.main([*given, *flags]) == 2
+
+
+def test_a_history_of_fine_tuning_that_is_missing_is_refused(
+    shop: Path, tmp_path: Path, capsys
+) -> None:
+    workspace = shutil.copytree(shop / "workspace", tmp_path / "w")
+    (workspace / "language_model" / "history.parquet").unlink()
+    given = [f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}"]
+    assert evaluate.STAGE.main(given) == 2
+    said = capsys.readouterr().err
+    assert "language_model/history.parquet is missing or was altered" in said
 
 
 def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys) -> None:

@@ -18,6 +18,7 @@ from tests.pipelines import small
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.load_bigquery import LoadTable
+from transforms.manifest import Tally
 
 GATES = {
     "match_rate": {"value": 0.42, "threshold": 0.9, "passed": False, "why": ""},
@@ -152,6 +153,19 @@ def test_a_table_that_is_to_be_built_is_not_the_one_reported_on(exported: Path) 
     other = replace(EXPORT, level=lambda flags, workspace: 1)
     with pytest.raises(AssertionError, match="it is complete"):
         other.main([f"--workspace={exported}", TO_BIGQUERY])
+
+
+def test_a_table_built_again_as_it_was_reported_on_is_not_exported(
+    exported: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    write_report(exported)
+    (exported / "novelty_table" / "manifest.json").unlink()
+    loads: list[None] = []
+    monkeypatch.setattr(LoadTable, "_load", lambda load: loads.append(None))
+    again = replace(EXPORT, build=lambda pipeline, *_: [pipeline | beam.Create([Tally()])])
+    assert again.main([f"--workspace={exported}", TO_BIGQUERY]) == 2
+    assert SAID in capsys.readouterr().err
+    assert not loads
 
 
 @pytest.mark.parametrize("pipeline", [recommend, build_novelty_table])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from apache_beam.io.filesystems import FileSystems
+from google.api_core.exceptions import NotFound
 
 from tests.emulators.storm import watched
 from transforms import files
@@ -189,13 +190,26 @@ def test_parquet_parts_are_read_in_order_and_cast(folder: str) -> None:
     schema = pa.schema({"id": pa.int32()})
     for name, ids in (("b", [3]), ("a", [1, 2])):
         files.write_parquet(folder, f"{name}.parquet", pa.table({"id": ids, "more": ids}))
-    table = files.read_parquet(files.join(folder, "*.parquet"), schema)
+    table = files.read_parts(folder, schema)
     assert table.equals(pa.table({"id": [1, 2, 3]}, schema=schema))
 
 
 def test_no_parts_are_an_empty_table(folder: str) -> None:
     schema = pa.schema({"id": pa.int32()})
-    assert files.read_parquet(files.join(folder, "*.parquet"), schema) == schema.empty_table()
+    assert files.read_parts(folder, schema) == schema.empty_table()
+
+
+def test_a_file_that_is_missing_is_no_empty_table(folder: str) -> None:
+    with pytest.raises((FileNotFoundError, NotFound), match=r"missing\.parquet"):
+        files.read_parquet(files.join(folder, "missing.parquet"), pa.schema({"id": pa.int32()}))
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_is_that_folder(folder: str) -> None:
+    table = pa.table({"id": pa.array([1], pa.int32())})
+    named = files.join(folder, "run [2]")
+    files.write_parquet(named, "a.parquet", table)
+    assert files.read_parts(named, table.schema).equals(table)
+    assert files.read_parquet(files.join(named, "a.parquet"), table.schema).equals(table)
 
 
 def test_the_records_of_a_folder_are_those_of_its_files(tmp_path: Path) -> None:
@@ -225,7 +239,7 @@ import os
 import pyarrow as pa
 from transforms import files
 before = os.listdir("/proc/self/task")
-files.read_parquet({str(tmp_path / "*.parquet")!r}, pa.schema({{"n": pa.int32()}}))
+files.read_parts({str(tmp_path)!r}, pa.schema({{"n": pa.int32()}}))
 print(os.listdir("/proc/self/task") == before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

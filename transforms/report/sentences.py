@@ -182,12 +182,12 @@ def _seen(metrics: dict[str, Any]) -> str:
     if (novelty := ours.get("novelty")) is not None and novelty["value"] is not None:
         parts.append(f"{novelty['value']:.0%} of items from interests new to the user")
     text = "Users would see " + " and ".join(parts) if parts else "What users see is not known"
-    if (items := metrics.get("items")) is not None and (hit := items["hit_rate_at_10"]):
-        popular = items["popularity_hit_rate_at_10"]
+    if (items := metrics.get("items")) is not None and (hit := items["hit_rate"]):
+        popular = items["popularity_hit_rate"]
         text += (
-            "; once the interest is right, the item that a user took is among the first ten in "
-            f"{hit['value']:.0%} of cases (the most popular items of the interest: "
-            f"{popular['value']:.0%})"
+            "; once the interest is right, the item that a user took is among the first "
+            f"{items['top']} in {hit['value']:.0%} of cases (the most popular items of the "
+            f"interest: {popular['value']:.0%})"
         )
     return text + "."
 
