@@ -116,8 +116,8 @@ def previous_files(flags: argparse.Namespace) -> list[str]:
     earlier = Workspace(flags.previous)
     if _same_place(flags.previous, flags.workspace):
         raise InputError(
-            f"--previous={flags.previous} is the workspace of this run, which replaces its "
-            "clusters; give this run another --workspace"
+            f"--previous={flags.previous} is the workspace of this run; name that of an earlier "
+            "one, or give this run another --workspace"
         )
     with as_input_error("--previous: "):
         records = earlier.manifest("clusters")["files"]

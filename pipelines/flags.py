@@ -38,7 +38,7 @@ def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
     return parse
 
 
-def number(least: float, most: float = math.inf) -> Callable[[str], float]:
+def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
     """Return the type of a flag: a number from `least` to `most`."""
 
     def parse(text: str) -> float:
@@ -47,8 +47,10 @@ def number(least: float, most: float = math.inf) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not least <= value <= most:
-            limit = f"from {least:g} to {most:g}" if most < math.inf else f"of at least {least:g}"
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number {limit}")
+            limit = f" from {least:g} to {most:g}" if most < math.inf else f" of at least {least:g}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number{limit if least > -math.inf else ''}"
+            )
         return value
 
     return parse
@@ -96,7 +98,7 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
     add_log(parser, required)
     parser.add_argument(
         "--min_rating",
-        type=number(-math.inf),
+        type=number(),
         help="a user engages with an item whose rating is at least this (default: with every one)",
     )
 

@@ -102,11 +102,12 @@ def prompt_template(value: str) -> str:
     """Return the text of a prompt template given as a text or a file; checked."""
     text = value
     if "{" not in value:
-        if not files.exists(value):
+        try:
+            text = files.read_bytes(value).decode()
+        except (OSError, UnicodeDecodeError):
             raise argparse.ArgumentTypeError(
-                f"{value!r} is neither a file nor a text with {{c1}} and {{c2}}"
-            )
-        text = files.read_bytes(value).decode()
+                f"{value!r} is neither a text with {{c1}} and {{c2}} nor a file with one, in UTF-8"
+            ) from None
     try:
         PromptTemplate.parse(text)
     except ValueError as error:
@@ -115,7 +116,14 @@ def prompt_template(value: str) -> str:
 
 
 def check_flags(flags: argparse.Namespace) -> None:
-    """Check that --cut is given if and only if --split=time asks for it."""
+    """Check that --cut goes with --split=time, and that the shares leave users to learn from."""
+    if not flags.valid_share:
+        raise InputError("--valid_share=0: fine-tuning stops by the loss on valid users")
+    if flags.valid_share + flags.test_share >= 1:
+        raise InputError(
+            f"--valid_share={flags.valid_share} and --test_share={flags.test_share} leave no user "
+            "to train on"
+        )
     if flags.split == "time" and flags.cut is None:
         raise InputError("--split=time needs --cut, the date or time at which to split")
     if flags.split != "time" and flags.cut is not None:

@@ -83,6 +83,13 @@ def test_a_local_input_is_refused(refused, tmp_path: Path, name: str, pattern: s
     assert refused(options(), flags(**{name: value})).startswith(f"--{name}={value} is on this")
 
 
+def test_a_local_table_is_refused(refused, tmp_path: Path) -> None:
+    given = argparse.Namespace(
+        **vars(flags()), table=["one=gs://some-bucket/one", f"other={tmp_path}"]
+    )
+    assert refused(options(), given).startswith(f"--table={tmp_path} is on this machine")
+
+
 def test_a_local_model_is_refused(refused, tmp_path: Path) -> None:
     message = refused(options(sdk_container_image=None), flags(base_model=str(tmp_path)))
     assert message.startswith(f"--base_model={tmp_path} is on this machine")

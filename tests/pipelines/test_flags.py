@@ -159,13 +159,13 @@ def test_a_word_that_is_no_flag_is_named(capsys) -> None:
         ("--shards=many", "'many' is not a whole number of at least 1"),
         ("--seed=-1", "'-1' is not a whole number from 0 to 4294967295"),
         ("--seed=4294967296", "'4294967296' is not a whole number from 0 to 4294967295"),
-        ("--min_rating=good", "'good' is not a number of at least -inf"),
-        ("--min_rating=nan", "'nan' is not a number of at least -inf"),
+        ("--min_rating=good", "'good' is not a number"),
+        ("--min_rating=nan", "'nan' is not a number"),
     ],
 )
 def test_a_value_out_of_range_is_named_with_the_range(capsys, flag: str, limit: str) -> None:
     said = complaint(capsys, flag)
-    assert f"argument {flag.split('=')[0]}: {limit}" in said
+    assert said.endswith(f"argument {flag.split('=')[0]}: {limit}")
 
 
 def test_numbers_include_their_limits() -> None:

@@ -92,6 +92,30 @@ def test_bad_prompt_template_is_refused_before_work(
     assert template in capsys.readouterr().err
 
 
+def test_a_prompt_template_that_is_no_text_is_refused(
+    built: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe{c1}")
+    for path in (tmp_path, tmp_path / "binary"):
+        with pytest.raises(SystemExit, match="2"):
+            small.mine(*built, f"--prompt_template={path}")
+        assert f"'{path}' is neither a text" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"),
+    [
+        (("--valid_share=0",), "--valid_share=0: fine-tuning"),
+        (("--valid_share=0.5", "--test_share=0.5"), "leave no user to train on"),
+    ],
+)
+def test_shares_that_leave_nobody_are_refused_before_work(
+    built: tuple[Path, Path], shares: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert small.mine(*built, *shares) == 2
+    assert said in capsys.readouterr().err
+
+
 def test_users_without_a_positive_rating_are_in_no_split(built: tuple[Path, Path]) -> None:
     workspace, log = built
     assert small.mine(workspace, log, "--min_rating=5", "--valid_share=0.3") == 0
