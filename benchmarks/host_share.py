@@ -14,7 +14,7 @@ from models.language.model_size import model_size
 from models.language.table_cost import estimate
 from models.language.table_questions import count_work
 from transforms.committed import Committed
-from transforms.novelty_engine import NoveltyEngine, Policy
+from transforms.novelty_engine import LanguagePolicy, NoveltyEngine
 from transforms.novelty_table import BuildNoveltyTable, row_parts
 
 
@@ -44,7 +44,7 @@ def host_share(task: Task, top_n: int) -> tuple[float, float]:
     size = model_size(task.model)
     work = count_work(load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size))
     estimated = estimate(work, size, None).seconds
-    policy = Policy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
+    policy = LanguagePolicy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
     with tempfile.TemporaryDirectory() as folder:
         committed = Committed(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:

@@ -23,7 +23,7 @@ from transforms.errors import as_input_error
 from transforms.examples import read_prompts
 from transforms.folders import local_copy
 from transforms.manifest import Tally, read_manifest
-from transforms.novelty_engine import Policy
+from transforms.novelty_engine import LanguagePolicy
 from transforms.novelty_table import (
     BuildNoveltyTable,
     progress_line,
@@ -98,10 +98,10 @@ def _descriptions(workspace: Workspace) -> list[str]:
     return read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
 
 
-def _policy(flags: argparse.Namespace, workspace: Workspace) -> Policy:
+def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
     descriptions = _descriptions(workspace)
     template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
-    return Policy(
+    return LanguagePolicy(
         model=workspace.folder("language_model"),
         prompts=read_prompts(workspace.folder("transitions"), template, descriptions),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),

@@ -35,7 +35,7 @@ from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
 from transforms.policies import PolicySources, WithPolicies
 from transforms.sequences import UserSequences
-from transforms.simulate import Simulate, read_cluster_tree
+from transforms.simulate import Simulate, read_arms
 from transforms.validate import DEAD, TALLY
 from transforms.write_report import WriteReport
 from transforms.write_tables import WriteDeadLetter
@@ -193,14 +193,12 @@ def build(
         count=flags.item_examples,
         resamples=resamples,
     )
-    tree = (
+    arms = (
         pipeline
-        | "Tree" >> beam.Create([(clusters, sources.level)])
-        | "ReadTree"
+        | "Arms" >> beam.Create([(clusters, sources.level)])
+        | "ReadArms"
         >> beam.MapTuple(
-            lambda folder, level: read_cluster_tree(
-                folder, level, read_cluster_embeddings(folder, level)
-            )
+            lambda folder, level: read_arms(folder, level, read_cluster_embeddings(folder, level))
         )
     )
     others = tuple(name for name, _ in sources.tables if name != TABLE)
@@ -213,7 +211,7 @@ def build(
             policies=lambda weight: sources.load().by_name(weight),
             weight=weight,
             catalogue=item_clusters,
-            tree=tree,
+            arms=arms,
             blocked=sources.blocked,
         )
     )

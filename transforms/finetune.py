@@ -11,7 +11,7 @@ import pyarrow as pa
 from models.affinity import Affinity
 from models.language.examples import Example
 from models.language.finetune_config import FinetuneConfig
-from models.language.finetuning import Progress, finetune
+from models.language.finetuning import TrainingProgress, finetune
 from models.language.prompt import Prompts
 from models.language.readout import Targets
 from transforms import files
@@ -124,7 +124,7 @@ class _Reporter:
     def __init__(self) -> None:
         self._last = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         now = time.monotonic()
         if now - self._last < _LOG_SECONDS and progress.step < progress.total:
             return

@@ -12,7 +12,7 @@ from transforms.shared_process import SharedProcess
 
 
 @dataclass(frozen=True)
-class Policy:
+class LanguagePolicy:
     """What decides the table: see `models.language.novelty_decoder.NoveltyDecoder`.
 
     Attributes
@@ -41,7 +41,7 @@ class NoveltyEngine:
         Known to the workers of the job alone.
     """
 
-    def __init__(self, policy: Policy, secret: str) -> None:
+    def __init__(self, policy: LanguagePolicy, secret: str) -> None:
         self._process = SharedProcess(
             "build_novelty_table",
             "engine",

@@ -17,7 +17,7 @@ from transforms import schemas as col
 from transforms.committed import Committed
 from transforms.errors import InputError
 from transforms.manifest import Tally
-from transforms.novelty_engine import NoveltyEngine, Policy
+from transforms.novelty_engine import LanguagePolicy, NoveltyEngine
 
 log = logging.getLogger("interest-explorer")
 
@@ -117,9 +117,9 @@ class BuildNoveltyTable(beam.PTransform):
     """
 
     committed: Committed
-    policy: Policy
+    policy: LanguagePolicy
     hints: dict[str, str] = field(default_factory=dict)
-    engine: Callable[[Policy, str], NoveltyEngine] = NoveltyEngine
+    engine: Callable[[LanguagePolicy, str], NoveltyEngine] = NoveltyEngine
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
         from transforms.inference import BatchHandler, RunInference

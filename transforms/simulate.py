@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from models.evaluation.bandits import (
-    ClusterTree,
+    Arms,
     HierarchicalBandit,
     NeuralLinearBandit,
     Random,
@@ -41,7 +41,7 @@ from transforms.sharding import stable_hash
 from transforms.shuffle import GatherTables
 
 RANDOM = "random"
-BANDITS: dict[str, Callable[[ClusterTree, int], Scorer]] = {
+BANDITS: dict[str, Callable[[Arms, int], Scorer]] = {
     "hierarchical_bandit": HierarchicalBandit,
     "neural_linear_bandit": NeuralLinearBandit,
 }
@@ -72,8 +72,8 @@ class World:
     keys: NDArray[np.uint64]
 
 
-def read_cluster_tree(clusters: str, level: int, embeddings: NDArray[np.float32]) -> ClusterTree:
-    """Read the tree above the clusters of a level, from the folder of the stage.
+def read_arms(clusters: str, level: int, embeddings: NDArray[np.float32]) -> Arms:
+    """Read the clusters of a level with the tree above them, from the folder of the stage.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def read_cluster_tree(clusters: str, level: int, embeddings: NDArray[np.float32]
     for above in range(level, 0, -1):
         nodes = table.filter(pc.equal(table[col.LEVEL], above)).sort_by(col.CLUSTER_ID)
         ancestors.append(nodes[col.PARENT_ID].to_numpy().astype(np.int32)[ancestors[-1]])
-    return ClusterTree(np.array(ancestors[::-1]), embeddings)
+    return Arms(np.array(ancestors[::-1]), embeddings)
 
 
 def latest_clusters(
@@ -202,7 +202,7 @@ class Replay(beam.DoFn):
     shared: Shared = field(default_factory=Shared)
 
     def process(
-        self, element: Task, world: World | None, tree: ClusterTree, weight: float
+        self, element: Task, world: World | None, arms: Arms, weight: float
     ) -> Iterator[Replayed]:
         """Replay the days of a task."""
         name, number, _ = element
@@ -216,7 +216,7 @@ class Replay(beam.DoFn):
                 world.model,
                 world.state.rows(rows),
                 world.keys[rows],
-                self._policy(name, here, tree, seed),
+                self._policy(name, here, arms, seed),
                 self.config,
                 seed,
                 np.array(self.blocked, np.int32),
@@ -224,13 +224,13 @@ class Replay(beam.DoFn):
         Metrics.counter("simulate", "engagements").inc(int(totals[:, 2].sum()))
         yield (name, number), totals
 
-    def _policy(self, name: str, here: InProcess, tree: ClusterTree, seed: int) -> Scorer | None:
+    def _policy(self, name: str, here: InProcess, arms: Arms, seed: int) -> Scorer | None:
         if name == NO_EXPLORATION:
             return None
         if name == RANDOM:
-            return Random(tree.ancestors.shape[1], seed)
+            return Random(arms.ancestors.shape[1], seed)
         if name in BANDITS:
-            return BANDITS[name](tree, seed)
+            return BANDITS[name](arms, seed)
         return here.policies[name]
 
 
@@ -251,8 +251,8 @@ class Simulate(beam.PTransform):
         A PCollection of one number, the weight of popularity.
     catalogue
         A PCollection of one tuple, the ids and the clusters of the items.
-    tree
-        A PCollection of one ClusterTree.
+    arms
+        A PCollection of one `Arms`.
     blocked
         Clusters that are never an answer.
     """
@@ -262,11 +262,11 @@ class Simulate(beam.PTransform):
     policies: Callable[[float], Mapping[str, Scorer]]
     weight: beam.PCollection
     catalogue: beam.PCollection
-    tree: beam.PCollection
+    arms: beam.PCollection
     blocked: tuple[int, ...] = ()
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[Any]:
-        tree = beam.pvalue.AsSingleton(self.tree)
+        arms = beam.pvalue.AsSingleton(self.arms)
         world = (
             sequences
             | "Latest"
@@ -277,7 +277,7 @@ class Simulate(beam.PTransform):
             | "Gather" >> GatherTables(HISTORIES, (_KEY,))
             | "Fit"
             >> beam.Map(
-                lambda table, tree: world_of(table, tree.ancestors.shape[1], self.config), tree
+                lambda table, arms: world_of(table, arms.ancestors.shape[1], self.config), arms
             )
         )
         return (
@@ -288,7 +288,7 @@ class Simulate(beam.PTransform):
             >> beam.ParDo(
                 Replay(self.policies, self.config, self.blocked),
                 beam.pvalue.AsSingleton(world),
-                tree,
+                arms,
                 beam.pvalue.AsSingleton(self.weight),
             )
             | "Collect" >> beam.combiners.ToList()

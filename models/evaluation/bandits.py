@@ -50,8 +50,8 @@ class Learner(Scorer, Protocol):
 
 
 @dataclass(frozen=True)
-class ClusterTree:
-    """Where clusters are, in the tree and by what they are about.
+class Arms:
+    """The clusters to choose from: where they are in the tree, and what they are about.
 
     Attributes
     ----------
@@ -109,21 +109,21 @@ class HierarchicalBandit:
 
     Parameters
     ----------
-    tree
-        Of the clusters.
+    arms
+        What it chooses from.
     seed
         Of the draws.
     dimensions
         Of the context, beside a constant: the mean of the embeddings of c1 and c2.
     """
 
-    def __init__(self, tree: ClusterTree, seed: int, dimensions: int = 6) -> None:
+    def __init__(self, arms: Arms, seed: int, dimensions: int = 6) -> None:
         self._rng = np.random.default_rng(seed)
-        places = tree.reduced(dimensions)
+        places = arms.reduced(dimensions)
         self._places = np.hstack([np.ones((len(places), 1)), places]).astype(np.float32)
-        sizes = tree.ancestors.max(axis=1) + 1
+        sizes = arms.ancestors.max(axis=1) + 1
         starts = np.append(0, np.cumsum(sizes)[:-1])
-        self._nodes = tree.ancestors + starts[:, None]  # [levels, M], over all levels
+        self._nodes = arms.ancestors + starts[:, None]  # [levels, M], over all levels
         features = self._places.shape[1]
         self._precision = np.tile(np.eye(features) * _PRECISION, (int(sizes.sum()), 1, 1))
         self._rewards = np.zeros((int(sizes.sum()), features))
@@ -183,7 +183,7 @@ class NeuralLinearBandit:
 
     Parameters
     ----------
-    tree
+    arms
         Of the clusters; their embeddings are the representation.
     seed
         Of the draws.
@@ -191,9 +191,9 @@ class NeuralLinearBandit:
         Of the embeddings that are used.
     """
 
-    def __init__(self, tree: ClusterTree, seed: int, dimensions: int = 16) -> None:
+    def __init__(self, arms: Arms, seed: int, dimensions: int = 16) -> None:
         self._rng = np.random.default_rng(seed)
-        self._places = tree.reduced(dimensions).astype(np.float32)
+        self._places = arms.reduced(dimensions).astype(np.float32)
         self._similar = self._places @ self._places.T
         features = 3 + 2 * self._places.shape[1]
         self._precision = np.eye(features) * _PRECISION

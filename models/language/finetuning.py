@@ -37,7 +37,7 @@ from models.language.training_log import (
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where training is: after ``step`` of at most ``total`` steps, with the last step's loss."""
 
     step: int
@@ -54,7 +54,7 @@ def finetune(
     output: Path,
     checkpoints: Path,
     config: FinetuneConfig,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
     targets: Targets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
@@ -149,7 +149,9 @@ def _best_model(
 ) -> tuple[Any, Any]:
     """Load the model with the best validation loss, or the base model if none was trained."""
     if not log:
-        return load_language_model(base_model, "float32")
+        model, tokenizer = load_language_model(base_model, "float32")
+        check_output_head(model)
+        return model, tokenizer
     best = str(run / f"checkpoint-{best_step(log)}")
     if config.method == "full":
         return load_language_model(best, "float32")
@@ -195,7 +197,7 @@ def _train(
     descriptions: Sequence[str],
     run: Path,
     config: FinetuneConfig,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> None:
     """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
@@ -272,7 +274,7 @@ def _observer(
     valid: Sequence[Example],
     descriptions: Sequence[str],
     config: FinetuneConfig,
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> Any:
     """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
@@ -288,7 +290,9 @@ def _observer(
             if "loss" in logs:
                 taken = (time.monotonic() - self.started) / (state.global_step - self.first_step)
                 left = taken * (config.max_steps - state.global_step)
-                on_progress(Progress(state.global_step, config.max_steps, logs["loss"], left))
+                on_progress(
+                    TrainingProgress(state.global_step, config.max_steps, logs["loss"], left)
+                )
 
         def on_evaluate(
             self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any

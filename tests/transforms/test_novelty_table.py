@@ -17,7 +17,7 @@ from transforms import files
 from transforms import novelty_table as nt
 from transforms.committed import Committed
 from transforms.errors import InputError
-from transforms.novelty_engine import Policy
+from transforms.novelty_engine import LanguagePolicy
 
 NAMES = ["tea, green", "salt", "bread, rye"]
 
@@ -55,7 +55,7 @@ class StandIn:
 
     asked: list[int]
 
-    def __init__(self, policy: Policy, secret: str) -> None:
+    def __init__(self, policy: LanguagePolicy, secret: str) -> None:
         StandIn.asked = []
         self.size = len(policy.prompts.descriptions)
 
@@ -76,7 +76,7 @@ def committed(folder: Path | str) -> Committed:
 
 def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:
     names = tuple(f"name {number}" for number in range(size))
-    policy = Policy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
+    policy = LanguagePolicy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
     found = nt.units(size)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
         tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy, engine=StandIn)

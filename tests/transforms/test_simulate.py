@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from models.evaluation.bandits import ClusterTree
+from models.evaluation.bandits import Arms
 from models.evaluation.simulation import SimulationConfig
-from tests.models.evaluation.synthetic_users import TREE, WANTED, ByNumber, M
+from tests.models.evaluation.synthetic_users import ARMS, WANTED, ByNumber, M
 from tests.transforms import eager
 from transforms import schemas as col
 from transforms import simulate
@@ -24,7 +24,7 @@ from transforms.simulate import (
     InProcess,
     Simulate,
     latest_clusters,
-    read_cluster_tree,
+    read_arms,
     tasks_of,
     users_of,
     world_of,
@@ -49,12 +49,12 @@ def entry(parts: list[pa.Table], names: tuple[str, ...] = ("wanted", "popularity
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         one = {
             label: pipeline | label >> beam.Create([value])
-            for label, value in (("w", 1.0), ("catalogue", (None, CLUSTERS)), ("tree", TREE))
+            for label, value in (("w", 1.0), ("catalogue", (None, CLUSTERS)), ("arms", ARMS))
         }
         simulated = (
             pipeline
             | beam.Create(parts).with_output_types(pa.Table)
-            | Simulate(CONFIG, names, by_weight, one["w"], one["catalogue"], one["tree"])
+            | Simulate(CONFIG, names, by_weight, one["w"], one["catalogue"], one["arms"])
         )
         return {"entry": simulated}
 
@@ -126,8 +126,8 @@ def test_tree_has_the_ancestors_of_each_cluster(tmp_path: Path) -> None:
         for node, parent in reversed(list(enumerate(nodes)))
     ]
     pq.write_table(pa.Table.from_pylist(rows, schema=col.CLUSTERS), tmp_path / "clusters.parquet")
-    read = partial(read_cluster_tree, str(tmp_path))
-    finest: ClusterTree = read(2, np.eye(4, dtype=np.float32))
+    read = partial(read_arms, str(tmp_path))
+    finest: Arms = read(2, np.eye(4, dtype=np.float32))
     assert finest.ancestors.tolist() == [[1, 0, 1, 1], [2, 0, 1, 2], [0, 1, 2, 3]]
     assert read(0, np.eye(2, dtype=np.float32)).ancestors.tolist() == [[0, 1]]
 

@@ -3,13 +3,13 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.bandits import ClusterTree
+from models.evaluation.bandits import Arms
 from models.evaluation.simulation import SimulationConfig
 from models.evaluation.user_model import Histories, UserModel, UserState
 from models.hashing import mix
 
 M = 24
-TREE = ClusterTree(
+ARMS = Arms(
     np.array([np.arange(M) // 6, np.arange(M) // 2, np.arange(M)], np.int32),
     np.random.default_rng(5).normal(size=(M, 8)).astype(np.float32),
 )

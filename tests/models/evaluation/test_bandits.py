@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from models.evaluation.bandits import ClusterTree, HierarchicalBandit, NeuralLinearBandit, Random
-from tests.models.evaluation.synthetic_users import TREE, M
+from models.evaluation.bandits import Arms, HierarchicalBandit, NeuralLinearBandit, Random
+from tests.models.evaluation.synthetic_users import ARMS, M
 
 RNG = np.random.default_rng(2)
 C1, C2, SHOWN = RNG.integers(0, M, (3, 3000)).astype(np.int32)
@@ -12,7 +12,7 @@ ALL = np.arange(M, dtype=np.int32)
 
 
 def test_neural_linear_scores_scatter_around_ridge_regression() -> None:
-    bandit = NeuralLinearBandit(TREE, 0, dimensions=3)
+    bandit = NeuralLinearBandit(ARMS, 0, dimensions=3)
     reward = RNG.random(3000) < 0.3
     bandit.learn(C1, C2, SHOWN, reward)
     x = bandit.features(C1, C2, SHOWN)
@@ -32,17 +32,15 @@ def test_neural_linear_scores_scatter_around_ridge_regression() -> None:
 
 @pytest.mark.parametrize("bandit", [HierarchicalBandit, NeuralLinearBandit])
 def test_bandits_come_to_show_what_pays(bandit: type) -> None:
-    learner = bandit(TREE, 1)
+    learner = bandit(ARMS, 1)
     for _ in range(3):
         learner.learn(C1, C2, SHOWN, SHOWN == 8)
     assert np.mean(np.argmax(learner.scores(C1, C2), axis=1) == 8) > 0.9
 
 
 def test_hierarchical_choice_goes_from_coarse_to_fine() -> None:
-    tree = ClusterTree(
-        np.array([[0, 0, 1, 1], [0, 1, 2, 3]], np.int32), np.eye(4, dtype=np.float32)
-    )
-    bandit = HierarchicalBandit(tree, 0, dimensions=2)
+    arms = Arms(np.array([[0, 0, 1, 1], [0, 1, 2, 3]], np.int32), np.eye(4, dtype=np.float32))
+    bandit = HierarchicalBandit(arms, 0, dimensions=2)
     shown = np.repeat(np.arange(4), 500).astype(np.int32)
     context = np.zeros(2000, np.int32)
     # Node 0 pays more in all (0.5) than node 1 (0.35), whose child 3 pays more than child 1 (0.1).

@@ -18,8 +18,8 @@ from models.evaluation.simulation import (
 )
 from models.evaluation.user_model import UserState
 from tests.models.evaluation.synthetic_users import (
+    ARMS,
     CONFIG,
-    TREE,
     WANTED,
     ByNumber,
     M,
@@ -44,8 +44,8 @@ def finals() -> dict[str, dict[str, float]]:
         "random": Random(M, 0),
         "oracle": ByNumber(WANTED),
         "worst": ByNumber(-WANTED),
-        "hierarchical": HierarchicalBandit(TREE, 0),
-        "neural": NeuralLinearBandit(TREE, 0),
+        "hierarchical": HierarchicalBandit(ARMS, 0),
+        "neural": NeuralLinearBandit(ARMS, 0),
     }
     found = {}
     for name, policy in policies.items():
@@ -92,7 +92,7 @@ def test_the_same_seed_replays_the_same_and_another_does_not() -> None:
 
 @pytest.mark.parametrize("bandit", [HierarchicalBandit, NeuralLinearBandit])
 def test_a_bandit_of_the_same_seed_replays_the_same(bandit: type) -> None:
-    assert np.array_equal(played(bandit(TREE, 3)), played(bandit(TREE, 3)))
+    assert np.array_equal(played(bandit(ARMS, 3)), played(bandit(ARMS, 3)))
 
 
 @quick

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from models.language.examples import Example, collate, labelled_tokens
 from models.language.finetune_config import FinetuneConfig
@@ -174,6 +176,28 @@ def test_no_steps_keep_the_base_model(tiny, tmp_path):
         assert (mine == theirs).all()
     assert row.step == 0
     assert row.valid_loss > 0
+
+
+@pytest.mark.parametrize("max_steps", [0, 3])
+def test_a_model_that_caps_its_logits_is_refused(tiny, tmp_path, max_steps):
+    _, tokenizer = load_language_model(tiny, "float32")
+    sizes = Gemma2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=16,
+        final_logit_softcapping=2.0,
+    )
+    capped = Gemma2ForCausalLM(sizes)
+    torch.nn.init.normal_(capped.get_output_embeddings().weight)
+    for part in (capped, tokenizer):
+        part.save_pretrained(tmp_path / "capped")
+    config = dataclasses.replace(CONFIG, max_steps=max_steps)
+    with pytest.raises(ValueError, match="scales or caps the logits"):
+        run(str(tmp_path / "capped"), tmp_path, config)
 
 
 def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
