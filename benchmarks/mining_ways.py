@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.mine_transitions import STAGE
-from pipelines.stage import with_default_runner
+from pipelines.runner import with_default_runner
 from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters
 from transforms.interactions import ReadInteractions

@@ -1,30 +1,24 @@
 """How a pipeline runs as a stage of a workspace: once, completely, and from where it stopped."""
 
 import argparse
-import contextlib
 import importlib.metadata
 import json
 import logging
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import (
-    GoogleCloudOptions,
-    PipelineOptions,
-    StandardOptions,
-)
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
 from models.child_process import end_children
 from pipelines import flags as command_line
 from pipelines.dataflow import prepare_launch
 from pipelines.guard import guarded
 from pipelines.release import check_gates
+from pipelines.runner import running_pipeline, with_default_runner
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms import schemas as col
@@ -33,7 +27,6 @@ from transforms.errors import InputError
 from transforms.files import FileRecord
 from transforms.load_bigquery import LoadTable, check_target
 from transforms.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
-from transforms.shuffle import ShuffleOptions
 
 log = logging.getLogger("interest-explorer")
 
@@ -59,8 +52,6 @@ _NOT_IN_PLAN = {
     *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
     *("output_table", "force"),
 }
-# Those whose workers share this machine's disk.
-_LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
 
 
 @dataclass(frozen=True)
@@ -206,7 +197,7 @@ class Stage:
         else:
             self._prepare(workspace, plan, getattr(flags, "start_over", False))
         try:
-            with _pipeline(options, temporary) as pipeline:
+            with running_pipeline(options, temporary) as pipeline:
                 if complete:  # launched as a template it still has to be a job
                     done = pipeline | beam.Create([Tally()])
                 else:
@@ -275,32 +266,6 @@ class Stage:
         files.delete_folder(workspace.dead_letter(self.name))
 
 
-@contextlib.contextmanager
-def _pipeline(options: PipelineOptions, temporary: str) -> Iterator[beam.Pipeline]:
-    """Run a pipeline that leaves its temporary files in a folder.
-
-    The next run deletes the folder, if this one is killed. For a workspace that is not on this
-    machine the folder is one of the system.
-    """
-    if not files.is_local(temporary):
-        temporary = tempfile.mkdtemp(prefix="interest-explorer-")
-    files.delete_folder(temporary)
-    os.makedirs(temporary)
-    shuffle = options.view_as(ShuffleOptions)
-    if options.view_as(StandardOptions).runner in _LOCAL_RUNNERS and not shuffle.shuffle_folder:
-        shuffle.shuffle_folder = os.path.join(temporary, "shuffle")
-    tempfile.tempdir, before = temporary, tempfile.tempdir
-    try:
-        pipeline = beam.Pipeline(options=options)
-    finally:
-        tempfile.tempdir = before
-    try:
-        with pipeline:
-            yield pipeline
-    finally:
-        files.delete_folder(temporary)
-
-
 def _is_complete(folder: str, plan: StagePlan) -> bool:
     manifest = read_manifest(folder)
     if manifest is None or not _is_of_plan(manifest, plan):
@@ -323,24 +288,6 @@ def _differences(noted: dict[str, Any], plan: StagePlan) -> list[str]:
             prefix + name for name in sorted({*then, *now}) if then.get(name) != now.get(name)
         ]
     return names or ["level"]
-
-
-def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
-    """Return the flags of Beam with a runner, if they name none: the one in process.
-
-    Parameters
-    ----------
-    threads
-        Whether it works with a thread for each core, unless the flags say how it works.
-    """
-    named = {flag.split("=")[0] for flag in beam_flags}
-    if "--runner" not in named:
-        # Beam's default runner downloads Prism when it is online; this one is always the same.
-        beam_flags = [*beam_flags, "--runner=FnApiRunner"]
-        if threads and not named & {"--direct_num_workers", "--direct_running_mode"}:
-            every_core = ["--direct_num_workers=0", "--direct_running_mode=multi_threading"]
-            beam_flags = [*beam_flags, *every_core]
-    return beam_flags
 
 
 def _packages() -> dict[str, str]:
