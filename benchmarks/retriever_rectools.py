@@ -27,9 +27,48 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from rectools.columns import Columns
 from rectools.dataset import Dataset
 from rectools.models import SASRecModel
+from rectools.models.nn.transformers.data_preparator import BatchElement, SequenceDataset
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
+from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
+from torch.utils.data import DataLoader
 
 TOP = 10
+
+
+class WholeHistories(SASRecDataPreparator):
+    """RecTools' preparation, which keeps the latest items of each user, without that cut.
+
+    Longer histories are cut into windows to train on, and all of them is told to the validation.
+    """
+
+    def _filter_train_interactions(self, train_interactions: pd.DataFrame) -> pd.DataFrame:
+        count = train_interactions.groupby(Columns.User)[Columns.Item].transform("size")
+        kept = train_interactions[count >= self.train_min_user_interactions]
+        return kept.sort_values(Columns.Datetime, kind="stable")
+
+    def get_dataloader_train(self) -> DataLoader:
+        """Batches of windows in which each transition of a user is once."""
+        whole = SequenceDataset.from_interactions(self.train_dataset.interactions.df)
+        sessions, weights = [], []
+        for session, weight in zip(whole.sessions, whole.weights, strict=True):
+            for end in range(len(session), 1, -self.session_max_len):
+                part = slice(max(0, end - self.session_max_len - 1), end)
+                sessions.append(session[part])
+                weights.append(weight[part])
+        return DataLoader(
+            SequenceDataset(sessions, weights),
+            collate_fn=self._collate_fn_train,
+            batch_size=self.batch_size,
+            shuffle=self.shuffle_train,
+        )
+
+    def _collate_fn_val(self, batch: list[BatchElement]) -> dict[str, torch.Tensor]:
+        seen = [
+            torch.tensor([item for item, weight in zip(*one[:2], strict=True) if weight == 0])
+            for one in batch
+        ]
+        padded = torch.nn.utils.rnn.pad_sequence(seen, batch_first=True)
+        return super()._collate_fn_val(batch) | {"seen": padded}
 
 
 class RealPositions(TransformerLightningModule):
@@ -71,7 +110,7 @@ class BestEpoch(Callback):
         logits = outputs["logits"].reshape(len(users), -1).float().clone()
         target = batch["y"][:, 0]
         score = logits[users, target][:, None]
-        logits.scatter_(1, batch["x"], -torch.inf)  # item 0 pads, and is never an answer
+        logits.scatter_(1, batch["seen"], -torch.inf)  # item 0 pads, and is never an answer
         logits[:, 0] = -torch.inf
         rank = (logits > score).sum(dim=1).numpy()
         self.gains += list(np.where(rank < TOP, 1 / np.log2(rank + 2), 0.0))
@@ -135,6 +174,7 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
         get_val_mask_func=mask,
         get_trainer_func=trainer,
         lightning_module_type=RealPositions,
+        data_preparator_type=WholeHistories,
         **settings,
     )
     model.fit(dataset)

@@ -94,18 +94,15 @@ class TrainRetriever(beam.PTransform):
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
         reporter = _Reporter(self.config.epochs)
 
-        def on_epoch(epoch: dict[str, Any]) -> None:
-            work.save()
-            reporter.epoch(epoch)
-
         with as_input_error():
             model, history = train_retriever(
                 catalogue,
                 work.bring(shards, "sequences"),
                 self.config,
                 work.checkpoints,
-                on_epoch,
+                reporter.epoch,
                 reporter.step,
+                work.save,
             )
             saved_model = work.path / "saved_model"
             export_saved_model(model, catalogue, self._table(), saved_model, self.k)

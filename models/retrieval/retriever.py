@@ -306,13 +306,16 @@ class RetrieverModel(tfrs.Model):
         candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
         positions = tf.cast(tf.shape(targets)[0], tf.float32)
         expected = tf.gather(self.share, candidates) * positions + negatives / items
+        # One coordinate more: TFRS itself corrects by no chance of less than one in a million.
+        correction = -tf.math.log(expected)[:, None]
+        vectors = tf.concat([self.items(candidates, own), correction], axis=1)
+        queries = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
         other_user = users[:, None] != users
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
         usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
         loss = self.task(
             queries,
-            self.items(candidates, own),
-            candidate_sampling_probability=expected / (positions + negatives),
+            vectors,
             candidate_ids=candidates,
             score_mask=usable,
             compute_metrics=False,

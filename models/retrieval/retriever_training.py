@@ -1,6 +1,8 @@
 """The training of the retriever: epochs, validation, and checkpoints that it resumes from."""
 
 import hashlib
+import itertools
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,7 @@ from models.retrieval.sequence_shards import row_groups
 from models.retrieval.training_sequences import Survey, batches, latest, survey
 
 EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
+CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: what a kill can cost
 FULL = "float32"
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
@@ -54,6 +57,7 @@ def train_retriever(
     checkpoint_dir: Path,
     on_epoch: Callable[[Epoch], None],
     on_step: Callable[[Step], None] = lambda step: None,
+    on_checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[RetrieverModel, list[Epoch]]:
     """Train until the validation NDCG@10 stops improving.
 
@@ -61,10 +65,11 @@ def train_retriever(
     item of some users is held out for validation (`survey`), and the weights of the best epoch are
     kept. With no user to validate on, all epochs run and the last weights are kept.
 
-    After each epoch everything is checkpointed, and randomness is a function of (seed, epoch) or
-    (seed, step) alone: a run that was killed takes up after its last whole epoch and ends with
-    the same weights. Checkpoints live in a folder named by a hash of the inputs, so that those of
-    other inputs are never taken up. Switches TensorFlow to deterministic ops for the process.
+    After each epoch, and every ten minutes within one, everything is checkpointed, and randomness
+    is a function of (seed, epoch) or (seed, step) alone: a run that was killed takes up there and
+    ends with the same weights. Checkpoints live in a folder named by a hash of the inputs, so that
+    those of other inputs are never taken up. Switches TensorFlow to deterministic ops for the
+    process.
 
     Where there is a GPU, the transformer computes in bfloat16 while it is trained. Its weights are
     float32, and so is all that is computed when it is evaluated and by the model returned.
@@ -84,6 +89,8 @@ def train_retriever(
         Called with each new row of the history, once its epoch is checkpointed.
     on_step
         Called after each step.
+    on_checkpoint
+        Called after each checkpoint.
 
     Returns
     -------
@@ -114,25 +121,44 @@ def train_retriever(
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
     train_step = tf.function(model.train_step)
     done = tf.Variable(0, dtype=tf.int32)
+    # Of the epoch that has begun.
+    steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
     figures = tf.Variable(tf.fill([config.epochs, 3], tf.constant(np.nan, tf.float64)))
     manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(
-            model=model, best=best, optimizer=model.optimizer, done=done, figures=figures
+            model=model,
+            best=best,
+            optimizer=model.optimizer,
+            done=done,
+            steps_done=steps_done,
+            loss_so_far=loss_so_far,
+            figures=figures,
         ),
         str(checkpoint_dir / fingerprint(catalogue, found, config)),
         max_to_keep=1,
     )
     manager.restore_or_initialize()
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        manager.save()
+        on_checkpoint()
+        saved = time.monotonic()
 
     steps = found.steps(config)
     while not finished(figures.numpy()[: int(done)], config):
-        epoch = int(done)
-        loss_sum = tf.zeros([], tf.float64)
-        stream = batches(groups, found.limit, config, epoch)
-        for step, batch in enumerate(stream, start=1):
+        epoch, skipped = int(done), int(steps_done)
+        loss_sum = loss_so_far.read_value()
+        stream = itertools.islice(batches(groups, found.limit, config, epoch), skipped, None)
+        for step, batch in enumerate(stream, start=skipped + 1):
             tensors = {name: tf.constant(value) for name, value in batch.items()}
             loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
             on_step(Step(epoch + 1, step, steps, loss_sum))
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                steps_done.assign(step)
+                loss_so_far.assign(loss_sum)
+                save()
         if not np.isfinite(float(loss_sum)):
             raise ValueError(
                 f"the loss of epoch {epoch + 1} is {float(loss_sum)}: learning_rate "
@@ -145,7 +171,9 @@ def train_retriever(
             assign(best, model.variables)
         figures[epoch].assign([float(loss_sum) / steps, hits, gain])
         done.assign_add(1)
-        manager.save()
+        steps_done.assign(0)
+        loss_so_far.assign(0.0)
+        save()
         on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
     assign(full.variables, best)
     return full, history_rows(figures.numpy()[: int(done)])

@@ -102,6 +102,35 @@ def test_loss_is_the_softmax_over_all_items() -> None:
     np.testing.assert_allclose(loss, np.mean(expected), rtol=1e-5)
 
 
+def test_sampled_loss_is_corrected_by_how_often_a_candidate_is_drawn() -> None:
+    """In a catalogue so large that the rarest candidates' chances are below one in a million."""
+    items, negatives = 500_000, 1
+    counts = np.zeros(items, np.int64)
+    targets = np.array([7, 7, 3, 499_999], np.int32)
+    users = np.array([0, 1, 2, 2], np.int32)
+    counts[[7, 3]] = 9_000_000, 5
+    config = RetrieverConfig(**SMALL | {"dimension": 2, "negatives": negatives})
+    model = RetrieverModel(config, catalogue(items), counts)
+    queries = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
+    seed = tf.constant([0, 1])
+    found = model.sampled_loss(*map(tf.constant, (queries, targets, users)), None, seed)
+
+    drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32).numpy()
+    candidates = np.concatenate([targets, drawn])
+    share = (counts + 1) / np.sum(counts + 1)
+    expected = share[candidates] * len(targets) + negatives / items
+    logits = queries @ model.items(tf.constant(candidates)).numpy().T - np.log(expected)
+    losses = []
+    for row, (target, user) in enumerate(zip(targets, users, strict=True)):
+        others = [
+            other
+            for other in range(len(candidates))
+            if candidates[other] != target and (other >= len(targets) or users[other] != user)
+        ]
+        losses.append(np.log(np.sum(np.exp(logits[row, [row, *others]]))) - logits[row, row])
+    np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
+
+
 @pytest.mark.parametrize("negatives", [ALL, SOME])
 def test_loss_in_a_packed_row_equals_the_loss_of_separate_rows(negatives: int) -> None:
     """Two users end to end in a row see nothing of each other."""

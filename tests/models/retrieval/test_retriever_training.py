@@ -62,6 +62,37 @@ def test_interrupted_training_ends_with_the_same_weights(shards: list[str], tmp_
         np.testing.assert_array_equal(one, other)
 
 
+def test_training_goes_on_within_an_epoch(
+    shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = RetrieverConfig(**SMALL)
+    whole: list[Step] = []
+    model, history = train_retriever(
+        catalogue(), shards, config, tmp_path / "whole", ignore, whole.append
+    )
+    assert whole[0].total >= 3
+    monkeypatch.setattr(retriever_training, "CHECKPOINT_SECONDS", 0.0)
+    kept: list[None] = []
+
+    def stop() -> None:
+        kept.append(None)
+        if len(kept) == whole[0].total + 3:  # in the second epoch; one is kept after the first
+            raise KeyboardInterrupt
+
+    def train(*of_progress: Any) -> tuple[RetrieverModel, list[Epoch]]:
+        return train_retriever(catalogue(), shards, config, tmp_path / "cut", ignore, *of_progress)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(lambda step: None, stop)
+    steps: list[Step] = []
+    resumed, resumed_history = train(steps.append)
+    assert (steps[0].epoch, steps[0].done) == (2, 3)
+    assert [step.loss for step in steps] == [step.loss for step in whole[-len(steps) :]]
+    assert resumed_history == history
+    for one, other in zip(weights(model), weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_finished_training_is_not_repeated(shards: list[str], tmp_path: Path) -> None:
     config = RetrieverConfig(**SMALL)
     model, history = train_retriever(catalogue(), shards, config, tmp_path, ignore)
