@@ -20,6 +20,7 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
+from transforms.novelty_table import resolve_blocked
 from transforms.retrieval import TrainRetriever
 from transforms.sequence_shards import WriteSequenceShards
 from transforms.sequences import SequenceParts
@@ -75,10 +76,10 @@ def build(
     clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
-    unfinished, learned_from = (
-        workspace.unfinished("train_retrieval"),
-        held_out(workspace).learned_from,
-    )
+    unfinished = workspace.unfinished("train_retrieval")
+    learned_from = held_out(workspace).learned_from
+    descriptions = read_descriptions(clusters, at_level)
+    blocked = workspace.manifest("novelty_table")["flags"]["blocked_clusters"]
     trained = (
         log.usable
         | "BeforeCut" >> beam.Map(before, command_line.cut(flags)).with_output_types(pa.Table)
@@ -91,8 +92,9 @@ def build(
         | TrainRetriever(
             clusters=clusters,
             level=at_level,
-            descriptions=tuple(read_descriptions(clusters, at_level)),
+            descriptions=tuple(descriptions),
             novelty_table=workspace.folder("novelty_table"),
+            blocked=tuple(resolve_blocked(blocked, descriptions)),
             folder=workspace.folder("retrieval"),
             unfinished=unfinished,
             config=command_line.from_flags(RetrieverConfig, flags, PREFIX),

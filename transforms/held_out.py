@@ -234,8 +234,8 @@ def opened_items(
 
 
 def engagements_by_item(sequences: pa.Table, items: int, held_out: HeldOut) -> np.ndarray:
-    """Count how often training users engaged with each item before the cut, [items]."""
-    kept = held_out.users(sequences, "train")
+    """Count the engagements with each item that the retriever learns from, [items]."""
+    kept = held_out.learned_from(sequences)
     flat = pa.table(
         {
             col.ITEM: pc.list_flatten(kept[col.ITEMS_OF_USER]),

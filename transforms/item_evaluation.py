@@ -91,8 +91,10 @@ class ScoreItems(beam.PTransform):
         from transforms.inference import BatchHandler, RunInference
 
         saved_model, size, secret = self.saved_model, self.size, secrets.token_hex(16)
+        blocked = self.sources.blocked
         handler = BatchHandler(
-            lambda: _Retriever(saved_model, size, secret), lambda model, opened: model.ask(opened)
+            lambda: _Retriever(saved_model, size, blocked, secret),
+            lambda model, opened: model.ask(opened),
         )
         catalogue = beam.pvalue.AsSingleton(self.catalogue)
         cut, seed, count = self.cut, self.resamples.seed, self.count
@@ -157,16 +159,20 @@ def _lowest(parts: Any, count: int) -> np.ndarray:
 class _Retriever:
     """The SavedModel, which the workers of a machine share."""
 
-    def __init__(self, saved_model: str, size: int, secret: str) -> None:
+    def __init__(self, saved_model: str, size: int, blocked: tuple[int, ...], secret: str) -> None:
         factory, arguments = (
             "models.retrieval.saved_model:SavedModel",
             {"path": local_copy(saved_model)},
         )
         self._model = SharedProcess("evaluate", "retriever", factory, arguments, secret)
         self._every = np.arange(size, dtype=np.int32)
+        self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
     def ask(self, opened: pa.Table) -> pa.Table:
-        """Append to OPENED the items of the novel cluster, of new ones and of any, best first."""
+        """Append to OPENED the items of the novel cluster, of new ones and of any, best first.
+
+        New ones are not blocked, as with all that ranks what is new.
+        """
         by_length = opened.append_column(
             "length", pc.list_value_length(opened[col.ITEM_IDS])
         ).sort_by([("length", "ascending"), (col.USER_ID, "ascending"), (col.NOVEL, "ascending")])
@@ -174,11 +180,10 @@ class _Retriever:
         for start, stop in batches(by_length["length"].to_numpy()):
             some = by_length.slice(start, stop - start).combine_chunks()
             history = padded(some[col.ITEM_IDS].combine_chunks())
-            every = np.repeat(self._every[None], some.num_rows, axis=0)
             clusters = {
                 _WITHIN: some[col.NOVEL].to_numpy()[:, None],
-                _NEW: np.where(known_clusters(some, len(self._every)), -1, every),
-                _ANYWHERE: every,
+                _NEW: np.where(known_clusters(some, len(self._every)), -1, self._allowed),
+                _ANYWHERE: np.tile(self._every, (some.num_rows, 1)),
             }
             for name, items in found.items():
                 inputs = {"history": history, "cluster_ids": clusters[name]}

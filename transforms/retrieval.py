@@ -54,8 +54,8 @@ class TrainRetriever(beam.PTransform):
     ----------
     clusters, level, descriptions
         Folder of the clusters, and what they are called at the level.
-    novelty_table
-        Folder of the table that is packed into the SavedModel.
+    novelty_table, blocked
+        Folder of the table that is packed into the SavedModel, and what it must never answer.
     folder, unfinished
         Where the model goes, and where checkpoints are kept until it is there.
     k
@@ -68,6 +68,7 @@ class TrainRetriever(beam.PTransform):
     level: int
     descriptions: tuple[str, ...]
     novelty_table: str
+    blocked: tuple[int, ...]
     folder: str
     unfinished: str
     config: RetrieverConfig
@@ -132,7 +133,7 @@ class TrainRetriever(beam.PTransform):
 
         table = files.read_parts(self.novelty_table, col.NOVELTY_TABLE)
         novel, probability = pack_novelty_table(table, len(self.descriptions))
-        return PackedNoveltyTable(novel, probability, list(self.descriptions))
+        return PackedNoveltyTable(novel, probability, list(self.descriptions), self.blocked)
 
 
 class _Reporter:

@@ -37,11 +37,15 @@ class PackedNoveltyTable:
         [M, M, n] float32.
     descriptions
         [M] str.
+    blocked
+        Clusters that are never an answer. The table has none of them; who has no history must not
+        get items of them either.
     """
 
     novel: NDArray[np.int32]
     probability: NDArray[np.float32]
     descriptions: list[str]
+    blocked: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         clusters = len(self.descriptions)
@@ -96,8 +100,8 @@ class Explorer(tf.Module):
         self.search = items.search
 
         # What who has no history gets, [1, k].
-        every = tf.range(clusters)[None]
-        popular = self.recommend(tf.zeros([1, 0], tf.string), every)
+        allowed = [cluster for cluster in range(clusters) if cluster not in table.blocked]
+        popular = self.recommend(tf.zeros([1, 0], tf.string), tf.constant([allowed]))
         self.popular = {name: constant(value, value.dtype) for name, value in popular.items()}
 
     @tf.function(

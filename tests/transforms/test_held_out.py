@@ -103,11 +103,11 @@ def test_pairs_are_the_two_latest_interests(rows: list[list[int]]) -> None:
     assert users_by_pair(sequences(rows), CLUSTERS, M).tolist() == expected.ravel().tolist()
 
 
-def test_popularity_is_of_training_users_before_the_cut() -> None:
+def test_popularity_is_of_all_that_the_retriever_learns_from() -> None:
     table = sequences([[0, 1, 2]] * 40)
-    of_all = engagements_by_item(table, 6, HeldOut(0.0, 0.0, 0, None))
-    assert of_all.tolist() == [40, 40, 40, 0, 0, 0]
-    some = HeldOut(0.25, 0.25, 0, 2_000_000)
-    training = some.users(table, "train").num_rows
-    assert 0 < training < 40
-    assert engagements_by_item(table, 6, some).tolist() == [training, training, 0, 0, 0, 0]
+    by_user = HeldOut(0.25, 0.25, 0, None)
+    learned = 40 - by_user.users(table, "test").num_rows
+    assert 0 < learned < 40
+    assert engagements_by_item(table, 6, by_user).tolist() == [learned] * 3 + [0] * 3
+    by_time = HeldOut(0.25, 0.25, 0, 2_000_000)
+    assert engagements_by_item(table, 6, by_time).tolist() == [40, 40, 0, 0, 0, 0]

@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tests.models.evaluation.synthetic_users import ByNumber
+from transforms import item_evaluation
 from transforms.evaluation import Resamples
 from transforms.held_out import OPENED
 from transforms.item_evaluation import Drawn, popular_items
@@ -64,6 +65,31 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
     ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1])).scores(*pair)).metrics(IS_HEAD)
     assert ours["mrr"].tolist() == [(1 + 1 / 2) / 2, 1 / 2]
     assert ours["novelty"].tolist() == [1, 1]
+
+
+class Asked:
+    """Stands for the retriever; it remembers the clusters that it was asked for."""
+
+    clusters: list[list[list[int]]]
+
+    def __init__(self, *of_process: object) -> None:
+        Asked.clusters = []
+
+    def call(self, method: str, signature: str, inputs: dict[str, np.ndarray]) -> dict:
+        self.clusters.append(inputs["cluster_ids"].tolist())
+        return {"item_ids": np.array([[b"a"]] * len(inputs["history"]), object)}
+
+
+def test_blocked_and_known_clusters_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(item_evaluation, "SharedProcess", Asked)
+    opened = pa.table(
+        [["u"], [0], [1], [2], [3], [[0, 1]], [[1] + [0] * 7], [["a"]]], names=OPENED.names
+    ).cast(OPENED)
+    item_evaluation._Retriever("model", 5, (3,), "secret").ask(opened)
+    within, new, anywhere = Asked.clusters
+    assert within == [[2]]
+    assert new == [[-1, -1, 2, -1, 4]]
+    assert anywhere == [[0, 1, 2, 3, 4]]
 
 
 def test_a_user_counts_the_same_wherever_it_is_asked() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ IDS = np.array([f"id-{index}" for index in RNG.permutation(ITEMS)])
 IDS[:2] = ["новый\nпредмет", "with space"]
 # Cluster 4 has no eligible item, cluster 3 has no item at all.
 ITEM_CLUSTERS = RNG.choice([0, 1, 2, 4], ITEMS).astype(np.int32)
-CATALOGUE = Catalogue(IDS, ITEM_CLUSTERS, (RNG.random(ITEMS) < 0.8) & (ITEM_CLUSTERS != 4))
-COUNTS = RNG.integers(0, 4, ITEMS)  # few distinct, so that popularity has ties
+FEATURES = np.random.default_rng(1).normal(size=[ITEMS, 3]).astype(np.float32)
+CATALOGUE = Catalogue(
+    IDS, ITEM_CLUSTERS, (RNG.random(ITEMS) < 0.8) & (ITEM_CLUSTERS != 4), FEATURES
+)
+# Few distinct ones, so that popularity has ties; 0 are items that are new.
+COUNTS = RNG.integers(0, 4, ITEMS)
 
 # The table prefers clusters without items, and ends in a pad.
 NOVEL = np.full([CLUSTERS, CLUSTERS, CLUSTERS], -1, np.int32)
@@ -41,7 +46,7 @@ def model() -> RetrieverModel:
     config = RetrieverConfig(dimension=8, layers=1, max_length=LENGTH)
     model = RetrieverModel(config, CATALOGUE, COUNTS)
     # Embeddings as large as trained ones: scores then differ by more than rounding.
-    for weights in (model.items.item, model.items.cluster):
+    for weights in (model.items.item, model.items.cluster, model.items.feature):
         weights.assign(tf.random.stateless_normal(weights.shape, seed=[1, 2]))
     return model
 
@@ -199,6 +204,34 @@ def test_history_with_nothing_known_ranks_by_popularity_ties_by_index(
     assert len(set(COUNTS[popular])) < K  # there are ties
     answer = call(served, "recommend", history, list(range(CLUSTERS)))
     assert answer["item_ids"].tolist() == [IDS[index].encode() for index in popular]
+
+
+def test_items_that_are_new_are_answered_by_their_cluster_and_features(
+    served: Any, model: RetrieverModel
+) -> None:
+    seen = np.flatnonzero(COUNTS)
+    latest = model.items(tf.constant([seen[-LENGTH:]]))[..., :-1]
+    query = model.query(latest, tf.constant([LENGTH]))[0].numpy()
+    answer = call(served, "recommend", IDS[seen].tolist(), list(range(CLUSTERS)))
+    assert answer["item_ids"][0]
+    for item_id, score in zip(answer["item_ids"], answer["scores"], strict=True):
+        if item_id:
+            index = IDS.tolist().index(item_id.decode())
+            vector = model.items.cluster.numpy()[ITEM_CLUSTERS[index]]
+            vector = vector + FEATURES[index] @ model.items.feature.numpy()
+            popularity = model.items.log_popularity.numpy()[index]
+            assert score == pytest.approx(query @ [*vector, popularity], rel=1e-4)
+
+
+def test_who_has_no_history_gets_nothing_of_blocked_clusters(
+    model: RetrieverModel, tmp_path: Path
+) -> None:
+    export_saved_model(model, CATALOGUE, replace(TABLE, blocked=(0, 2)), tmp_path, K)
+    blocked = tf.saved_model.load(str(tmp_path))
+    able = np.flatnonzero(CATALOGUE.eligible & (ITEM_CLUSTERS == 1))
+    popular = sorted(able, key=lambda index: (-COUNTS[index], index))[:K]
+    answer = call(blocked, "explore", [])
+    assert [item.decode() for item in answer["item_ids"] if item] == IDS[popular].tolist()
 
 
 def test_rows_of_a_batch_are_answered_as_alone(served: Any) -> None:
