@@ -102,12 +102,12 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
             )
     print(f"{size:,.0f} MiB on disk; loaded in {served['load_s']:.1f} s; {served['gib']:.2f} GiB")
     one, many = served["figures"]["explore"]["1"], served["figures"]["explore"][str(BATCHES[-1])]
-    pooled = served["figures"]["explore_pooled"]["1"]
+    others = {name: served["figures"][f"explore_{name}"]["1"] for name in ("sampled", "pooled")}
     return {
         "p50_ms": one["p50_ms"],
         "p99_ms": one["p99_ms"],
         "users_per_s": many["users_per_s"],
-        "pooled_p50_ms": pooled["p50_ms"],
+        **{f"{name}_p50_ms": row["p50_ms"] for name, row in others.items()},
         "size_mib": size,
         "load_s": served["load_s"],
         "peak_gib": served["gib"],

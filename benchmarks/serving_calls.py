@@ -56,13 +56,18 @@ def main(path: str, items: int, clusters: int, batches: list[int]) -> None:
         signature = signatures[name]
         return lambda rows: signature(history=tf.constant(rows))["item_ids"].numpy()
 
+    def explore_sampled(rows: np.ndarray) -> object:
+        seed = tf.range(len(rows), dtype=tf.int64)
+        answer = signatures["explore_sampled"](history=tf.constant(rows), seed=seed)
+        return answer["item_ids"].numpy()
+
     def recommend(rows: np.ndarray) -> object:
         asked = (np.arange(len(rows)) % clusters).astype(np.int32)[:, None]
         answer = signatures["recommend"](history=tf.constant(rows), cluster_ids=tf.constant(asked))
         return answer["item_ids"].numpy()
 
     calls = {name: explore(name) for name in ("explore", "explore_pooled")}
-    calls["recommend"] = recommend
+    calls |= {"explore_sampled": explore_sampled, "recommend": recommend}
     figures = {
         name: {batch: time_calls(call, batch, items) for batch in batches}
         for name, call in calls.items()

@@ -23,8 +23,8 @@ from models.retrieval.cluster_top_k import ClusterTopK, Queries, tf, tfrs
 from pipelines.flags import whole_number
 
 ITEMS, DIMENSION, CLUSTERS, K = 1_000_000, 64, 761, 20
-BATCHES = (1, 64, 256, 1024)
-MASKED_BATCHES = (1, 64, 256)  # the scores of 1,024 queries and their mask would take 9 GB
+BATCHES = (1, 64, 256, 512, 1024)
+MASKED_BATCHES = (1, 64, 256, 512)  # the scores of 1,024 queries and their mask would take 9 GB
 LEAST_CALLS, LEAST_QUERIES = 10, 500  # in a run
 
 Answer = tuple[tf.Tensor, tf.Tensor]  # scores, positions
