@@ -109,7 +109,7 @@ def test_sampled_loss_is_corrected_by_how_often_a_candidate_is_drawn() -> None:
     targets = np.array([7, 7, 3, 499_999], np.int32)
     users = np.array([0, 1, 2, 2], np.int32)
     counts[[7, 3]] = 9_000_000, 5
-    config = RetrieverConfig(**SMALL | {"dimension": 2, "negatives": negatives})
+    config = RetrieverConfig(**SMALL | {"dimension": 2, "heads": 1, "negatives": negatives})
     model = RetrieverModel(config, catalogue(items), counts)
     queries = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     seed = tf.constant([0, 1])
