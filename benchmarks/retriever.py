@@ -5,7 +5,7 @@ all of the same sequences and ranks all items outside a user's history, none sam
 
 - leave one out: the last item of every user is the target;
 - temporal: the latest tenth of all interactions is held back, and the target is the first item
-  after the cut that is new to the user.
+  after the cut that is new to the user. It is left out where fewer than 100 users have one.
 
 Both models learned hold the last item of each sequence back to stop by its NDCG@10, and keep their
 best epoch. Ours has the product's defaults but for validating on every user, as RecTools does, and
@@ -20,6 +20,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -59,10 +60,13 @@ SCRIPT = Path(__file__).with_name("retriever_rectools.py")
 # PyTorch otherwise spends a third of its time on pages that it gives back and takes again.
 MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"
 _ROWS = 512  # users scored at once
-_AT_ONCE = 2  # processes of RecTools: each keeps one core busy
+_AT_ONCE = 2  # trainings: one of RecTools keeps one core busy
+_LEAST_TESTED = 100  # users; of fewer, one makes a hundredth or more of HR@10
+_OURS = threading.Lock()  # one at a time: they are in this process
 
 Answers = NDArray[np.int32]  # [tested users, TOP] items, best first, -1 pads
 Model = Callable[[Split, Catalogue, int, Path], Answers]
+Figures = dict[str, float]
 
 
 def catalogue_of(
@@ -100,7 +104,8 @@ def by_ours(settings: dict[str, Any]) -> Model:
         shard = str(scratch / "shard.parquet")
         rows = {KEY: np.arange(len(split.sequences)), ITEMS: list(map(list, split.sequences))}
         pq.write_table(pa.table(rows, schema=shard_schema(catalogue.vocabulary)), shard)
-        trained, history = train_retriever(catalogue, [shard], config, scratch, _say_epoch)
+        with _OURS:
+            trained, history = train_retriever(catalogue, [shard], config, scratch, _say_epoch)
         say(f"ours: seed {seed}, {len(history)} epochs")
         vectors = trained.items(tf.range(len(catalogue.item_ids)))
         answers = []
@@ -191,17 +196,24 @@ def splits_of(interactions: pa.Table, items: pa.Table) -> dict[str, Split]:
 
 
 def measure(
-    model: Model, split: Split, catalogue: Catalogue, seeds: list[int], at_once: int
-) -> dict[str, float]:
-    """Mean and standard deviation of the metrics over seeds, so many of them at a time."""
+    models: dict[str, tuple[Model, list[int]]], split: Split, catalogue: Catalogue
+) -> dict[str, Figures]:
+    """Mean and standard deviation of each model's metrics over its seeds."""
 
-    def measured(seed: int) -> tuple[float, float]:
+    def measured(model: Model, seed: int) -> tuple[float, float]:
         with tempfile.TemporaryDirectory() as scratch:
             rank = rank_in(model(split, catalogue, seed, Path(scratch)), split.targets)
         return hit_rate(rank), ndcg(rank)
 
-    with ThreadPoolExecutor(at_once) as pool:
-        found = list(pool.map(measured, seeds))
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        running = {
+            name: [pool.submit(measured, model, seed) for seed in seeds]
+            for name, (model, seeds) in models.items()
+        }
+    return {name: _over_seeds([run.result() for run in runs]) for name, runs in running.items()}
+
+
+def _over_seeds(found: list[tuple[float, float]]) -> Figures:
     mean, spread = np.mean(found, axis=0), np.std(found, axis=0)
     return {
         f"HR@{TOP}": mean[0],
@@ -240,14 +252,14 @@ def main() -> int:
         items_of[name] = there
     encoder = TextEncoder(ENCODER)
     used: dict[str, dict[str, Any]] = {}
-    results: dict[str, dict[str, dict[str, dict[str, float]]]] = {}
+    results: dict[str, dict[str, dict[str, Figures]]] = {}
     for name, items in items_of.items():
         settings = RECTOOLS.get(name, _RECTOOLS) | flags.rectools
         used[name] = settings
         models = {
-            "popularity": (by_popularity, seeds[:1], 1),
-            "rectools": (by_rectools(flags.rectools_python, settings), seeds, _AT_ONCE),
-            "ours": (by_ours(flags.ours), seeds, 1),
+            "popularity": (by_popularity, seeds[:1]),
+            "rectools": (by_rectools(flags.rectools_python, settings), seeds),
+            "ours": (by_ours(flags.ours), seeds),
         }
         rows = encoder.encode(item_texts(items))
         interactions = pq.read_table(flags.data / name / "interactions.parquet")
@@ -255,11 +267,11 @@ def main() -> int:
         for kind in flags.splits.split(","):
             split = splits[kind]
             say(f"{name}, {kind}: {len(split.sequences)} users, {len(split.tested)} of them tested")
+            if len(split.tested) < _LEAST_TESTED:
+                say("left out: they are too few")
+                continue
             catalogue = catalogue_of(items, split.sequences, rows)
-            found = {
-                model: measure(rank, split, catalogue, of, at_once)
-                for model, (rank, of, at_once) in models.items()
-            }
+            found = measure(models, split, catalogue)
             results.setdefault(kind, {})[name] = found
             _print_table(f"{name}, {kind}, {len(split.tested)} users tested", found)
     report = {"seeds": seeds, "ours": flags.ours, "rectools": used, **results}
