@@ -45,7 +45,7 @@ def make_shop(folder: Path) -> None:
         record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
         manifest = {
             "inputs": {},
-            "flags": {"blocked_clusters": []},
+            "flags": {"blocked_clusters": [], "items_per_answer": 20},
             "level": level,
             "files": [asdict(record)],
             **{"rows": {}, "dead_letter": {}, "seconds": 0.5, "packages": {}},
