@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.workspace import Workspace
 from tests.emulators.dataflow_server import Dataflow
 from tests.emulators.servers import PROJECT, ROOT
 from tests.pipelines import small
@@ -32,8 +33,8 @@ FLAGS = {
 def make_shop(folder: Path) -> None:
     """Make the small shop's `input/` in a folder, and its `workspace/`, where all is complete.
 
-    The stages without a model are real. Of the others a launcher reads the manifest alone: they
-    hold one small file each.
+    The stages without a model are real. Of the others a launcher reads the manifest and how the
+    fine-tuning went: they hold one small file each.
     """
     items = small.write(folder / "input/items.parquet", small.items())
     interactions = small.write(folder / "input/interactions.parquet", small.interactions())
@@ -41,7 +42,8 @@ def make_shop(folder: Path) -> None:
     assert small.build(workspace, items, interactions) == 0
     assert small.mine(workspace, interactions) == 0
     level = small.manifest(workspace, "transitions")["level"]
-    for stage in ("language_model", "novelty_table", "retrieval"):
+    small.write_language_model(Workspace(str(workspace)))
+    for stage in ("novelty_table", "retrieval"):
         record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
         manifest = {
             "inputs": {},
