@@ -23,9 +23,9 @@ from pipelines.workspace import Workspace
 from transforms import schemas as col
 from transforms.catalogue import (
     ReadItemClusters,
-    read_catalogue,
     read_cluster_embeddings,
     read_descriptions,
+    read_eligible,
 )
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
 from transforms.held_out import engagements_by_item, users_by_pair
@@ -155,7 +155,9 @@ def build(
     valid = sequences | "ValidUsers" >> beam.Map(kept_apart.users, "valid").with_output_types(
         pa.Table
     )
-    listed = pipeline | "Listed" >> beam.Create([clusters]) | beam.Map(read_catalogue)
+    eligible = (
+        pipeline | "Listed" >> beam.Create([clusters]) | "Eligible" >> beam.Map(read_eligible)
+    )
     popular = (
         sequences
         | "Engagements"
@@ -165,9 +167,9 @@ def build(
         | "AddEngagements" >> beam.CombineGlobally(AddUp())
         | "Popular"
         >> beam.Map(
-            lambda counts, items, listed: popular_items(counts, items[1], listed[1], size, top),
+            lambda counts, items, eligible: popular_items(counts, items[1], eligible, size, top),
             catalogue,
-            beam.pvalue.AsSingleton(listed),
+            beam.pvalue.AsSingleton(eligible),
         )
     )
     pair_users = (

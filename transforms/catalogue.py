@@ -47,17 +47,22 @@ def read_item_clusters(clusters: str, level: int) -> tuple[pa.Array, np.ndarray]
     return table[col.ITEM_ID].combine_chunks(), cluster.to_numpy().astype(np.int32)
 
 
-def read_catalogue(clusters: str) -> tuple[list[str], np.ndarray]:
-    """Return title (or id, without one) and eligibility of the items, in the order of their ids."""
-    table = files.read_parts(files.join(clusters, "catalogue"), col.CATALOGUE)
-    table = table.sort_by(col.ITEM_ID)
-    titles = [
-        title or item_id
-        for title, item_id in zip(
-            table[col.TITLE].to_pylist(), table[col.ITEM_ID].to_pylist(), strict=True
-        )
-    ]
-    return titles, table[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False).astype(bool)
+def read_titles(clusters: str) -> list[str]:
+    """Read the title of each item (its id, without one), in the order of the items' ids."""
+    table = _read_catalogue(clusters)
+    return pc.if_else(
+        pc.fill_null(pc.equal(table[col.TITLE], ""), True), table[col.ITEM_ID], table[col.TITLE]
+    ).to_pylist()
+
+
+def read_eligible(clusters: str) -> np.ndarray:
+    """Read which items may be recommended, [items] bool, in the order of the items' ids."""
+    eligible = _read_catalogue(clusters)[col.ELIGIBLE].combine_chunks()
+    return eligible.to_numpy(zero_copy_only=False).astype(bool)
+
+
+def _read_catalogue(clusters: str) -> pa.Table:
+    return files.read_parts(files.join(clusters, "catalogue"), col.CATALOGUE).sort_by(col.ITEM_ID)
 
 
 def read_item_features(clusters: str) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_catalogue, read_item_clusters, read_item_features
+from transforms.catalogue import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
@@ -120,11 +120,10 @@ class TrainRetriever(beam.PTransform):
         from models.retrieval.item_catalogue import Catalogue
 
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
-        _, eligible = read_catalogue(self.clusters)
         return Catalogue(
             np.array(item_ids.to_pylist(), object),
             clusters,
-            eligible,
+            read_eligible(self.clusters),
             read_item_features(self.clusters),
         )
 

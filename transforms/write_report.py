@@ -13,7 +13,7 @@ from models.evaluation.gates import GateThresholds, gates
 from models.evaluation.table_diff import TableVersion, new_ids, table_diff
 from transforms import files
 from transforms import schemas as col
-from transforms.catalogue import read_catalogue, read_descriptions
+from transforms.catalogue import read_descriptions, read_titles
 from transforms.errors import InputError
 from transforms.evaluation import RANKS, RELIABILITY, USERS
 from transforms.evaluation_metrics import Measured, told
@@ -171,7 +171,7 @@ class WriteReport(beam.PTransform):
         pair_users: np.ndarray,
     ) -> ReportData:
         """Return what the page is made of."""
-        titles, _ = read_catalogue(self.clusters)
+        titles = read_titles(self.clusters)
         return ReportData(
             metrics=metrics,
             descriptions=table.descriptions,
