@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import stage
+from pipelines import runner
 from tests import contract
 from tests.emulators.fixtures import Storage
 from tests.pipelines import small
@@ -124,7 +124,7 @@ def test_items_kept_in_memory_give_the_same_bytes_as_in_files(
 ) -> None:
     in_files, in_memory = shop / "in-files", shop / "in-memory"
     assert small.build(in_files, twice, shop / "log.parquet", "--fit_sample=30") == 0
-    monkeypatch.setattr(stage, "_LOCAL_RUNNERS", ())
+    monkeypatch.setattr(runner, "_LOCAL_RUNNERS", ())
     assert small.build(in_memory, twice, shop / "log.parquet", "--fit_sample=30") == 0
     assert small.digests(in_memory / "clusters") == small.digests(in_files / "clusters")
     dead = [small.dead_letter(folder, "build_clusters") for folder in (in_files, in_memory)]

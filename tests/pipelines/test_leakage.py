@@ -155,7 +155,9 @@ def test_the_retriever_is_trained_on_the_past(
 ) -> None:
     one = workspaces[0]
     (one / "novelty_table").mkdir()
-    (one / "novelty_table" / "manifest.json").write_text(json.dumps({"level": 1}))
+    (one / "novelty_table" / "manifest.json").write_text(
+        json.dumps({"level": 1, "flags": {"blocked_clusters": []}})
+    )
     past = [row for row in small.interactions() if row["timestamp"] < CUT]
     assert 0 < len(past) < len(small.interactions())
     assert trained_on(one, one.parent / "log.parquet", CUT_FLAG) == histories(past)
