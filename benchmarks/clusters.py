@@ -162,7 +162,7 @@ def measures(rows: np.ndarray, traffic: np.ndarray, assign: Assignment) -> list[
     for level, ids in enumerate(one.T):
         found.append(
             {
-                "balance": traffic_balance(ids, traffic, int(ids.max()) + 1),
+                "balance": traffic_balance(np.bincount(ids, traffic)),
                 "coherence": coherence(rows, ids),
                 "traffic_coherence": coherence(rows, ids, traffic),
                 "separation": separation(rows, ids),

@@ -13,7 +13,12 @@ import pyarrow.compute as pc
 from models.clustering.cluster_descriptions import describe_clusters, description
 from models.clustering.cluster_matching import Match, match_clusters, renumbered
 from models.clustering.cluster_quality import coherence, separation
-from models.clustering.clustering import ClusterTree, assign_clusters, fit_cluster_tree
+from models.clustering.clustering import (
+    ClusterTree,
+    assign_clusters,
+    fit_cluster_tree,
+    traffic_balance,
+)
 from models.language.language_model import load_tokenizer
 from models.retrieval.item_features import Projection, fit_projection, project
 from transforms import schemas as col
@@ -262,7 +267,7 @@ def quality_tally(clusters: pa.Table, fitted: FittedClusters) -> Tally:
     balances = []
     for level, size in enumerate(fitted.tree.sizes):
         traffic = clusters.filter(pc.equal(clusters[col.LEVEL], level))[col.TRAFFIC].to_numpy()
-        balances.append(round(float(traffic.max() / traffic.mean()), 4) if traffic.any() else 1.0)
+        balances.append(round(traffic_balance(traffic), 4))
         log.info(
             "build_clusters: level %d: %d clusters, largest / mean traffic %.2f, coherence %.3f, "
             "separation %.3f",

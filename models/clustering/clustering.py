@@ -178,24 +178,19 @@ def assign_clusters(tree: ClusterTree, embeddings: np.ndarray) -> np.ndarray:
     return tree.ancestors.T[nearest(unit_rows(embeddings), tree.sites, tree.prices)]
 
 
-def traffic_balance(cluster_ids: np.ndarray, traffic: np.ndarray, count: int) -> float:
-    """Return the largest over the mean traffic of the clusters of a level.
+def traffic_balance(loads: np.ndarray) -> float:
+    """Return the largest over the mean traffic of the clusters of a level; 1 without traffic.
 
     Parameters
     ----------
-    cluster_ids
-        [n] int.
-    traffic
-        [n], >= 0.
-    count
-        Number of clusters.
+    loads
+        [M], >= 0, of the clusters.
 
     Examples
     --------
-    >>> traffic_balance(np.array([0, 0, 1]), np.array([1.0, 2.0, 1.0]), 2)
+    >>> traffic_balance(np.array([3.0, 1.0]))
     1.5
     """
-    loads = np.bincount(cluster_ids, traffic, count)
     return float(loads.max() / loads.mean()) if loads.any() else 1.0
 
 

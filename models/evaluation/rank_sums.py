@@ -45,7 +45,20 @@ class RankSums:
         return RankSums(**{name: mine[name] + others[name] for name in mine})
 
     def metrics(self, is_head: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-        """Return each metric of `ranking` that depends on the transitions, NaN where undefined.
+        """Return the metrics of ranks r from 0 of the one relevant cluster, NaN where undefined.
+
+        recall_at_k
+            Share of transitions with r < k, with one relevant cluster each also the hit rate.
+        macro_recall_at_5
+            Mean of the recall@5 of each cluster that occurs: each interest counts the same.
+        mrr
+            Mean of 1 / (r + 1), 0 for UNRANKED (Voorhees, TREC-8, 1999).
+        entropy
+            Of the clusters that rank first; see `ranking.entropy`.
+        novelty
+            Share of the clusters shown that the user had not engaged with before.
+        head_recall_at_5, tail_recall_at_5
+            Recall@5 of the transitions to head clusters and to the others.
 
         Parameters
         ----------
