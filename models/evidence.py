@@ -7,6 +7,8 @@ probability of a cluster is, up to what all clusters have in common, the weighte
 pairs that list it of its *evidence*, log p(c) - log p(one that is not listed).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -46,19 +48,45 @@ def log_unlisted(
     return np.minimum(np.log(left / others), np.nextafter(least, np.float32(-np.inf)))
 
 
-def evidence(novel: NDArray[np.int32], probability: NDArray[np.float32]) -> NDArray[np.int32]:
+def answers(
+    c1: NDArray[np.integer], c2: NDArray[np.integer], clusters: int, blocked: Sequence[int]
+) -> NDArray[np.integer]:
+    """Return how many clusters may follow a pair: all but its own and those that are blocked.
+
+    Parameters
+    ----------
+    c1, c2
+        [...]
+    clusters
+        Their number, M.
+    blocked
+        Clusters that are never an answer.
+
+    Returns
+    -------
+    [...]
+    """
+    open_ = ~np.isin(np.arange(clusters), blocked)  # [M]
+    return np.sum(open_) - open_[c1] - (open_[c2] & (c1 != c2))
+
+
+def evidence(
+    novel: NDArray[np.int32], probability: NDArray[np.float32], blocked: Sequence[int]
+) -> NDArray[np.int32]:
     """Return log p(c) - log p(one that is not listed) of what a novelty table lists.
 
     Parameters
     ----------
     novel, probability
         [M, M, n] for all pairs (c1, c2).
+    blocked
+        Clusters that are never an answer.
 
     Returns
     -------
     [M, M, n] in multiples of UNIT, at least 1; 0 for pads.
     """
     size = len(novel)
-    allowed = size - 2 + np.eye(size, dtype=int)
+    allowed = answers(*np.indices((size, size)), size, blocked)
     more = log_listed(probability) - log_unlisted(novel, probability, allowed)[..., None]
     return np.where(novel < 0, 0, np.maximum(np.rint(more / UNIT), 1)).astype(np.int32)

@@ -113,7 +113,9 @@ class Policies:
     def pooled(self) -> PooledPolicy:
         """Return our table asked about all recent pairs."""
         table, packed = self.tables[TABLE], (self.size, self.size, -1)
-        worth = evidence(table.novel.reshape(packed), table.probability.reshape(packed))
+        worth = evidence(
+            table.novel.reshape(packed), table.probability.reshape(packed), table.blocked
+        )
         return PooledPolicy(table.novel, worth.reshape(table.novel.shape), self.size)
 
     def by_name(self, weight: float) -> dict[str, Policy]:

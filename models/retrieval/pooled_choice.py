@@ -10,7 +10,13 @@ from models.evidence import UNIT
 from models.retrieval.pair_choice import Choice, first, newest_pair, recent_pairs
 
 
-def pooled(last: tf.Tensor, novel: tf.Tensor, evidence: tf.Tensor, stocked: tf.Tensor) -> Choice:
+def pooled(
+    last: tf.Tensor,
+    novel: tf.Tensor,
+    evidence: tf.Tensor,
+    allowed: tf.Tensor,
+    stocked: tf.Tensor,
+) -> Choice:
     """Choose the cluster new to the user that all pairs together say most for.
 
     It is one that some row lists and that has items to recommend, if there is such a one. Equal
@@ -24,6 +30,8 @@ def pooled(last: tf.Tensor, novel: tf.Tensor, evidence: tf.Tensor, stocked: tf.T
         [M, M, n], the novelty table: clusters after (c1, c2), best first, -1 pads.
     evidence
         [M, M, n] int32, of `models.evidence.evidence`.
+    allowed
+        [M] bool, whether a cluster may be an answer; the table lists no other.
     stocked
         [M] bool, whether a cluster has items to recommend.
 
@@ -31,7 +39,7 @@ def pooled(last: tf.Tensor, novel: tf.Tensor, evidence: tf.Tensor, stocked: tf.T
     -------
     Choice
         c1 and c2 are the newest pair; probability is that of the pooled distribution among the
-        clusters that are new to the user; propensity is 1.
+        clusters that are new to the user and may be an answer; propensity is 1.
     """
     pairs = recent_pairs(last)
     batch, size = tf.shape(last)[0], last.shape[1]
@@ -54,7 +62,7 @@ def pooled(last: tf.Tensor, novel: tf.Tensor, evidence: tf.Tensor, stocked: tf.T
 
     weight = tf.maximum(tf.reduce_sum(pairs.weight, axis=1, keepdims=True), 1)
     log_odds = tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)
-    odds = tf.where(fresh, tf.exp(log_odds), 0)
+    odds = tf.where(fresh & allowed, tf.exp(log_odds), 0)
     chosen = tf.minimum(chosen, size - 1)
     probability = tf.math.divide_no_nan(
         tf.gather(odds, chosen, batch_dims=1), tf.reduce_sum(odds, axis=1)

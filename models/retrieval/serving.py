@@ -89,7 +89,8 @@ class Explorer(tf.Module):
 
         self.novel = constant(table.novel, tf.int32)
         self.probability = constant(table.probability, tf.float32)
-        self.evidence = constant(evidence(table.novel, table.probability), tf.int32)
+        self.evidence = constant(evidence(table.novel, table.probability, table.blocked), tf.int32)
+        self.allowed = constant(~np.isin(np.arange(clusters), table.blocked), tf.bool)
         self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
 
         # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
@@ -100,8 +101,8 @@ class Explorer(tf.Module):
         self.search = items.search
 
         # What who has no history gets, [1, k].
-        allowed = [cluster for cluster in range(clusters) if cluster not in table.blocked]
-        popular = self.recommend(tf.zeros([1, 0], tf.string), tf.constant([allowed]))
+        answerable = tf.where(self.allowed)[None, :, 0]
+        popular = self.recommend(tf.zeros([1, 0], tf.string), tf.cast(answerable, tf.int32))
         self.popular = {name: constant(value, value.dtype) for name, value in popular.items()}
 
     @tf.function(
@@ -192,7 +193,8 @@ class Explorer(tf.Module):
             distribution (see `models.retrieval.pooled_choice`).
         """
         return self.grounded(
-            history, lambda last, stocked: pooled(last, self.novel, self.evidence, stocked)
+            history,
+            lambda last, stocked: pooled(last, self.novel, self.evidence, self.allowed, stocked),
         )
 
     def pairs(self, last: tf.Tensor, stocked: tf.Tensor) -> Pairs:

@@ -16,29 +16,35 @@ from models.retrieval.pair_choice import Choice, last_engagements
 from models.retrieval.pooled_choice import pooled
 
 M, N = 14, 3
+BLOCKED = (2, 9)  # no answers, but users may know them
 RNG = np.random.default_rng(2)
+
+
+def others_of(c1: int, c2: int) -> list[int]:
+    return [c for c in range(M) if c not in (c1, c2, *BLOCKED)]
 
 
 def _table() -> tuple[np.ndarray, np.ndarray]:
     novel = np.full((M, M, N), -1, np.int32)
     probability = np.zeros(novel.shape, np.float32)
     for c1, c2 in np.ndindex(M, M):
-        listed = RNG.permutation([c for c in range(M) if c not in (c1, c2)])[: RNG.integers(N + 1)]
+        listed = RNG.permutation(others_of(c1, c2))[: RNG.integers(N + 1)]
         novel[c1, c2, : len(listed)] = listed
-        shares = np.sort(RNG.dirichlet(np.ones(M)))[::-1]
+        shares = np.sort(RNG.dirichlet(np.ones(len(others_of(c1, c2)))))[::-1]
         probability[c1, c2, : len(listed)] = shares[: len(listed)]
     return novel, probability
 
 
 NOVEL, PROBABILITY = _table()
-EVIDENCE = evidence(NOVEL, PROBABILITY)
+EVIDENCE = evidence(NOVEL, PROBABILITY, BLOCKED)
+ALLOWED = ~np.isin(np.arange(M), BLOCKED)
 STOCKED = RNG.random(M) < 0.7
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([M], tf.bool)])
 def _choose(clusters: tf.Tensor, stocked: tf.Tensor) -> Choice:
     last = last_engagements(clusters, M)
-    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), stocked)
+    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), tf.constant(ALLOWED), stocked)
 
 
 def choose(history: list[int], stocked: np.ndarray = STOCKED) -> Choice:
@@ -52,9 +58,9 @@ def interests(history: list[int]) -> list[int]:
 
 
 def row(c1: int, c2: int) -> np.ndarray:
-    """Log probability of every cluster after a pair; -inf for the pair."""
+    """Log probability of every cluster after a pair; -inf for the pair and what is blocked."""
     p = np.full(M, -np.inf)
-    others = [c for c in range(M) if c not in (c1, c2)]
+    others = others_of(c1, c2)
     listed = NOVEL[c1, c2][NOVEL[c1, c2] >= 0].tolist()
     given = PROBABILITY[c1, c2, : len(listed)].astype(float)
     left = (1 - given.sum()) / max(len(others) - len(listed), 1)

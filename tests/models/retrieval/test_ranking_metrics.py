@@ -21,6 +21,12 @@ def test_rank_is_the_place_in_the_sorted_items_outside_the_history(data: st.Data
     assert rank.tolist() == [ranking.index(item)]
 
 
+def test_broken_scores_rank_last() -> None:
+    scores = np.array([[np.nan] * 5, [1, np.nan, 0, 0, 0]], np.float32)
+    histories = [np.array([0], np.int32)] * 2
+    assert rank_of(scores, histories, np.array([2, 1], np.int32)).tolist() == [4, 4]
+
+
 def test_metrics_equal_their_sums() -> None:
     rank = np.arange(12)
     assert hit_rate(rank) == 10 / 12
