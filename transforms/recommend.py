@@ -180,6 +180,7 @@ def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
     ------
     (start, stop) of each batch.
     """
+    lengths = lengths.astype(np.int64)  # so that the padding of a batch can be counted
     start = 0
     while start < len(lengths):
         stop = start + 1

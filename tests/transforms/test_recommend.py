@@ -41,10 +41,10 @@ def test_padded_histories_are_the_lists_in_order(histories: list[list[str]], ski
     assert array.tolist() == rows
 
 
-@given(st.lists(st.integers(1, 1_000_000), max_size=600))
+@given(st.lists(st.integers(1, 10_000_000), max_size=600))
 def test_batches_cover_all_users_within_bounds(lengths: list[int]) -> None:
     lengths = sorted(lengths)
-    cuts = list(batches(np.array(lengths, np.int64)))
+    cuts = list(batches(np.array(lengths, np.int32)))
     assert [row for start, stop in cuts for row in range(start, stop)] == list(range(len(lengths)))
     for start, stop in cuts:
         assert stop - start <= 256
@@ -52,4 +52,9 @@ def test_batches_cover_all_users_within_bounds(lengths: list[int]) -> None:
 
 
 def test_a_heavy_user_is_alone() -> None:
-    assert list(batches(np.array([1, 2, 1_000_000]))) == [(0, 2), (2, 3)]
+    assert list(batches(np.array([1, 2, 1_000_000], np.int32))) == [(0, 2), (2, 3)]
+
+
+def test_however_heavy_a_user_is_the_padding_is_counted() -> None:
+    lengths = np.array([5] * 255 + [8_500_000], np.int32)  # 256 times it is above 2^31
+    assert list(batches(lengths)) == [(0, 255), (255, 256)]
