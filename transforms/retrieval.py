@@ -141,28 +141,30 @@ class _Reporter:
     def __init__(self, epochs: int) -> None:
         self._most = epochs
         self._begun = self._said = time.monotonic()
-        self._steps = self._epochs = 0  # since then: an earlier run may have done others
+        self._steps = 0  # since then: an earlier run may have done others
+        self._total = 0  # of an epoch
 
     def step(self, step: "Step") -> None:
-        now = time.monotonic()
-        self._steps += 1
-        if now - self._said < _LOG_SECONDS:
+        self._steps, self._total = self._steps + 1, step.total
+        if time.monotonic() - self._said < _LOG_SECONDS:
             return
-        self._said = now
-        speed = self._steps / (now - self._begun)
         left = (self._most - step.epoch + 1) * step.total - step.done
         log.info(
-            "train_retrieval: epoch %d of at most %d, step %d of %d, loss %.3f, %.1f steps a "
-            "second, at most %.0f s left",
-            *(step.epoch, self._most, step.done, step.total, step.loss, speed, left / speed),
+            "train_retrieval: epoch %d of at most %d, step %d of %d, loss %.3f, "
+            "at most %.0f s left",
+            *(step.epoch, self._most, step.done, step.total, step.loss, self._seconds(left)),
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
-        self._said = now = time.monotonic()
-        self._epochs += 1
+        left = (self._most - row["epoch"]) * self._total
         log.info(
             "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
             "at most %.0f s left",
             *(row["epoch"], self._most, row["loss"], row["HR@10"], row["NDCG@10"]),
-            (now - self._begun) / self._epochs * (self._most - row["epoch"]),
+            self._seconds(left),
         )
+
+    def _seconds(self, steps: int) -> float:
+        """Time that so many steps take, by those that were done."""
+        self._said = time.monotonic()
+        return steps * (self._said - self._begun) / max(self._steps, 1)

@@ -13,11 +13,14 @@ def rank_of(
     histories: Sequence[NDArray[np.int32]],
     held_out: NDArray[np.int32],
 ) -> NDArray[np.int64]:
-    """Rank from 0 of each held-out item among the items outside its history, ties by index."""
+    """Rank from 0 of each held-out item among the items outside its history, ties by index.
+
+    Whatever has a score that is NaN is ahead: a model that is broken finds nothing.
+    """
     rows = np.arange(len(scores))
     target = scores[rows, held_out][:, None]  # [batch, 1]
-    earlier = np.arange(scores.shape[1]) < held_out[:, None]
-    ahead = (scores > target) | ((scores == target) & earlier)  # [batch, items]
+    not_before = np.arange(scores.shape[1]) >= held_out[:, None]
+    ahead = ~((scores < target) | ((scores == target) & not_before))  # [batch, items]
     for row, history in enumerate(histories):
         ahead[row, history] = False
     return np.sum(ahead, axis=1)
