@@ -1,7 +1,8 @@
 """The retriever beside RecTools' SASRec and popularity: HR@10 and NDCG@10 on real data.
 
 For each dataset, users with at least five interactions, in order of time; every model is trained on
-all of the same sequences and ranks all items outside a user's history, none sampled. Two splits:
+all of the same sequences and ranks all items outside a user's history, none sampled (RecTools those
+that it was trained on, which all others would come after). Two splits:
 
 - leave one out: the last item of every user is the target;
 - temporal: the latest tenth of all interactions is held back, and the target is the first item

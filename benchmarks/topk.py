@@ -44,7 +44,9 @@ class MaskedBruteForce(tfrs.layers.factorized_top_k.BruteForce):
         scores = self._compute_score(queries, self._candidates)  # [batch, items]
         scores = tf.where(self.clusters == cluster_ids, scores, -np.inf)
         best = tf.math.top_k(scores, self._k if k is None else k)
-        return best.values, tf.gather(self._identifiers, best.indices)
+        found = tf.gather(self._identifiers, best.indices)
+        none = tf.constant("" if found.dtype == tf.string else -1, found.dtype)
+        return best.values, tf.where(best.values == -np.inf, none, found)
 
     def search(self, queries: Queries, excluded: tf.Tensor | None, k: int | None = None) -> Answer:
         """Do as `ClusterTopK.search`, but exclude nothing."""

@@ -75,9 +75,19 @@ def shape_of(value: Any) -> Any:
     return type(value).__name__
 
 
-def test_the_page_has_a_request_for_each_signature() -> None:
+def test_the_page_has_a_request_for_each_signature(path: Path) -> None:
     names = {request["signature_name"] for request in requests()}
-    assert names == {"explore", "explore_sampled", "recommend"}
+    assert names == set(tf.saved_model.load(str(path)).signatures)
+
+
+def test_what_is_served_is_put_in_place_as_the_page_says(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "build/demo/retrieval").mkdir(parents=True)
+    (tmp_path / "build/demo/retrieval/saved_model").symlink_to(path)
+    (block,) = (block for block in blocks("bash") if "docker run" in block)
+    subprocess.run(["sh", "-ec", block.split("docker run")[0]], cwd=tmp_path, check=True)
+    version = tmp_path / "serving/interest_explorer/1"
+    assert sorted(tf.saved_model.load(str(version)).signatures)
+    assert not (tmp_path / "serving/unfinished").exists()
 
 
 @pytest.mark.parametrize(("request_at", "response_at"), [(0, 0), (2, 1)])
@@ -88,13 +98,22 @@ def test_requests_are_answered_in_the_form_that_the_page_shows(
     assert shape_of(answer) == shape_of(responses()[response_at])
 
 
-def test_columns_give_what_rows_give(path: Path) -> None:
-    by_rows = send(path, requests()[0])["predictions"]
+@pytest.mark.parametrize("signature", ["explore_sampled", "explore_pooled"])
+def test_columns_give_what_rows_give(path: Path, signature: str) -> None:
+    (by_columns,) = (one for one in requests() if one["signature_name"] == signature)
+    columns = by_columns["inputs"]
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    by_rows = send(path, {"signature_name": signature, "instances": rows})["predictions"]
+    found = send(path, by_columns)["outputs"]
+    assert [{name: found[name][row] for name in found} for row in range(len(rows))] == by_rows
+
+
+def test_one_known_interest_leaves_nothing_to_draw(path: Path) -> None:
+    explored = send(path, requests()[0])["predictions"]
     sampled = send(path, requests()[1])["outputs"]
-    assert sampled.keys() == by_rows[0].keys()
-    # The second user knows one interest: nothing is drawn.
-    assert sampled["novel_cluster"][1] == by_rows[1]["novel_cluster"]
-    assert sampled["item_ids"][1] == by_rows[1]["item_ids"]
+    assert sampled.keys() == explored[0].keys()
+    assert sampled["novel_cluster"][1] == explored[1]["novel_cluster"]
+    assert sampled["item_ids"][1] == explored[1]["item_ids"]
 
 
 def test_the_program_runs_in_plain_tensorflow(path: Path) -> None:
