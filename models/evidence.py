@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+Blocked = Sequence[int] | NDArray[np.integer]
+
 # Evidence is told in whole multiples of this, so that sums do not depend on an order.
 UNIT = 2.0**-16
 _LEAST = np.finfo(np.float32).tiny  # log of a probability that is rounded to 0
@@ -49,7 +51,7 @@ def log_unlisted(
 
 
 def answers(
-    c1: NDArray[np.integer], c2: NDArray[np.integer], clusters: int, blocked: Sequence[int]
+    c1: NDArray[np.integer], c2: NDArray[np.integer], clusters: int, blocked: Blocked
 ) -> NDArray[np.integer]:
     """Return how many clusters may follow a pair: all but its own and those that are blocked.
 
@@ -71,7 +73,7 @@ def answers(
 
 
 def evidence(
-    novel: NDArray[np.int32], probability: NDArray[np.float32], blocked: Sequence[int]
+    novel: NDArray[np.int32], probability: NDArray[np.float32], blocked: Blocked
 ) -> NDArray[np.int32]:
     """Return log p(c) - log p(one that is not listed) of what a novelty table lists.
 
@@ -87,6 +89,7 @@ def evidence(
     [M, M, n] in multiples of UNIT, at least 1; 0 for pads.
     """
     size = len(novel)
-    allowed = answers(*np.indices((size, size)), size, blocked)
+    c1, c2 = np.indices((size, size))
+    allowed = answers(c1, c2, size, blocked)
     more = log_listed(probability) - log_unlisted(novel, probability, allowed)[..., None]
     return np.where(novel < 0, 0, np.maximum(np.rint(more / UNIT), 1)).astype(np.int32)

@@ -21,9 +21,9 @@ from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
 from transforms.novelty_table import resolve_blocked
-from transforms.retrieval import TrainRetriever
 from transforms.sequence_shards import WriteSequenceShards
 from transforms.sequences import SequenceParts
+from transforms.train_retriever import TrainRetriever
 from transforms.validate import DEAD, TALLY
 from transforms.write_tables import WriteDeadLetter
 

@@ -1,7 +1,6 @@
 """Fine-tuning as one element on one worker."""
 
 import logging
-import time
 from dataclasses import asdict, dataclass, field
 
 import apache_beam as beam
@@ -19,6 +18,7 @@ from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
+from transforms.progress import NowAndThen
 
 log = logging.getLogger("interest-explorer")
 
@@ -122,13 +122,11 @@ class _Reporter:
     """Logs progress now and then."""
 
     def __init__(self) -> None:
-        self._last = 0.0
+        self._line = NowAndThen(_LOG_SECONDS, at_once=True)
 
     def __call__(self, progress: TrainingProgress) -> None:
-        now = time.monotonic()
-        if now - self._last < _LOG_SECONDS and progress.step < progress.total:
+        if not self._line.is_due() and progress.step < progress.total:
             return
-        self._last = now
         log.info(
             "finetune: step %d of %d, loss %.3f, %s",
             progress.step,

@@ -1,7 +1,6 @@
 """Embeddings of items: of their texts, where they come without."""
 
 import logging
-import time
 from dataclasses import dataclass
 
 import apache_beam as beam
@@ -13,12 +12,13 @@ from apache_beam.metrics import Metrics
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
-from transforms.shuffle import PARTS, Kept, table_of
+from transforms.progress import PartsDone
+from transforms.shuffle import Kept, table_of
 
 log = logging.getLogger("interest-explorer")
 
 _ENCODE_ROWS = 512
-_SECONDS_PER_LINE = 5.0  # of the log
+_LOG_SECONDS = 5.0
 
 
 def item_texts(items: pa.Table) -> list[str]:
@@ -75,8 +75,7 @@ class _Embedder:
     def __init__(self, encoder: str) -> None:
         with as_input_error("--text_encoder: "):
             self._encoder = TextEncoder(encoder)
-        self._parts = self._items = 0
-        self._begun = self._logged = time.monotonic()
+        self._done = PartsDone("build_clusters", "items embedded", _LOG_SECONDS)
 
     def embed(self, part: int, kept: Kept) -> tuple[int, pa.Table]:
         items = table_of(kept)
@@ -84,25 +83,12 @@ class _Embedder:
         batches = [np.empty((0, self._encoder.dimension), np.float32)]
         for start in range(0, len(texts), _ENCODE_ROWS):
             batches.append(self._encoder.encode(texts[start : start + _ENCODE_ROWS]))
-            self._items += len(batches[-1])
-            self._say()
-        self._parts += 1
+            self._done.add_rows(len(batches[-1]))
+        self._done.add_part()
         Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
         vectors = np.concatenate(batches)  # [items, dimension]
         at = items.schema.get_field_index(col.EMBEDDING)
         return part, items.set_column(at, col.ITEMS.field(col.EMBEDDING), as_lists(vectors))
-
-    def _say(self) -> None:
-        now = time.monotonic()
-        if now - self._logged >= _SECONDS_PER_LINE:
-            self._logged = now
-            log.info(
-                "build_clusters: %d of %d parts embedded, %s items, %.0f a second",
-                self._parts,
-                PARTS,
-                f"{self._items:,}",
-                self._items / (now - self._begun),
-            )
 
 
 def as_lists(rows: np.ndarray) -> pa.ListArray:

@@ -17,11 +17,9 @@ from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import UNRANKED
 from transforms import schemas as col
 from transforms.evaluation import AddUp, Resamples, sums_of_scores
-from transforms.folders import local_copy
 from transforms.held_out import lowest_hashes, opened_items
 from transforms.policies import Policies, PolicySources, WithPolicies
-from transforms.recommend import batches, padded
-from transforms.shared_process import SharedProcess
+from transforms.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"
 TOP = 10  # items among which the one that the user took should be, where so many are answered
@@ -157,14 +155,10 @@ def _lowest(parts: Any, count: int) -> np.ndarray:
 
 
 class _Retriever:
-    """The SavedModel, which the workers of a machine share."""
+    """The SavedModel, asked for the items of three choices of clusters."""
 
     def __init__(self, saved_model: str, size: int, blocked: tuple[int, ...], secret: str) -> None:
-        factory, arguments = (
-            "models.retrieval.saved_model:SavedModel",
-            {"path": local_copy(saved_model)},
-        )
-        self._model = SharedProcess("evaluate", "retriever", factory, arguments, secret)
+        self._model = HistoryModel("evaluate", saved_model, secret)
         self._every = np.arange(size, dtype=np.int32)
         self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
@@ -173,25 +167,27 @@ class _Retriever:
 
         New ones are not blocked, as with all that ranks what is new.
         """
-        by_length = opened.append_column(
-            "length", pc.list_value_length(opened[col.ITEM_IDS])
-        ).sort_by([("length", "ascending"), (col.USER_ID, "ascending"), (col.NOVEL, "ascending")])
-        found: dict[str, list[list[str]]] = {_WITHIN: [], _NEW: [], _ANYWHERE: []}
-        for start, stop in batches(by_length["length"].to_numpy()):
-            some = by_length.slice(start, stop - start).combine_chunks()
-            history = padded(some[col.ITEM_IDS].combine_chunks())
-            clusters = {
-                _WITHIN: some[col.NOVEL].to_numpy()[:, None],
-                _NEW: np.where(known_clusters(some, len(self._every)), -1, self._allowed),
-                _ANYWHERE: np.tile(self._every, (some.num_rows, 1)),
-            }
-            for name, items in found.items():
-                inputs = {"history": history, "cluster_ids": clusters[name]}
-                answer = self._model.call("answer", "recommend", inputs)["item_ids"]
-                items += [[item.decode() for item in row if item] for row in answer.tolist()]
-        for name, items in found.items():
-            by_length = by_length.append_column(name, pa.array(items, pa.list_(pa.string())))
-        return by_length
+        return pa.concat_tables(
+            [
+                self._batch(opened.slice(0, 0), np.empty((0, 0), object)),
+                *(self._batch(*one) for one in in_batches(opened, col.USER_ID, col.NOVEL)),
+            ]
+        )
+
+    def _batch(self, opened: pa.Table, history: np.ndarray) -> pa.Table:
+        clusters = {
+            _WITHIN: opened[col.NOVEL].to_numpy()[:, None],
+            _NEW: np.where(known_clusters(opened, len(self._every)), -1, self._allowed),
+            _ANYWHERE: np.tile(self._every, (opened.num_rows, 1)),
+        }
+        for name, asked in clusters.items():
+            items: list[list[str]] = []
+            if opened.num_rows:
+                inputs = {"history": history, "cluster_ids": asked}
+                answer = self._model.answer("recommend", inputs)["item_ids"]
+                items = [[item.decode() for item in row if item] for row in answer.tolist()]
+            opened = opened.append_column(name, pa.array(items, pa.list_(pa.string())))
+        return opened
 
 
 def known_clusters(opened: pa.Table, size: int) -> np.ndarray:

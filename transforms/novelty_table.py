@@ -1,9 +1,8 @@
-"""All pairs of clusters through the language policy, a unit of work at a time."""
+"""The novelty table: its rows, and all pairs through the language policy, a unit at a time."""
 
 import itertools
 import logging
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
@@ -18,6 +18,7 @@ from transforms.committed import Committed
 from transforms.errors import InputError
 from transforms.manifest import Tally
 from transforms.novelty_engine import LanguagePolicy, NoveltyEngine
+from transforms.progress import NowAndThen
 
 log = logging.getLogger("interest-explorer")
 
@@ -73,6 +74,24 @@ def table_row(c1: int, c2: np.ndarray, clusters: np.ndarray, probabilities: np.n
         ],
         schema=col.NOVELTY_TABLE,
     )
+
+
+def pack_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the NOVELTY_TABLE of `size` clusters as dense arrays.
+
+    Returns
+    -------
+    novel [M, M, n] int32, -1 pads, and probability [M, M, n] float32.
+    """
+    table = table.sort_by([(col.C1, "ascending"), (col.C2, "ascending")]).combine_chunks()
+    lists = table[col.NOVEL].combine_chunks()
+    lengths = pc.list_value_length(lists).to_numpy()
+    there = np.arange(max(1, lengths.max())) < lengths[:, None]  # [pairs, n]
+    novel = np.full(there.shape, -1, np.int32)
+    probability = np.zeros(there.shape, np.float32)
+    novel[there] = pc.list_flatten(lists).to_numpy()
+    probability[there] = pc.list_flatten(table[col.PROBABILITY]).to_numpy()
+    return novel.reshape(size, size, -1), probability.reshape(size, size, -1)
 
 
 def resolve_blocked(names: Sequence[str], descriptions: Sequence[str]) -> list[int]:
@@ -174,14 +193,13 @@ class _Write(beam.DoFn):
 
     def __init__(self, committed: Committed, size: int) -> None:
         self._committed, self._size = committed, size
-        self._last = 0.0
+        self._line = NowAndThen(_LOG_SECONDS, at_once=True)
 
     def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[Tally]:
         unit, table = decoded
         record = self._committed.write(unit.file, table)
         Metrics.counter("novelty_table", "pairs_written").inc(table.num_rows)
-        if time.monotonic() - self._last > _LOG_SECONDS:
-            self._last = time.monotonic()
+        if self._line.is_due():
             log.info("build_novelty_table: %s", progress_line(self._committed, self._size))
         yield Tally(written=table.num_rows, files=(record,))
 

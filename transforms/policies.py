@@ -25,7 +25,7 @@ from transforms import files
 from transforms import schemas as col
 from transforms.affinity import read_affinity
 from transforms.catalogue import read_cluster_embeddings, read_descriptions
-from transforms.retrieval import pack_novelty_table
+from transforms.novelty_table import pack_table
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class Unblocked:
 def read_table_policy(folder: str, size: int, blocked: np.ndarray) -> TablePolicy:
     """Read the novelty table in a folder, of M = `size` clusters."""
     table = files.read_parts(folder, col.NOVELTY_TABLE)
-    novel, probability = (part.reshape(size**2, -1) for part in pack_novelty_table(table, size))
+    novel, probability = (part.reshape(size**2, -1) for part in pack_table(table, size))
     return TablePolicy(novel, probability, size, blocked)
 
 

@@ -1,33 +1,24 @@
 """Users' histories through the SavedModel."""
 
-import logging
 import secrets
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.folders import local_copy
 from transforms.manifest import Tally
+from transforms.progress import PartsDone
+from transforms.saved_model import HistoryModel, in_batches
 from transforms.sequences import item_ids_of
 from transforms.sharding import stable_hash
-from transforms.shared_process import SharedProcess
-from transforms.shuffle import PARTS
-
-log = logging.getLogger("interest-explorer")
 
 # How the pair of interests is chosen -> signature of the SavedModel.
 PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled", "pooled": "explore_pooled"}
-# A call of the model takes this many users at most, and histories padded to this many items.
-_BATCH_USERS, _BATCH_ITEMS = 256, 1 << 18
-_SECONDS_PER_LINE = 10.0
+_LOG_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -105,93 +96,27 @@ class _Recommender:
     """The SavedModel, and how far this worker is with it."""
 
     def __init__(self, saved_model: str, pair_choice: str, seed: int, secret: str) -> None:
-        arguments = {"path": local_copy(saved_model)}
-        factory = "models.retrieval.saved_model:SavedModel"
-        self._model = SharedProcess("recommend", "retriever", factory, arguments, secret)
+        self._model = HistoryModel("recommend", saved_model, secret)
         self._signature, self._seed = PAIR_CHOICES[pair_choice], seed
-        self._parts = self._users = 0
-        self._begun = self._logged = time.monotonic()
+        self._done = PartsDone("recommend", "users", _LOG_SECONDS)
 
     def recommend(self, users: pa.Table) -> pa.Table:
         """Return the RECOMMENDATIONS of a part of the users."""
         answers = [col.RECOMMENDATIONS.empty_table()]
-        # Histories of about one length pad each other little; ties by user keep batches the same.
-        by_length = users.append_column(
-            "length", pc.list_value_length(users[col.ITEM_IDS])
-        ).sort_by([("length", "ascending"), (col.USER_ID, "ascending")])
-        for start, stop in batches(by_length["length"].to_numpy()):
-            answers.append(self._batch(by_length.slice(start, stop - start).combine_chunks()))
-            self._users += stop - start
-            self._say()
-        self._parts += 1
+        for some, history in in_batches(users, col.USER_ID):
+            answers.append(self._batch(some[col.USER_ID].combine_chunks(), history))
+            self._done.add_rows(some.num_rows)
+        self._done.add_part()
         return pa.concat_tables(answers).combine_chunks()
 
-    def _batch(self, users: pa.Table) -> pa.Table:
-        user_ids = users[col.USER_ID].combine_chunks()
-        inputs = {"history": padded(users[col.ITEM_IDS].combine_chunks())}
+    def _batch(self, user_ids: pa.Array, history: np.ndarray) -> pa.Table:
+        inputs = {"history": history}
         if self._signature == PAIR_CHOICES["sampled"]:
             inputs["seed"] = stable_hash(user_ids, self._seed).view(np.int64)
-        found = recommendations(user_ids, self._model.call("answer", self._signature, inputs))
-        Metrics.counter("recommend", "users_read").inc(users.num_rows)
-        Metrics.counter("recommend", "users_without_novel").inc(users.num_rows - found.num_rows)
+        found = recommendations(user_ids, self._model.answer(self._signature, inputs))
+        Metrics.counter("recommend", "users_read").inc(len(user_ids))
+        Metrics.counter("recommend", "users_without_novel").inc(len(user_ids) - found.num_rows)
         return found
-
-    def _say(self) -> None:
-        now = time.monotonic()
-        if now - self._logged >= _SECONDS_PER_LINE:
-            self._logged = now
-            log.info(
-                "recommend: %d of %d parts done, %s users, %.0f a second",
-                self._parts,
-                PARTS,
-                f"{self._users:,}",
-                self._users / (now - self._begun),
-            )
-
-
-def padded(histories: pa.ListArray) -> np.ndarray:
-    """Return lists of strings as an array, "" after the end of each.
-
-    Parameters
-    ----------
-    histories
-        [users] list<string>, no nulls.
-
-    Returns
-    -------
-    [users, longest] objects.
-    """
-    lengths = pc.list_value_length(histories).to_numpy()
-    there = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [users, longest]
-    array = np.full(there.shape, "", object)
-    array[there] = pc.list_flatten(histories).to_numpy(zero_copy_only=False)
-    return array
-
-
-def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut users into batches, so that one with a million events fills no memory with padding.
-
-    Parameters
-    ----------
-    lengths
-        [users] of the histories, ascending.
-
-    Yields
-    ------
-    (start, stop) of each batch.
-    """
-    lengths = lengths.astype(np.int64)  # so that the padding of a batch can be counted
-    start = 0
-    while start < len(lengths):
-        stop = start + 1
-        while (
-            stop < len(lengths)
-            and stop - start < _BATCH_USERS
-            and (stop - start + 1) * lengths[stop] <= _BATCH_ITEMS
-        ):
-            stop += 1
-        yield start, stop
-        start = stop
 
 
 def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Table:

@@ -72,16 +72,16 @@ class Asked:
 
     clusters: list[list[list[int]]]
 
-    def __init__(self, *of_process: object) -> None:
+    def __init__(self, *of_model: object) -> None:
         Asked.clusters = []
 
-    def call(self, method: str, signature: str, inputs: dict[str, np.ndarray]) -> dict:
+    def answer(self, signature: str, inputs: dict[str, np.ndarray]) -> dict:
         self.clusters.append(inputs["cluster_ids"].tolist())
         return {"item_ids": np.array([[b"a"]] * len(inputs["history"]), object)}
 
 
 def test_blocked_and_known_clusters_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(item_evaluation, "SharedProcess", Asked)
+    monkeypatch.setattr(item_evaluation, "HistoryModel", Asked)
     opened = pa.table(
         [["u"], [0], [1], [2], [3], [[0, 1]], [[1] + [0] * 7], [["a"]]], names=OPENED.names
     ).cast(OPENED)

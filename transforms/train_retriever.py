@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import files
@@ -17,6 +16,8 @@ from transforms.catalogue import read_eligible, read_item_clusters, read_item_fe
 from transforms.errors import as_input_error
 from transforms.folders import Scratch, publish, scratch
 from transforms.manifest import Tally
+from transforms.novelty_table import pack_table
+from transforms.progress import NowAndThen
 
 if TYPE_CHECKING:
     from models.retrieval.item_catalogue import Catalogue
@@ -26,24 +27,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("interest-explorer")
 
 _LOG_SECONDS = 60.0
-
-
-def pack_novelty_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the NOVELTY_TABLE of `size` clusters as dense arrays.
-
-    Returns
-    -------
-    novel [M, M, n] int32, -1 pads, and probability [M, M, n] float32.
-    """
-    table = table.sort_by([(col.C1, "ascending"), (col.C2, "ascending")]).combine_chunks()
-    lists = table[col.NOVEL].combine_chunks()
-    lengths = pc.list_value_length(lists).to_numpy()
-    there = np.arange(max(1, lengths.max())) < lengths[:, None]  # [pairs, n]
-    novel = np.full(there.shape, -1, np.int32)
-    probability = np.zeros(there.shape, np.float32)
-    novel[there] = pc.list_flatten(lists).to_numpy()
-    probability[there] = pc.list_flatten(table[col.PROBABILITY]).to_numpy()
-    return novel.reshape(size, size, -1), probability.reshape(size, size, -1)
 
 
 @dataclass(eq=False)
@@ -131,7 +114,7 @@ class TrainRetriever(beam.PTransform):
         from models.retrieval.serving import PackedNoveltyTable
 
         table = files.read_parts(self.novelty_table, col.NOVELTY_TABLE)
-        novel, probability = pack_novelty_table(table, len(self.descriptions))
+        novel, probability = pack_table(table, len(self.descriptions))
         return PackedNoveltyTable(novel, probability, list(self.descriptions), self.blocked)
 
 
@@ -140,13 +123,13 @@ class _Reporter:
 
     def __init__(self, epochs: int) -> None:
         self._most = epochs
-        self._begun = self._said = time.monotonic()
+        self._begun, self._line = time.monotonic(), NowAndThen(_LOG_SECONDS)
         self._steps = 0  # since then: an earlier run may have done others
         self._total = 0  # of an epoch
 
     def step(self, step: "Step") -> None:
         self._steps, self._total = self._steps + 1, step.total
-        if time.monotonic() - self._said < _LOG_SECONDS:
+        if not self._line.is_due():
             return
         left = (self._most - step.epoch + 1) * step.total - step.done
         log.info(
@@ -156,6 +139,7 @@ class _Reporter:
         )
 
     def epoch(self, row: dict[str, Any]) -> None:
+        self._line.restart()
         left = (self._most - row["epoch"]) * self._total
         log.info(
             "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
@@ -166,5 +150,4 @@ class _Reporter:
 
     def _seconds(self, steps: int) -> float:
         """Time that so many steps take, by those that were done."""
-        self._said = time.monotonic()
-        return steps * (self._said - self._begun) / max(self._steps, 1)
+        return steps * (time.monotonic() - self._begun) / max(self._steps, 1)
