@@ -2,64 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import statistics
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
 
 import numpy as np
 
 from benchmarks.task import Answer, Task
+from models.language.model_size import model_size, product_tflops
 from models.language.prompt import description_trie
-
-_ROWS = 2048  # of the matrix products: as many tokens as an engine takes in a step
-_REPEATS = 20
-# The layers that engines compute as one product.
-_FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp", "up_proj": "mlp"}
-_HEADS = ("embed_tokens", "lm_head")
-
-
-@dataclass(frozen=True)
-class ModelShape:
-    """The matrices of a language model.
-
-    Attributes
-    ----------
-    layer
-        (out, in) of the products of one layer, fused as engines fuse them.
-    flops_per_token
-        Of all layers.
-    """
-
-    layer: tuple[tuple[int, int], ...]
-    flops_per_token: int
-
-
-def model_shape(model: str) -> ModelShape:
-    """Read the shapes out of a Hugging Face folder with its weights in one file of safetensors."""
-    with (Path(model) / "model.safetensors").open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    shapes = {name: entry["shape"] for name, entry in header.items() if name != "__metadata__"}
-    products: dict[str, list[int]] = {}
-    for name, shape in shapes.items():
-        if ".layers.0." in name and len(shape) == 2:
-            short = name.split(".")[-2]
-            out, _ = products.setdefault(_FUSED.get(short, short), [0, shape[1]])
-            products[_FUSED.get(short, short)][0] = out + shape[0]
-    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    heads = [size for name, size in sizes.items() if name.split(".")[-2] in _HEADS]
-    return ModelShape(
-        tuple((out, in_) for out, in_ in products.values()),
-        2 * (sum(sizes.values()) - sum(heads)),
-    )
 
 
 class MatrixProducts:
-    """Matrix products with the shapes of a model, in bfloat16 on all cores.
+    """The matrix products of a model on this machine.
 
     Parameters
     ----------
@@ -68,30 +22,11 @@ class MatrixProducts:
     """
 
     def __init__(self, model: str) -> None:
-        import torch
-
-        torch.set_num_threads(len(os.sched_getaffinity(0)))
-        self._pairs = [
-            (
-                torch.randn(_ROWS, in_, dtype=torch.bfloat16),
-                torch.randn(out, in_, dtype=torch.bfloat16),
-            )
-            for out, in_ in model_shape(model).layer
-        ]
+        self._size = model_size(model)
 
     def flops_per_s(self) -> float:
-        """Return the speed over all products of a layer, the median of several runs."""
-        import torch
-
-        seconds = []
-        with torch.inference_mode():
-            for _ in range(_REPEATS + 1):
-                begun = time.perf_counter()
-                for left, right in self._pairs:
-                    torch.nn.functional.linear(left, right)
-                seconds.append(time.perf_counter() - begun)
-        flops = sum(2 * left.shape[0] * right.numel() for left, right in self._pairs)
-        return flops / statistics.median(seconds[1:])  # the first one chooses its kernels
+        """Return the speed over all products of a layer."""
+        return product_tflops(self._size) * 1e12
 
 
 class NeededWork:
@@ -110,7 +45,8 @@ class NeededWork:
     def __init__(self, task: Task) -> None:
         from models.language.language_model import load_tokenizer
 
-        self._task, self._shape = task, model_shape(task.model)
+        self._task = task
+        self._flops_per_token = 2 * model_size(task.model).layer_parameters
         self._tokenizer = load_tokenizer(task.model)
         self._trie = description_trie(self._tokenizer, task.prompts)
 
@@ -127,7 +63,7 @@ class NeededWork:
             for pair in np.flatnonzero(below & (np.sum(leads, axis=0) > 1)).tolist():
                 paths[pair].append(branch.path)
         tokens = distinct_tokens(prompts) + sum(map(distinct_tokens, paths))
-        return tokens * self._shape.flops_per_token
+        return tokens * self._flops_per_token
 
 
 def _marked(clusters: np.ndarray, size: int) -> np.ndarray:

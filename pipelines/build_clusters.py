@@ -2,9 +2,7 @@
 
 import argparse
 import itertools
-import os
 import sys
-from dataclasses import dataclass
 
 import apache_beam as beam
 import numpy as np
@@ -12,6 +10,7 @@ import pyarrow as pa
 
 from models.clustering.text_encoder import local_path
 from pipelines import flags as command_line
+from pipelines.previous import previous_files
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import clusters, files
@@ -33,7 +32,7 @@ from transforms.validate import (
     ValidateItems,
     positive,
 )
-from transforms.write_tables import WriteDeadLetter, WriteShards, WriteTable
+from transforms.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
 
 
 def cluster_sizes(text: str) -> list[int]:
@@ -63,7 +62,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         type=cluster_sizes,
         default=[8, 16, 32, 64],
         help="number of clusters of each level, coarse to fine; the LLM is asked about every pair "
-        "of the finest (default: 8,16,32,64)",
+        "of one level, by default the finest (default: 8,16,32,64)",
     )
     parser.add_argument(
         "--text_encoder",
@@ -105,62 +104,15 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 
-def previous_files(flags: argparse.Namespace) -> list[str]:
-    """Return the files of the earlier clusters that new ones begin with.
-
-    Raises
-    ------
-    InputError
-        If they are not complete, altered, or those of this workspace.
-    """
-    earlier = Workspace(flags.previous)
-    if _same_place(flags.previous, flags.workspace):
-        raise InputError(
-            f"--previous={flags.previous} is the workspace of this run; name that of an earlier "
-            "one, or give this run another --workspace"
-        )
-    with as_input_error("--previous: "):
-        records = earlier.manifest("clusters")["files"]
-        earlier.verify("clusters")
-    names = [record["path"] for record in records]
-    read = (name for name in names if name.startswith(("clusters.", "item_clusters/")))
-    return [earlier.folder("clusters", name) for name in sorted(read)]
-
-
-def _same_place(one: str, other: str) -> bool:
-    if files.is_local(one) and files.is_local(other):
-        return os.path.realpath(one) == os.path.realpath(other)
-    return one.rstrip("/") == other.rstrip("/")
-
-
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError if an earlier run has other numbers of clusters."""
     if flags.previous is None:
         return
-    before = Workspace(flags.previous).manifest("clusters")["flags"]["clusters"]
-    if before != flags.clusters:
+    then = Workspace(flags.previous).manifest("clusters")["flags"]["clusters"]
+    if then != flags.clusters:
         raise InputError(
             f"--clusters={','.join(map(str, flags.clusters))}: --previous={flags.previous} has "
-            f"{','.join(map(str, before))}; give the same numbers, or leave --previous out"
-        )
-
-
-@dataclass(eq=False)
-class WriteItems(beam.PTransform):
-    """Writes the columns of a schema, of all items, in shards by id."""
-
-    folder: str
-    name: str
-    shards: int
-    schema: pa.Schema
-
-    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
-        columns = self.schema.names
-        return (
-            items
-            | "Columns" >> beam.Map(lambda table: table.select(columns)).with_output_types(pa.Table)
-            | "ById" >> ShardBy(col.ITEM_ID, self.shards, self.schema, (col.ITEM_ID,))
-            | "Write" >> WriteShards(self.folder, self.name, self.shards)
+            f"{','.join(map(str, then))}; give the same numbers, or leave --previous out"
         )
 
 

@@ -14,7 +14,7 @@ from models.evaluation.policy_names import (
     TABLE,
 )
 from pipelines import flags as command_line
-from pipelines.build_clusters import previous_files
+from pipelines.previous import previous_files
 from pipelines.workspace import Workspace, digest
 from transforms import files
 from transforms.errors import InputError, as_input_error

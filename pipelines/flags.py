@@ -93,9 +93,9 @@ def add_shards(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_interactions(parser: argparse.ArgumentParser) -> None:
     """Add the flags of pipelines that read the log, and what counts as engagement."""
-    add_log(parser, required)
+    add_log(parser)
     parser.add_argument(
         "--min_rating",
         type=number(),
@@ -103,11 +103,11 @@ def add_interactions(parser: argparse.ArgumentParser, required: bool = True) -> 
     )
 
 
-def add_log(parser: argparse.ArgumentParser, required: bool = True) -> None:
+def add_log(parser: argparse.ArgumentParser) -> None:
     """Add the flags that say which interactions there are."""
     parser.add_argument(
         "--interactions",
-        required=required,
+        required=True,
         help="user_id, item_id, timestamp and optionally rating: a Parquet or CSV file, folder or "
         "pattern, bq://project.dataset.table or a query (SELECT ...)",
     )
@@ -256,7 +256,7 @@ def from_flags(config: type[Config], flags: argparse.Namespace, prefix: str) -> 
         name = field.name if field.name == "seed" else prefix + field.name
         if hasattr(flags, name):
             values[field.name] = getattr(flags, name)
-    with as_input_error(f"--{prefix}...: "):
+    with as_input_error(f"--{prefix}"):  # a message begins with the field
         return config(**values)
 
 

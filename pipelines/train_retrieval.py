@@ -1,6 +1,6 @@
 """Trains the retriever on the users' histories and packs it with the novelty table.
 
-Test users are left out, so that evaluate can ask for what they took up.
+What evaluate asks for is left out: test users, or with --cut all that came after it.
 """
 
 import argparse
@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             "dropout": "share of activations dropped in training",
             "item_dropout": "share of items whose own embedding is left out of a training step",
             "learning_rate": "of Adam",
-            "batch_size": "sequences in a step",
+            "batch_size": "rows of --retriever_max_length positions in a step, each of some users",
             "negatives": "most items that a step scores for each position: all, or so many drawn",
             "epochs": "passes over the data, at most",
             "patience": "passes without a better NDCG@10 before it stops",

@@ -15,9 +15,9 @@ from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import read_descriptions, read_titles
 from transforms.errors import InputError
-from transforms.evaluation import RANKS, RELIABILITY, USERS
+from transforms.evaluation import RANKS, RELIABILITY
 from transforms.evaluation_metrics import Measured, told
-from transforms.item_evaluation import DRAWN, ITEMS
+from transforms.item_evaluation import DRAWN
 from transforms.manifest import Tally
 from transforms.policies import read_table_policy
 from transforms.report.data import ReportData
@@ -67,7 +67,7 @@ class WriteReport(beam.PTransform):
     Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
     ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
     to each cluster; `popular` [M, top] of ScoreItems; `pair_users` [M * M];
-    `simulation` of Simulate; the last ones are single elements.
+    `simulation` of Simulate; those that are not by policy are single elements.
 
     Attributes
     ----------
@@ -97,24 +97,21 @@ class WriteReport(beam.PTransform):
     min_users: int
 
     def expand(self, measured: Any) -> beam.PCollection[Tally]:
-        single = (ITEMS, USERS, "weight", "train", "popular", "pair_users", "simulation")
+        by_name = (RANKS, RELIABILITY, "wins", DRAWN)
+        sides = {
+            name: (beam.pvalue.AsDict if name in by_name else beam.pvalue.AsSingleton)(found)
+            for name, found in measured.items()
+        }
         return (
             measured["weight"].pipeline
             | "Once" >> beam.Create([None])
-            | "Write"
-            >> beam.Map(
-                self._write,
-                *(
-                    beam.pvalue.AsDict(measured[name])
-                    for name in (RANKS, RELIABILITY, "wins", DRAWN)
-                ),
-                *(beam.pvalue.AsSingleton(measured[name]) for name in single),
-            )
+            | "Write" >> beam.Map(self._write, **sides)
         )
 
     def _write(
         self,
         _: None,
+        *,
         ranks: dict[str, Any],
         reliability: dict[str, Any],
         wins: dict[str, np.ndarray],
@@ -137,7 +134,15 @@ class WriteReport(beam.PTransform):
                 "mine_transitions"
             )
         measured = Measured(
-            *(ranks, wins, reliability, drawn, items, popular.shape[1], users, train, weight)
+            ranks=ranks,
+            wins=wins,
+            reliability=reliability,
+            drawn=drawn,
+            items=items,
+            top=popular.shape[1],
+            users=users,
+            train=train,
+            prior_weight=weight,
         )
         table = _version(self.table, list(self.descriptions))
         metrics = {

@@ -41,6 +41,25 @@ class WriteShards(beam.PTransform):
 
 
 @dataclass(eq=False)
+class WriteItems(beam.PTransform):
+    """Writes the columns of a schema, of all items, in shards by id."""
+
+    folder: str
+    name: str
+    shards: int
+    schema: pa.Schema
+
+    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        columns = self.schema.names
+        return (
+            items
+            | "Columns" >> beam.Map(lambda table: table.select(columns)).with_output_types(pa.Table)
+            | "ById" >> ShardBy(col.ITEM_ID, self.shards, self.schema, (col.ITEM_ID,))
+            | "Write" >> WriteShards(self.folder, self.name, self.shards)
+        )
+
+
+@dataclass(eq=False)
 class WriteTable(beam.PTransform):
     """Writes a PCollection of a single table to `<folder>/<name>`."""
 

@@ -55,7 +55,7 @@ class RetrieverConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.dimension % self.heads:
             raise ValueError(
-                f"{self.heads} heads do not divide dimension {self.dimension}: "
+                f"heads is {self.heads}, which does not divide dimension {self.dimension}: "
                 "choose a dimension that is a multiple of heads"
             )
         for name in ("dropout", "item_dropout"):

@@ -24,8 +24,8 @@ def arguments(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--retriever_heads=3", "--retriever_...: 3 heads do not divide"),
-        ("--finetune_method=half", "--finetune_...: method 'half' is not one of"),
+        ("--retriever_heads=3", "--retriever_heads is 3, which does not divide dimension 64"),
+        ("--finetune_method=half", "--finetune_method 'half' is not one of"),
         ("--base_model=./nowhere", "--base_model: the language model './nowhere' does not exist"),
         ("--split=time", "--split=time needs --cut"),
         ("--cut=2026-01-31", "--cut=2026-01-31T00:00:00+00:00 needs --split=time"),

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.evaluation.policy_names import OURS
 from transforms.report.browser import ANSWERS, SCALE, first_pair, packed_table
 from transforms.report.data import ReportData
 from transforms.report.figures import figures
@@ -82,13 +83,21 @@ def report_page(data: ReportData) -> str:
 
 def _policies(metrics: dict[str, Any]) -> dict[str, Any]:
     """Return the table of all policies: ours first, then by macro recall."""
-    names = [key for key in _METRICS if any(key in p for p in metrics["policies"].values())]
+    found = metrics["policies"]
+    names = [key for key in _METRICS if any(key in values for values in found.values())]
+
+    def rank(policy: str) -> tuple[int, float]:
+        if policy in OURS:
+            return OURS.index(policy), 0.0
+        macro = (found[policy].get("macro_recall_at_5") or {}).get("value")
+        return len(OURS), 0.0 if macro is None else -macro
+
     return {
         "columns": ["Policy", *(_METRICS[name] for name in names)],
         "rows": [
             [Cell(policy_name(policy), policy_name(policy))]
-            + [_measured(key, values.get(key)) for key in names]
-            for policy, values in metrics["policies"].items()
+            + [_measured(key, found[policy].get(key)) for key in names]
+            for policy in sorted(found, key=rank)
         ],
     }
 

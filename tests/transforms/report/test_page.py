@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 
 from benchmarks.report_data import synthetic_report
+from models.evaluation.policy_names import OURS
 from transforms.report.browser import ANSWERS, NONE, SCALE, first_pair, packed_table
 from transforms.report.data import ReportData
 from transforms.report.page import report_page
+from transforms.report.sentences import policy_name
 
 DATA = synthetic_report(6)
 NASTY = "</script><script>window.broken = 1</script>\"'&<img src=x onerror=alert(1)>"
@@ -66,6 +68,18 @@ def test_a_section_without_data_is_left_out(empty: str, section: str) -> None:
     page = report_page(without)
     assert section not in Elements(page).ids
     assert f'href="#{section}"' not in page
+
+
+def test_policies_are_ours_and_then_the_others_by_macro_recall() -> None:
+    alike = {**DATA.metrics, "policies": dict(sorted(DATA.metrics["policies"].items()))}
+    page = report_page(replace(DATA, metrics=alike))
+    (table,) = re.findall(r'id="table-policies".*?</table>', page, re.DOTALL)
+    rows = re.findall(r'<th scope="row" data-key="([^"]*)"', table)
+    by_recall = sorted(
+        (name for name in alike["policies"] if name not in OURS),
+        key=lambda name: -alike["policies"][name]["macro_recall_at_5"]["value"],
+    )
+    assert rows == [policy_name(name) for name in (*OURS, *by_recall)]
 
 
 def test_every_figure_has_a_text_and_a_table(page: str) -> None:
