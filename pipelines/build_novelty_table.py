@@ -10,10 +10,10 @@ from models.language import table_cost
 from models.language.language_model import load_tokenizer
 from models.language.machines import MACHINES, machine_type
 from models.language.model_size import model_size
-from models.language.prompt import PromptTemplate
 from models.language.table_questions import count_work
 from pipelines import dataflow
 from pipelines import flags as command_line
+from pipelines.earlier_stages import prompt_template
 from pipelines.release import add_force
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
@@ -100,10 +100,11 @@ def _descriptions(workspace: Workspace) -> list[str]:
 
 def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
     descriptions = _descriptions(workspace)
-    template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
     return LanguagePolicy(
         model=workspace.folder("language_model"),
-        prompts=read_prompts(workspace.folder("transitions"), template, descriptions),
+        prompts=read_prompts(
+            workspace.folder("transitions"), prompt_template(workspace), descriptions
+        ),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
         n=flags.top_n,
         seed=flags.seed,

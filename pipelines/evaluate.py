@@ -1,7 +1,9 @@
 """Evaluates the novelty table and the retriever on held-out users, beside baselines."""
 
 import argparse
+import logging
 import sys
+from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
@@ -17,9 +19,10 @@ from pipelines.compared_tables import (
     previous_table,
     table_files,
 )
-from pipelines.earlier_stages import check_log, facts, held_out
+from pipelines.earlier_stages import blocked_clusters, held_out
 from pipelines.stage import Stage
-from pipelines.workspace import Workspace
+from pipelines.workspace import Workspace, digest
+from transforms import files
 from transforms import schemas as col
 from transforms.catalogue import (
     ReadItemClusters,
@@ -27,12 +30,13 @@ from transforms.catalogue import (
     read_descriptions,
     read_eligible,
 )
+from transforms.errors import InputError
 from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
+from transforms.evaluation_metrics import finite
 from transforms.held_out import engagements_by_item, users_by_pair
 from transforms.interactions import ReadInteractions
 from transforms.item_evaluation import TOP, ScoreItems, popular_items
 from transforms.manifest import Tally
-from transforms.novelty_table import resolve_blocked
 from transforms.policies import PolicySources, WithPolicies
 from transforms.sequences import UserSequences
 from transforms.simulate import Simulate, read_arms
@@ -40,6 +44,10 @@ from transforms.validate import DEAD, TALLY
 from transforms.write_report import WriteReport
 from transforms.write_tables import WriteDeadLetter
 
+log = logging.getLogger("interest-explorer")
+
+# Flags that say which interactions there are: the same as for the transitions.
+_OF_LOG = ("since", "until", "row_restriction")
 # What the names of the flags of a subject begin with.
 GATE, SIMULATION = "gate_", "simulation_"
 # Policies that are simulated, beside the tables and those that the simulation has itself.
@@ -111,6 +119,25 @@ def check_flags(flags: argparse.Namespace) -> None:
     command_line.from_flags(GateThresholds, flags, GATE)
 
 
+def check_log(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError for another log than the one that the transitions were mined from."""
+    mined = workspace.manifest("transitions")
+    for name in _OF_LOG:
+        given, then = getattr(flags, name), mined["flags"][name]
+        if given != then:
+            raise InputError(
+                f"--{name} is {given or 'not given'}, but {workspace.folder('transitions')} was "
+                f"mined with {then or 'none'}: give the same, since its test users are asked for"
+            )
+    if digest(command_line.source(flags, "interactions").fingerprint()) != mined["inputs"].get(
+        "interactions"
+    ):
+        log.warning(
+            "evaluate: --interactions changed since the transitions were mined; what it has of "
+            "test users now is evaluated"
+        )
+
+
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError for a log or tables that do not fit the workspace."""
     check_log(flags, workspace)
@@ -120,15 +147,35 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
 def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySources:
     """Return where the policies are."""
     clusters, level = workspace.folder("clusters"), workspace.level("retrieval")
-    blocked = workspace.manifest("novelty_table")["flags"]["blocked_clusters"]
     others = ((name, folder) for name, (folder, _) in named_tables(flags).items())
     return PolicySources(
         clusters,
         level,
         workspace.folder("transitions"),
         ((TABLE, workspace.folder("novelty_table")), *others),
-        tuple(resolve_blocked(blocked, read_descriptions(clusters, level))),
+        blocked_clusters(workspace),
     )
+
+
+def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
+    """Return what metrics.json says of the stages before."""
+    stages = {stage: workspace.manifest(stage) for stage in STAGE.stages}
+    told = ("rows", "dead_letter", "seconds", "packages")
+    history = files.read_parquet(
+        workspace.folder("language_model", "history.parquet"), col.FINETUNE_HISTORY
+    )
+    return {
+        "level": workspace.level("retrieval"),
+        "split": stages["transitions"]["flags"]["split"],
+        "seed": flags.seed,
+        "bootstrap_samples": flags.bootstrap_samples,
+        "finetuning": finite(history),
+        "data": {
+            "stages": {
+                stage: {name: manifest[name] for name in told} for stage, manifest in stages.items()
+            }
+        },
+    }
 
 
 def build(

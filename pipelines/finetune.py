@@ -6,9 +6,9 @@ import sys
 import apache_beam as beam
 
 from models.language.finetune_config import FinetuneConfig
-from models.language.prompt import PromptTemplate
 from pipelines import dataflow
 from pipelines import flags as command_line
+from pipelines.earlier_stages import prompt_template
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms.affinity import read_affinity
@@ -61,13 +61,12 @@ def build(
     transitions, clusters = workspace.folder("transitions"), workspace.folder("clusters")
     level = workspace.level("transitions")
     descriptions = read_descriptions(clusters, level)
-    template = PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
     return [
         pipeline
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
             affinity=read_affinity(transitions, read_cluster_embeddings(clusters, level)),
-            prompts=read_prompts(transitions, template, descriptions),
+            prompts=read_prompts(transitions, prompt_template(workspace), descriptions),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),
             base_model=flags.base_model,

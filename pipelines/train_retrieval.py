@@ -12,7 +12,7 @@ import pyarrow as pa
 from models.retrieval.retriever_config import RetrieverConfig
 from pipelines import dataflow
 from pipelines import flags as command_line
-from pipelines.earlier_stages import held_out
+from pipelines.earlier_stages import blocked_clusters, held_out
 from pipelines.stage import Stage
 from pipelines.workspace import Workspace
 from transforms import files
@@ -20,7 +20,6 @@ from transforms import schemas as col
 from transforms.catalogue import ReadItemClusters, read_descriptions
 from transforms.interactions import ReadInteractions, before
 from transforms.manifest import Tally
-from transforms.novelty_table import resolve_blocked
 from transforms.sequence_shards import WriteSequenceShards
 from transforms.sequences import SequenceParts
 from transforms.train_retriever import TrainRetriever
@@ -79,7 +78,6 @@ def build(
     unfinished = workspace.unfinished("train_retrieval")
     learned_from = held_out(workspace).learned_from
     descriptions = read_descriptions(clusters, at_level)
-    blocked = workspace.manifest("novelty_table")["flags"]["blocked_clusters"]
     trained = (
         log.usable
         | "BeforeCut" >> beam.Map(before, command_line.cut(flags)).with_output_types(pa.Table)
@@ -94,7 +92,7 @@ def build(
             level=at_level,
             descriptions=tuple(descriptions),
             novelty_table=workspace.folder("novelty_table"),
-            blocked=tuple(resolve_blocked(blocked, descriptions)),
+            blocked=blocked_clusters(workspace),
             folder=workspace.folder("retrieval"),
             unfinished=unfinished,
             config=command_line.from_flags(RetrieverConfig, flags, PREFIX),
