@@ -19,8 +19,8 @@ from models.retrieval.sequence_shards import row_groups
 from models.retrieval.training_sequences import Survey, batches, latest, survey
 
 EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
+AVERAGING = 8.0  # eta of `averaged_into`: the mean is of about the last tenth of all steps
 CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: what a kill can cost
-FULL = "float32"
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 
@@ -63,7 +63,9 @@ def train_retriever(
 
     Sequences stream from the shards: one pass surveys them, and each epoch is another. The last
     item of some users is held out for validation (`survey`), and the weights of the best epoch are
-    kept. With no user to validate on, all epochs run and the last weights are kept.
+    kept. With no user to validate on, all epochs run and the last weights are kept. What is
+    evaluated and kept is a running mean of the weights (`averaged_into`), which is better than any
+    of the weights it is of.
 
     After each epoch, and every ten minutes within one, everything is checkpointed, and randomness
     is a function of (seed, epoch) or (seed, step) alone: a run that was killed takes up there and
@@ -72,7 +74,7 @@ def train_retriever(
     process.
 
     Where there is a GPU, the transformer computes in bfloat16 while it is trained. Its weights are
-    float32, and so is all that is computed when it is evaluated and by the model returned.
+    float32, and so is all that the mean, which is the model returned, computes.
 
     Parameters
     ----------
@@ -112,14 +114,18 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    policy = training_policy()
-    model = RetrieverModel(config, catalogue, found.counts, policy)
-    # The same weights in full precision: evaluated after each epoch, and returned in the end.
-    full = model if policy == FULL else RetrieverModel(config, catalogue, found.counts)
-    best = [tf.Variable(variable) for variable in model.variables]
+    model = RetrieverModel(config, catalogue, found.counts, training_policy())
+    mean = RetrieverModel(config, catalogue, found.counts)
+    best = [tf.Variable(variable) for variable in mean.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
     model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
-    train_step = tf.function(model.train_step)
+
+    @tf.function
+    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        loss = model.train_step(batch)["loss"]
+        averaged_into(mean.variables, model.variables, model.optimizer.iterations)
+        return loss
+
     done = tf.Variable(0, dtype=tf.int32)
     # Of the epoch that has begun.
     steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
@@ -127,6 +133,7 @@ def train_retriever(
     manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(
             model=model,
+            mean=mean,
             best=best,
             optimizer=model.optimizer,
             done=done,
@@ -153,7 +160,7 @@ def train_retriever(
         stream = itertools.islice(batches(groups, found.limit, config, epoch), skipped, None)
         for step, batch in enumerate(stream, start=skipped + 1):
             tensors = {name: tf.constant(value) for name, value in batch.items()}
-            loss_sum += tf.cast(train_step(tensors)["loss"], tf.float64)
+            loss_sum += tf.cast(train_step(tensors), tf.float64)
             on_step(Step(epoch + 1, step, steps, loss_sum))
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 steps_done.assign(step)
@@ -164,31 +171,43 @@ def train_retriever(
                 f"the loss of epoch {epoch + 1} is {float(loss_sum)}: learning_rate "
                 f"{config.learning_rate} is too high; give a lower one"
             )
-        assign(full.variables, model.variables)
-        hits, gain = evaluate(full, found.histories, found.held_out)
+        hits, gain = evaluate(mean, found.histories, found.held_out)
         earlier = figures.numpy()[:epoch, 2]
         if not found.held_out.size or not epoch or gain > np.max(earlier):
-            assign(best, model.variables)
+            assign(best, mean.variables)
         figures[epoch].assign([float(loss_sum) / steps, hits, gain])
         done.assign_add(1)
         steps_done.assign(0)
         loss_so_far.assign(0.0)
         save()
         on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
-    assign(full.variables, best)
-    return full, history_rows(figures.numpy()[: int(done)])
+    assign(mean.variables, best)
+    return mean, history_rows(figures.numpy()[: int(done)])
 
 
 def training_policy() -> str:
     """Return the Keras policy to train with: mixed precision where TensorFlow sees a GPU."""
-    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else FULL
+    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
+
+
+def averaged_into(
+    means: Sequence[tf.Variable], variables: Sequence[tf.Variable], step: tf.Tensor
+) -> None:
+    """Take the values of variables into their running means, after each step t from 1.
+
+    Polynomial-decay averaging (Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth
+    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The mean begins
+    with the first step's values, and the longer the training, the more steps it is of.
+    """
+    share = (AVERAGING + 1) / (tf.cast(step, tf.float32) + AVERAGING)
+    for mean, variable in zip(means, variables, strict=True):
+        mean.assign_add(share * (variable - mean))
 
 
 def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
     """Copy the values of variables."""
     for target, source in zip(targets, sources, strict=True):
-        if target is not source:
-            target.assign(source)
+        target.assign(source)
 
 
 def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:

@@ -1,5 +1,6 @@
 """Training: what it learns, that it resumes exactly, that it stops."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,14 @@ from models.retrieval import retriever_training
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.retriever_training import Epoch, Step, evaluate, train_retriever
+from models.retrieval.retriever_training import (
+    AVERAGING,
+    Epoch,
+    Step,
+    averaged_into,
+    evaluate,
+    train_retriever,
+)
 from models.retrieval.sequence_shards import row_groups
 from models.retrieval.training_sequences import survey
 from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue, ring, write_shards
@@ -34,6 +42,19 @@ def test_learns_what_comes_next(shards: list[str], tmp_path: Path) -> None:
     _, history = train_retriever(catalogue(), shards, config, tmp_path, ignore)
     # By popularity 10 of the 32 items outside a history hit by chance, far from 0.9.
     assert max(row["HR@10"] for row in history) > 0.9
+
+
+def test_the_running_mean_weighs_late_values_most() -> None:
+    values = np.random.default_rng(0).normal(size=30).astype(np.float32)
+    mean, variable = tf.Variable(5.0), tf.Variable(0.0)
+    for step, value in enumerate(values.tolist(), start=1):
+        variable.assign(value)
+        averaged_into([mean], [variable], tf.constant(step, tf.int64))
+    # Written out: the weight of step t grows with t^eta, (t + eta - 1)! / (t - 1)!.
+    weight = np.array(
+        [math.prod(range(t, t + int(AVERAGING))) for t in range(1, len(values) + 1)], float
+    )
+    assert float(mean) == pytest.approx(np.average(values, weights=weight), abs=1e-5)
 
 
 def test_training_that_diverges_is_an_error(shards: list[str], tmp_path: Path) -> None:
