@@ -64,8 +64,8 @@ def train_retriever(
     Sequences stream from the shards: one pass surveys them, and each epoch is another. The last
     item of some users is held out for validation (`survey`), and the weights of the best epoch are
     kept. With no user to validate on, all epochs run and the last weights are kept. What is
-    evaluated and kept is a running mean of the weights (`averaged_into`), which is better than any
-    of the weights it is of.
+    evaluated and kept is a running mean of the weights (`averaged_into`), which is steadier than
+    they are from one step to the next.
 
     After each epoch, and every ten minutes within one, everything is checkpointed, and randomness
     is a function of (seed, epoch) or (seed, step) alone: a run that was killed takes up there and
