@@ -50,7 +50,7 @@ def log_unlisted(
     return np.minimum(np.log(left / others), np.nextafter(least, np.float32(-np.inf)))
 
 
-def answers(
+def answer_count(
     c1: NDArray[np.integer], c2: NDArray[np.integer], clusters: int, blocked: Blocked
 ) -> NDArray[np.integer]:
     """Return how many clusters may follow a pair: all but its own and those that are blocked.
@@ -90,6 +90,6 @@ def evidence(
     """
     size = len(novel)
     c1, c2 = np.indices((size, size))
-    allowed = answers(c1, c2, size, blocked)
+    allowed = answer_count(c1, c2, size, blocked)
     more = log_listed(probability) - log_unlisted(novel, probability, allowed)[..., None]
     return np.where(novel < 0, 0, np.maximum(np.rint(more / UNIT), 1)).astype(np.int32)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.evaluation.count_policies import without
-from models.evidence import answers, log_listed, log_unlisted
+from models.evidence import answer_count, log_listed, log_unlisted
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class TablePolicy:
         """Score the clusters, as `Policy.scores`."""
         pair = c1.astype(np.int64) * self.clusters + c2
         novel, p = self.novel[pair], self.probability[pair]
-        allowed = answers(c1, c2, self.clusters, self.blocked)
+        allowed = answer_count(c1, c2, self.clusters, self.blocked)
         rest = log_unlisted(novel, p, allowed)
         scores = np.repeat(rest[:, None], self.clusters + 1, axis=1).astype(np.float32)
         np.put_along_axis(scores, novel, log_listed(p), axis=1)  # pads go to a column of their own

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.evidence import UNIT, answers, evidence, log_unlisted
+from models.evidence import UNIT, answer_count, evidence, log_unlisted
 
 
 def test_what_is_left_belongs_to_the_others_in_equal_parts() -> None:
@@ -39,7 +39,7 @@ def test_a_blocked_cluster_of_the_pair_is_left_out_once(
     blocked: set[int], pairs: list[tuple[int, int]]
 ) -> None:
     c1, c2 = np.array(pairs, np.int32).T
-    assert answers(c1, c2, 6, tuple(blocked)).tolist() == [
+    assert answer_count(c1, c2, 6, tuple(blocked)).tolist() == [
         len(set(range(6)) - {*pair} - blocked) for pair in pairs
     ]
 
