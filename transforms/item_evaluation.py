@@ -17,13 +17,17 @@ from models.evaluation.rank_sums import SHOWN, RankSums, rank_sums
 from models.evaluation.ranking import UNRANKED
 from transforms import schemas as col
 from transforms.evaluation import AddUp, Resamples, sums_of_scores
-from transforms.held_out import lowest_hashes, opened_items
+from transforms.held_out import OPENED, lowest_hashes, opened_items
 from transforms.policies import Policies, PolicySources, WithPolicies
 from transforms.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"
 TOP = 10  # items among which the one that the user took should be, where so many are answered
 _WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of its items
+_ITEM_LISTS = pa.list_(pa.string())
+_ANSWERED = pa.schema(
+    [*OPENED, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
+)
 _UNKNOWN = -1
 
 
@@ -167,11 +171,9 @@ class _Retriever:
 
         New ones are not blocked, as with all that ranks what is new.
         """
+        batches = in_batches(opened, col.USER_ID, col.NOVEL)
         return pa.concat_tables(
-            [
-                self._batch(opened.slice(0, 0), np.empty((0, 0), object)),
-                *(self._batch(*one) for one in in_batches(opened, col.USER_ID, col.NOVEL)),
-            ]
+            [_ANSWERED.empty_table(), *(self._batch(*batch) for batch in batches)]
         )
 
     def _batch(self, opened: pa.Table, history: np.ndarray) -> pa.Table:
@@ -181,12 +183,10 @@ class _Retriever:
             _ANYWHERE: np.tile(self._every, (opened.num_rows, 1)),
         }
         for name, asked in clusters.items():
-            items: list[list[str]] = []
-            if opened.num_rows:
-                inputs = {"history": history, "cluster_ids": asked}
-                answer = self._model.answer("recommend", inputs)["item_ids"]
-                items = [[item.decode() for item in row if item] for row in answer.tolist()]
-            opened = opened.append_column(name, pa.array(items, pa.list_(pa.string())))
+            inputs = {"history": history, "cluster_ids": asked}
+            answer = self._model.answer("recommend", inputs)["item_ids"]
+            items = [[item.decode() for item in row if item] for row in answer.tolist()]
+            opened = opened.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
         return opened
 
 

@@ -54,8 +54,9 @@ def in_batches(rows: pa.Table, *ties: str) -> Iterator[tuple[pa.Table, np.ndarra
     """
     lengths = pc.list_value_length(rows[col.ITEM_IDS])
     order = pa.table([lengths, *(rows[name] for name in ties)], ["length", *ties])
-    rows = rows.take(pc.sort_indices(order, [(name, "ascending") for name in order.column_names]))
-    for start, stop in batches(np.sort(lengths.to_numpy())):
+    at = pc.sort_indices(order, [(name, "ascending") for name in order.column_names])
+    rows = rows.take(at)
+    for start, stop in batches(lengths.take(at).to_numpy()):
         batch = rows.slice(start, stop - start).combine_chunks()
         yield batch, padded(batch[col.ITEM_IDS].combine_chunks())
 
