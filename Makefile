@@ -106,7 +106,7 @@ dataflow-%: $(if $(PRINT_ONLY),,setup)  ## submit a pipeline: PROJECT= REGION= W
 
 .PHONY: templates
 templates: setup  ## write templates/*.json and workflow.yaml from the pipelines' flags
-	$(BIN)/python -m pipelines.template_specs
+	$(BIN)/python -m templates.generate
 
 .PHONY: template-build
 template-build:  ## build one: PIPELINE= IMAGE= SPEC=gs://... PROJECT= [DEVICE=gpu] [PIP_CONF=file]

@@ -8,7 +8,7 @@ from itertools import takewhile
 import numpy as np
 
 from benchmarks.task import Answer, Task
-from models.language.model_size import model_size, product_tflops
+from models.language.cost.model_size import model_size, product_tflops
 from models.language.prompt import description_trie
 
 

@@ -15,10 +15,10 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from pipelines.flags import whole_number
-from tests.emulators.clouds import Cloud, cloud_emulators
-from tests.emulators.tables import load
-from transforms.sources import find_source
+from emulators.clouds import Cloud, cloud_emulators
+from emulators.tables import load
+from pipelines.launch.flags import whole_number
+from transforms.inputs.sources import find_source
 
 OURS, DIRECT_READ, EXPORT = "ours", "Beam, DIRECT_READ", "Beam, EXPORT"
 WARM_UP_ROWS = 1_000

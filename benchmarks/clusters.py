@@ -25,19 +25,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from models.clustering.capacities import Cap, capped_prices
+from models.clustering.balancing import Cap, capped_prices
 from models.clustering.cluster_quality import coherence, separation, stability
-from models.clustering.clustering import (
+from models.clustering.cluster_tree import (
     assign_clusters,
     fit_cluster_tree,
     most_traffic,
     traffic_balance,
 )
-from models.clustering.nearest_sites import NearestSites, nearest
+from models.clustering.power_diagram import NearestSites, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
-from transforms.datasets import write_dataset
-from transforms.item_embeddings import item_texts
+from transforms.clusters.item_embeddings import item_texts
+from transforms.inputs.datasets import write_dataset
 
 FOLDER = Path("../shared/data")  # beside the project, where there is one
 SETS = ("movielens", "ml-latest-small", "movietweetings-100k")

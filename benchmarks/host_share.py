@@ -8,14 +8,14 @@ import apache_beam as beam
 import numpy as np
 
 from benchmarks.task import Task
-from models.child_process import end_children
+from models.common.model_process import end_children
+from models.language.cost.count_queries import count_work
+from models.language.cost.model_size import model_size
+from models.language.cost.table_cost import estimate
 from models.language.language_model import load_tokenizer
-from models.language.model_size import model_size
-from models.language.table_cost import estimate
-from models.language.table_questions import count_work
-from transforms.committed import Committed
-from transforms.novelty_engine import LanguagePolicy, NoveltyEngine
-from transforms.novelty_table import BuildNoveltyTable, row_parts
+from transforms.language.build_novelty_table import BuildNoveltyTable, row_parts
+from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
+from transforms.storage.commit_log import Committed
 
 
 class TimedEngine(NoveltyEngine):

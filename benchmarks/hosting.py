@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.child_process import ChildProcess
+from models.common.model_process import ChildProcess
 
 _END_SECONDS = 30.0
 _HOURS = 12  # that a call may take: more pairs than the default are welcome

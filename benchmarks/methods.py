@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.hosting import hosted
 from benchmarks.task import Answer, Task
-from models.language.vllm_engine import engine_environment
+from models.language.decoding.vllm_engine import engine_environment
 
 Rows = list[int]  # ids of c1
 Method = Callable[[Task, Sequence[Rows]], list[Answer]]  # an answer for each part of the rows
@@ -19,7 +19,7 @@ TOP_N = 20  # the default of build_novelty_table
 
 
 def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
-    """Decode row by row, as `transforms.novelty_table` does."""
+    """Decode row by row, as `transforms.language.build_novelty_table` does."""
     arguments: dict[str, Any] = {
         "model": task.model,
         "prompts": task.prompts,
@@ -31,7 +31,7 @@ def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
     c2 = np.arange(task.size)
     answers = []
     with hosted(
-        "models.language.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
+        "models.language.decoding.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
     ) as call:
         for rows in parts:
             begun = time.monotonic()

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipelines.launch.runner import with_default_runner
 from pipelines.mine_transitions import STAGE
-from pipelines.runner import with_default_runner
 from transforms import schemas as col
-from transforms.catalogue import ReadItemClusters
-from transforms.interactions import ReadInteractions
-from transforms.sequences import UserSequences
-from transforms.shuffle import ShardBy
-from transforms.sources import find_source
-from transforms.transitions import count_transitions, mine_transitions, sum_counts
-from transforms.write_tables import WriteShards, map_shards
+from transforms.clusters.read_clusters import ReadItemClusters
+from transforms.inputs.interactions import ReadInteractions
+from transforms.inputs.sources import find_source
+from transforms.tables.shuffle import ShardBy
+from transforms.tables.write_tables import WriteShards, map_shards
+from transforms.transitions.mine import count_transitions, mine_transitions, sum_counts
+from transforms.transitions.user_sequences import UserSequences
 
 SHARDS = 4
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmarks.task import Task
 from models.language.prompt import PromptTemplate
-from pipelines.workspace import Workspace
-from transforms.catalogue import read_descriptions
-from transforms.datasets import write_dataset
-from transforms.examples import make_prompts
+from pipelines.launch.workspace import Workspace
+from transforms.clusters.read_clusters import read_descriptions
+from transforms.inputs.datasets import write_dataset
+from transforms.transitions.training_examples import make_prompts
 
 LEVEL, FINEST = 1, 2  # of the tree of clusters below
 _CLUSTERS = "12,100,761"

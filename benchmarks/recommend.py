@@ -20,10 +20,10 @@ from benchmarks.interaction_log import CLUSTERS, ITEMS, write_items, write_log
 from benchmarks.progress import say
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
-from pipelines.flags import whole_number
-from transforms import files
+from pipelines.launch.flags import whole_number
 from transforms import schemas as col
-from transforms.manifest import read_manifest
+from transforms.storage import files
+from transforms.storage.manifest import read_manifest
 
 USERS, PER_USER = 1_000_000, 2_000
 INTERACTIONS_PER_USER = 20
@@ -56,7 +56,7 @@ def write_saved_model(
 ) -> None:
     """Export a model with random weights and a random novelty table for this many clusters."""
     from models.retrieval.retriever import RetrieverModel
-    from models.retrieval.serving import PackedNoveltyTable, export_saved_model
+    from models.retrieval.serving.explorer import PackedNoveltyTable, export_saved_model
 
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, len(catalogue.item_ids))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.report_data import synthetic_report
-from transforms.report.page import report_page
+from transforms.evaluation.report.page import report_page
 
 BROWSER_FLAGS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

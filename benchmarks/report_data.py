@@ -6,8 +6,8 @@ import numpy as np
 
 from models.evaluation.gates import GateThresholds, gates
 from models.evaluation.table_diff import TableVersion, table_diff
-from transforms.report.data import ReportData
-from transforms.report.sentences import summary_sentences
+from transforms.evaluation.report.data import ReportData
+from transforms.evaluation.report.sentences import summary_sentences
 
 _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean", "desert", "school")
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")

@@ -36,16 +36,16 @@ from numpy.typing import NDArray
 from benchmarks.clusters import ENCODER, FOLDER, real_items
 from benchmarks.progress import say
 from benchmarks.retriever_split import Split, leave_one_out, temporal
-from models.clustering.clustering import assign_clusters, fit_cluster_tree
+from models.clustering.cluster_tree import assign_clusters, fit_cluster_tree
 from models.clustering.text_encoder import TextEncoder
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.item_features import fit_projection, project
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.sequence_shards import ITEMS, KEY, shard_schema
+from models.retrieval.training.sequence_shards import ITEMS, KEY, shard_schema
 from transforms import schemas as col
-from transforms.item_embeddings import item_texts
-from transforms.sequences import ENGAGEMENTS, user_sequences
+from transforms.clusters.item_embeddings import item_texts
+from transforms.transitions.user_sequences import ENGAGEMENTS, user_sequences
 
 SETS = ("movietweetings-100k", "ml-latest-small")
 SIZES = (6, 12, 24, 48)  # clusters per level, as in the demo; the finest are used
@@ -98,8 +98,8 @@ def by_ours(settings: dict[str, Any]) -> Model:
 
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         from models.retrieval.retriever import tf
-        from models.retrieval.retriever_training import encode, train_retriever
-        from models.retrieval.training_sequences import latest
+        from models.retrieval.training.training_loop import encode, train_retriever
+        from models.retrieval.training.training_sequences import latest
 
         config = RetrieverConfig(seed=seed, validation_users=len(split.sequences), **settings)
         shard = str(scratch / "shard.parquet")

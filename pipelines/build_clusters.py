@@ -9,20 +9,18 @@ import numpy as np
 import pyarrow as pa
 
 from models.clustering.text_encoder import local_path
-from pipelines import flags as command_line
-from pipelines.previous import previous_files
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
-from transforms import clusters, files
+from pipelines.launch import flags as command_line
+from pipelines.launch.previous_workspace import previous_files
+from pipelines.launch.stage import Stage
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
+from transforms.clusters import fit_clusters
+from transforms.clusters.fit_sample import DrawSample
+from transforms.clusters.item_embeddings import EmbedItems
+from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.errors import InputError, as_input_error
-from transforms.interactions import ReadInteractions, before
-from transforms.item_embeddings import EmbedItems
-from transforms.item_traffic import CountTraffic, add_traffic, traffic_of_parts
-from transforms.manifest import Tally
-from transforms.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
-from transforms.tree_sample import DrawSample
-from transforms.validate import (
+from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.validate import (
     DEAD,
     DUPLICATES,
     TALLY,
@@ -32,7 +30,10 @@ from transforms.validate import (
     ValidateItems,
     positive,
 )
-from transforms.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
+from transforms.tables.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
 
 
 def cluster_sizes(text: str) -> list[int]:
@@ -175,34 +176,34 @@ def build(
         | "KeepSample" >> Spill()
     )
     fitted = sample | "Fit" >> beam.MapTuple(
-        lambda _, kept: clusters.fit_tree(table_of(kept), sizes, previous)
+        lambda _, kept: fit_clusters.fit_tree(table_of(kept), sizes, previous)
     )
     fitted_once = beam.pvalue.AsSingleton(fitted)
     assigned = parts | "Assign" >> beam.Map(
-        lambda part, traffic, fitted: clusters.assign(weighted(part, traffic), fitted.tree),
+        lambda part, traffic, fitted: fit_clusters.assign(weighted(part, traffic), fitted.tree),
         traffic,
         fitted_once,
     ).with_output_types(pa.Table)
     features = parts | "Project" >> beam.Map(
         lambda numbered, fitted: (
             numbered[0],
-            clusters.item_features(table_of(numbered[1]), fitted.projection),
+            fit_clusters.item_features(table_of(numbered[1]), fitted.projection),
         ),
         fitted_once,
     ).with_output_types(tuple[int, pa.Table])
-    counts = assigned | "Count" >> beam.Map(clusters.count_finest, sizes)
+    counts = assigned | "Count" >> beam.Map(fit_clusters.count_finest, sizes)
     named = (
         sample
         | "Name"
         >> beam.Map(
-            lambda keyed, fitted: clusters.name_clusters(
+            lambda keyed, fitted: fit_clusters.name_clusters(
                 table_of(keyed[1]), fitted, keyword_count, base_model
             ),
             fitted_once,
         )
         | "Clusters"
         >> beam.Map(
-            lambda names, fitted, counts: clusters.cluster_table(names, fitted.tree, counts),
+            lambda names, fitted, counts: fit_clusters.cluster_table(names, fitted.tree, counts),
             fitted_once,
             beam.pvalue.AsList(counts),
         ).with_output_types(pa.Table)
@@ -221,7 +222,7 @@ def build(
         interactions[TALLY],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
-        named | "Quality" >> beam.Map(clusters.quality_tally, fitted_once),
+        named | "Quality" >> beam.Map(fit_clusters.quality_tally, fitted_once),
         *mapping,
         assigned | "ItemClusters" >> WriteItems(folder, "item_clusters", shards, col.ITEM_CLUSTERS),
         features | "WriteFeatures" >> WriteShards(folder, "item_features", PARTS),

@@ -6,30 +6,30 @@ import sys
 
 import apache_beam as beam
 
-from models.language import table_cost
+from models.language.cost import table_cost
+from models.language.cost.count_queries import count_work
+from models.language.cost.machine_types import MACHINES, machine_type
+from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
-from models.language.machines import MACHINES, machine_type
-from models.language.model_size import model_size
-from models.language.table_questions import count_work
-from pipelines import dataflow
-from pipelines import flags as command_line
-from pipelines.earlier_stages import prompt_template
-from pipelines.release import add_force
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
+from pipelines.launch import dataflow
+from pipelines.launch import flags as command_line
+from pipelines.launch.check_gates import add_force
+from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import prompt_template
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import read_descriptions
+from transforms.clusters.read_clusters import read_descriptions
 from transforms.errors import as_input_error
-from transforms.examples import read_prompts
-from transforms.folders import local_copy
-from transforms.manifest import Tally, read_manifest
-from transforms.novelty_engine import LanguagePolicy
-from transforms.novelty_table import (
+from transforms.language.build_novelty_table import (
     BuildNoveltyTable,
     progress_line,
     resolve_blocked,
     row_parts,
 )
+from transforms.language.novelty_engine import LanguagePolicy
+from transforms.storage.folders import local_copy
+from transforms.storage.manifest import Tally, read_manifest
+from transforms.transitions.training_examples import read_prompts
 
 HERE = "this machine"
 

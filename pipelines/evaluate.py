@@ -9,40 +9,46 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.evaluation.gates import GateThresholds
-from models.evaluation.policy_names import PRIOR, TABLE
-from models.evaluation.simulation import SimulationConfig
-from pipelines import flags as command_line
-from pipelines.compared_tables import add_flags as add_table_flags
-from pipelines.compared_tables import (
+from models.evaluation.policies.policy_names import PRIOR, TABLE
+from models.evaluation.simulation.simulation import SimulationConfig
+from pipelines.launch import flags as command_line
+from pipelines.launch.compared_tables import add_flags as add_table_flags
+from pipelines.launch.compared_tables import (
     check_named_tables,
     named_tables,
     previous_table,
     table_files,
 )
-from pipelines.earlier_stages import blocked_clusters, held_out
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace, digest
-from transforms import files
+from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import blocked_clusters, held_out
+from pipelines.launch.workspace import Workspace, digest
 from transforms import schemas as col
-from transforms.catalogue import (
+from transforms.clusters.read_clusters import (
     ReadItemClusters,
     read_cluster_embeddings,
     read_descriptions,
     read_eligible,
 )
 from transforms.errors import InputError
-from transforms.evaluation import AddUp, ChoosePriorWeight, CoverPairs, Resamples, ScorePolicies
-from transforms.evaluation_metrics import finite
-from transforms.held_out import engagements_by_item, users_by_pair
-from transforms.interactions import ReadInteractions
-from transforms.item_evaluation import TOP, ScoreItems, popular_items
-from transforms.manifest import Tally
-from transforms.policies import PolicySources, WithPolicies
-from transforms.sequences import UserSequences
-from transforms.simulate import Simulate, read_arms
-from transforms.validate import DEAD, TALLY
-from transforms.write_report import WriteReport
-from transforms.write_tables import WriteDeadLetter
+from transforms.evaluation.held_out_transitions import engagements_by_item, users_by_pair
+from transforms.evaluation.load_policies import PolicySources, WithPolicies
+from transforms.evaluation.metrics import finite
+from transforms.evaluation.score_items import TOP, ScoreItems, popular_items
+from transforms.evaluation.score_policies import (
+    AddUp,
+    ChoosePriorWeight,
+    CoverPairs,
+    Resamples,
+    ScorePolicies,
+)
+from transforms.evaluation.simulate import Simulate, read_arms
+from transforms.evaluation.write_report import WriteReport
+from transforms.inputs.interactions import ReadInteractions
+from transforms.inputs.validate import DEAD, TALLY
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.write_tables import WriteDeadLetter
+from transforms.transitions.user_sequences import UserSequences
 
 log = logging.getLogger("interest-explorer")
 

@@ -14,14 +14,14 @@ from pipelines import (
     recommend,
     train_retrieval,
 )
-from pipelines import flags as command_line
-from pipelines.guard import guarded, log
-from pipelines.stage import Stage
-from pipelines.summary import summary
-from pipelines.workspace import Workspace
-from transforms.bigquery import TableName
-from transforms.datasets import NAMES, write_dataset
+from pipelines.launch import flags as command_line
+from pipelines.launch.error_messages import guarded, log
+from pipelines.launch.stage import Stage
+from pipelines.launch.summary import summary
+from pipelines.launch.workspace import Workspace
 from transforms.errors import InputError, as_input_error
+from transforms.inputs.datasets import NAMES, write_dataset
+from transforms.storage.bigquery_client import TableName
 
 STAGES = [
     module.STAGE

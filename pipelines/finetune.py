@@ -5,17 +5,17 @@ import sys
 
 import apache_beam as beam
 
-from models.language.finetune_config import FinetuneConfig
-from pipelines import dataflow
-from pipelines import flags as command_line
-from pipelines.earlier_stages import prompt_template
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
-from transforms.affinity import read_affinity
-from transforms.catalogue import read_cluster_embeddings, read_descriptions
-from transforms.examples import read_prompts
-from transforms.finetune import Finetune
-from transforms.manifest import Tally
+from models.language.training.finetune_config import FinetuneConfig
+from pipelines.launch import dataflow
+from pipelines.launch import flags as command_line
+from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import prompt_template
+from pipelines.launch.workspace import Workspace
+from transforms.clusters.read_clusters import read_cluster_embeddings, read_descriptions
+from transforms.language.finetune import Finetune
+from transforms.storage.manifest import Tally
+from transforms.transitions.follow_counts import read_affinity
+from transforms.transitions.training_examples import read_prompts
 
 PREFIX = "finetune_"
 

@@ -7,36 +7,41 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.language.prompt import DEFAULT_TEMPLATE, PromptTemplate
-from pipelines import flags as command_line
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
-from transforms import files
+from pipelines.launch import flags as command_line
+from pipelines.launch.stage import Stage
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.affinity import AFFINITY_FILE, CountFollows
-from transforms.catalogue import ReadItemClusters, read_descriptions, resolve_level
-from transforms.diversify import STRATEGIES, Diversify, Sampling
+from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions, resolve_level
 from transforms.errors import InputError
-from transforms.examples import STARTS_FILE, WriteExamples, make_prompts, prompt_starts
-from transforms.interactions import ReadInteractions
-from transforms.label_distribution import WriteLabelDistribution
-from transforms.manifest import Tally
-from transforms.sequences import UserSequences
-from transforms.shuffle import ShardBy
-from transforms.transitions import (
-    SPLITS,
-    count_transitions,
-    mine_by_split,
-    sum_counts,
-    user_splits,
-)
-from transforms.validate import DEAD, TALLY
-from transforms.write_tables import (
+from transforms.inputs.interactions import ReadInteractions
+from transforms.inputs.validate import DEAD, TALLY
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.shuffle import ShardBy
+from transforms.tables.write_tables import (
     RequireRows,
     WriteDeadLetter,
     WriteShards,
     WriteTable,
     map_shards,
 )
+from transforms.transitions.diversify import STRATEGIES, Diversify, Sampling
+from transforms.transitions.follow_counts import AFFINITY_FILE, CountFollows
+from transforms.transitions.label_distribution import WriteLabelDistribution
+from transforms.transitions.mine import (
+    SPLITS,
+    count_transitions,
+    mine_by_split,
+    sum_counts,
+    user_splits,
+)
+from transforms.transitions.training_examples import (
+    STARTS_FILE,
+    WriteExamples,
+    make_prompts,
+    prompt_starts,
+)
+from transforms.transitions.user_sequences import UserSequences
 
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "

@@ -5,19 +5,19 @@ import sys
 
 import apache_beam as beam
 
-from pipelines import flags as command_line
-from pipelines.release import add_force, check_gates
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
+from pipelines.launch import flags as command_line
+from pipelines.launch.check_gates import add_force, check_gates
+from pipelines.launch.stage import Stage
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import ReadItemClusters
-from transforms.interactions import ReadInteractions
-from transforms.manifest import Tally
-from transforms.recommend import PAIR_CHOICES, Explore
-from transforms.sequences import UserSequences
-from transforms.shuffle import ShardBy
-from transforms.validate import DEAD, TALLY
-from transforms.write_tables import WriteDeadLetter, WriteShards
+from transforms.clusters.read_clusters import ReadItemClusters
+from transforms.inputs.interactions import ReadInteractions
+from transforms.inputs.validate import DEAD, TALLY
+from transforms.retrieval.recommend import PAIR_CHOICES, Explore
+from transforms.storage.manifest import Tally
+from transforms.tables.shuffle import ShardBy
+from transforms.tables.write_tables import WriteDeadLetter, WriteShards
+from transforms.transitions.user_sequences import UserSequences
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:

@@ -10,21 +10,21 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.retrieval.retriever_config import RetrieverConfig
-from pipelines import dataflow
-from pipelines import flags as command_line
-from pipelines.earlier_stages import blocked_clusters, held_out
-from pipelines.stage import Stage
-from pipelines.workspace import Workspace
-from transforms import files
+from pipelines.launch import dataflow
+from pipelines.launch import flags as command_line
+from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import blocked_clusters, held_out
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import ReadItemClusters, read_descriptions
-from transforms.interactions import ReadInteractions, before
-from transforms.manifest import Tally
-from transforms.sequence_shards import WriteSequenceShards
-from transforms.sequences import SequenceParts
-from transforms.train_retriever import TrainRetriever
-from transforms.validate import DEAD, TALLY
-from transforms.write_tables import WriteDeadLetter
+from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions
+from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.validate import DEAD, TALLY
+from transforms.retrieval.train_retriever import TrainRetriever
+from transforms.retrieval.write_sequence_shards import WriteSequenceShards
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.write_tables import WriteDeadLetter
+from transforms.transitions.user_sequences import SequenceParts
 
 PREFIX = "retriever_"
 

@@ -7,7 +7,7 @@ import os
 import sys
 from importlib import import_module
 
-from pipelines.template_specs import arguments
+from pipelines.launch.template_arguments import arguments
 
 if __name__ == "__main__":
     stage = import_module(f"pipelines.{os.environ['PIPELINE']}").STAGE

@@ -1,5 +1,5 @@
 """Fixtures that tests of several packages take."""
 
-from tests.emulators.fixtures import cloud, storage
+from emulators.fixtures import cloud, storage
 
 __all__ = ["cloud", "storage"]

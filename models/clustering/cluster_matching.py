@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from models.clustering.clustering import ClusterTree
+from models.clustering.cluster_tree import ClusterTree
 
 _SAME = 0.8  # Jaccard index from which on a cluster did not change
 

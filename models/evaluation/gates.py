@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.evaluation.policy_names import COUNT_BASELINES, TABLE
+from models.evaluation.policies.policy_names import COUNT_BASELINES, TABLE
 
 
 @dataclass(frozen=True)

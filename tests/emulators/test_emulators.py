@@ -8,11 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from tests.emulators import servers
-from tests.emulators.fixtures import Cloud
-from tests.emulators.tables import load, rows
-from transforms import files
-from transforms.bigquery import client, read_client
+from emulators import servers
+from emulators.fixtures import Cloud
+from emulators.tables import load, rows
+from transforms.storage import files
+from transforms.storage.bigquery_client import client, read_client
 
 NUMBERS = pa.table({"n": pa.array(range(10), pa.int64())})
 
@@ -89,7 +89,7 @@ def test_a_load_reads_every_file_of_a_pattern(cloud: Cloud) -> None:
 
 def test_nothing_runs_after_the_fixture_of_a_killed_process() -> None:
     code = (
-        "import os; from tests.emulators.servers import storage_server\n"
+        "import os; from emulators.servers import storage_server\n"
         "with storage_server() as url: print(url, flush=True); os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run(

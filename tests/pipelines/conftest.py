@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipelines import train_retrieval
-from pipelines.workspace import Workspace
+from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
 
 _TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from transforms.datasets import write_dataset
+from transforms.inputs.datasets import write_dataset
 
 PER_LABEL, TOP_N = 10, 4
 

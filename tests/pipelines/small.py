@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import build_clusters, mine_transitions
-from pipelines.workspace import Workspace
-from transforms import files
+from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.catalogue import read_descriptions
+from transforms.clusters.read_clusters import read_descriptions
+from transforms.storage import files
 
 AISLES = ("garden hose", "oil paint", "camp stove", "yoga mat", "board game", "bike lamp")
 ITEMS_PER_AISLE = 10

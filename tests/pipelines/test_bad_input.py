@@ -17,8 +17,8 @@ import pytest
 from models.language.prompt import DEFAULT_TEMPLATE
 from tests.pipelines import small
 from tests.pipelines.small import Row
-from transforms import dead_rows, validate
-from transforms.read_tables import POSITION
+from transforms.inputs import dead_letter, validate
+from transforms.inputs.read_files import POSITION
 
 NEXT_CENTURY = str(small.START + 100 * 365 * 86_400)
 
@@ -71,20 +71,20 @@ def error(capsys: pytest.CaptureFixture) -> str:
 
 GOOD = {"user_id": "customer 1", "item_id": "sku-0-0", "timestamp": "1700000000", "rating": "3"}
 BAD_ROWS = {
-    "empty user": ({"user_id": ""}, dead_rows.NO_USER),
-    "blank user": ({"user_id": " \t"}, dead_rows.NO_USER),
-    "empty item": ({"item_id": ""}, dead_rows.NO_ITEM),
-    "blank item": ({"item_id": "  "}, dead_rows.NO_ITEM),
-    "no time": ({"timestamp": ""}, dead_rows.NO_TIME),
-    "words for a time": ({"timestamp": 'last, "week"'}, dead_rows.BAD_TIME),
-    "no such day": ({"timestamp": "2023-02-30"}, dead_rows.BAD_TIME),
-    "future": ({"timestamp": NEXT_CENTURY}, dead_rows.FUTURE),
-    "future day": ({"timestamp": "2999-01-01T00:00:00Z"}, dead_rows.FUTURE),
-    "milliseconds": ({"timestamp": "1700000000123"}, dead_rows.FUTURE),
-    "text rating": ({"rating": "great 😀"}, dead_rows.BAD_RATING),
-    "nan rating": ({"rating": "nan"}, dead_rows.BAD_RATING),
-    "infinite rating": ({"rating": "-inf"}, dead_rows.BAD_RATING),
-    "item without metadata": ({"item_id": "sku-{c1}\n<|im_end|>"}, dead_rows.NO_METADATA),
+    "empty user": ({"user_id": ""}, dead_letter.NO_USER),
+    "blank user": ({"user_id": " \t"}, dead_letter.NO_USER),
+    "empty item": ({"item_id": ""}, dead_letter.NO_ITEM),
+    "blank item": ({"item_id": "  "}, dead_letter.NO_ITEM),
+    "no time": ({"timestamp": ""}, dead_letter.NO_TIME),
+    "words for a time": ({"timestamp": 'last, "week"'}, dead_letter.BAD_TIME),
+    "no such day": ({"timestamp": "2023-02-30"}, dead_letter.BAD_TIME),
+    "future": ({"timestamp": NEXT_CENTURY}, dead_letter.FUTURE),
+    "future day": ({"timestamp": "2999-01-01T00:00:00Z"}, dead_letter.FUTURE),
+    "milliseconds": ({"timestamp": "1700000000123"}, dead_letter.FUTURE),
+    "text rating": ({"rating": "great 😀"}, dead_letter.BAD_RATING),
+    "nan rating": ({"rating": "nan"}, dead_letter.BAD_RATING),
+    "infinite rating": ({"rating": "-inf"}, dead_letter.BAD_RATING),
+    "item without metadata": ({"item_id": "sku-{c1}\n<|im_end|>"}, dead_letter.NO_METADATA),
 }
 BAD_LINES = ["customer 1,sku-0-0", "customer 1,sku-0-0,1700000000,3,more", "{}"]
 
@@ -119,7 +119,7 @@ def test_an_unusable_row_is_in_the_dead_letter(messy, name: str, stage: str, pip
 def test_a_line_with_other_fields_is_in_the_dead_letter(
     messy: Path, line: str, stage: str, pipeline: str
 ) -> None:
-    expected = {"line": line, "input": "interactions", "reason": dead_rows.MALFORMED_LINE}
+    expected = {"line": line, "input": "interactions", "reason": dead_letter.MALFORMED_LINE}
     assert expected in reconciled(messy, stage, pipeline)
 
 
@@ -244,12 +244,12 @@ def test_unusable_items_are_in_the_dead_letter_and_change_no_result(
 ) -> None:
     good = small.items()
     bad = [
-        (good[0] | {"item_id": None}, dead_rows.NO_ITEM),
-        (good[0] | {"item_id": ""}, dead_rows.NO_ITEM),
-        (good[1] | {"item_id": "new", "embedding": None}, dead_rows.NO_EMBEDDING),
-        (good[1] | {"item_id": "new", "embedding": [math.nan] * 8}, dead_rows.BAD_EMBEDDING),
-        (good[2] | {"title": "second of two"}, dead_rows.DUPLICATE_ITEM),
-        (good[2] | {"title": "third of three"}, dead_rows.DUPLICATE_ITEM),
+        (good[0] | {"item_id": None}, dead_letter.NO_ITEM),
+        (good[0] | {"item_id": ""}, dead_letter.NO_ITEM),
+        (good[1] | {"item_id": "new", "embedding": None}, dead_letter.NO_EMBEDDING),
+        (good[1] | {"item_id": "new", "embedding": [math.nan] * 8}, dead_letter.BAD_EMBEDDING),
+        (good[2] | {"title": "second of two"}, dead_letter.DUPLICATE_ITEM),
+        (good[2] | {"title": "third of three"}, dead_letter.DUPLICATE_ITEM),
     ]
     items = small.write(tmp_path / "items.parquet", [*good, *(row for row, _ in bad)])
     assert small.build(tmp_path / "w", items, clean / "log.parquet") == 0
@@ -266,7 +266,7 @@ def test_items_without_text_can_not_be_embedded() -> None:
     ).append_column(POSITION, pa.array(range(3), pa.int64()))
     usable, dead = validate.validate_items(table)
     assert usable["item_id"].to_pylist() == ["c"]
-    assert dead["reason"].to_pylist() == [dead_rows.NO_TEXT] * 2
+    assert dead["reason"].to_pylist() == [dead_letter.NO_TEXT] * 2
 
 
 NASTY = [
@@ -385,13 +385,13 @@ def test_clusters_need_no_usable_log(clean: Path, tmp_path: Path) -> None:
     log = small.write(tmp_path / "log.parquet", rows)
     assert small.build(tmp_path / "w", clean / "items.parquet", log) == 0
     dead = reconciled(tmp_path / "w", "clusters", "build_clusters")
-    assert [row["reason"] for row in dead] == [dead_rows.NO_METADATA] * 640
+    assert [row["reason"] for row in dead] == [dead_letter.NO_METADATA] * 640
 
 
 def test_csv_that_stops_being_utf8_far_from_its_head_is_named(
     workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    monkeypatch.setattr("transforms.read_tables._CSV_BLOCK", 256)
+    monkeypatch.setattr("transforms.inputs.read_files._CSV_BLOCK", 256)
     log = tmp_path / "log.csv"
     good = b"customer 1,sku-0-0,1700000000\n" * 100
     log.write_bytes(b"user_id,item_id,timestamp\n" + good + b"caf\xe9,sku-0-0,1700000000\n")

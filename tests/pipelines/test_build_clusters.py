@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import runner
+from emulators.fixtures import Storage
+from pipelines.launch import runner
 from tests import contract
-from tests.emulators.fixtures import Storage
 from tests.pipelines import small
-from transforms import files
+from transforms.storage import files
 
 Run = Callable[..., Path]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from models.evaluation.policy_names import OURS
+from models.evaluation.policies.policy_names import OURS
 from pipelines import evaluate
 from tests import contract
 from tests.pipelines import small

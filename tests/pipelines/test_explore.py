@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.workspace import Workspace
+from pipelines.launch.workspace import Workspace
 from tests import contract
 from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, hashes, slice_of_movielens
-from transforms.files import FileRecord
+from transforms.storage.files import FileRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -68,7 +68,7 @@ def test_table_is_the_constrained_distribution_of_the_model(workspace: Path) -> 
     from models.language.description_trie import DescriptionTrie
     from models.language.language_model import branch_log_probabilities, load_language_model
     from models.language.prompt import DEFAULT_TEMPLATE, PromptTemplate, completion_token_ids
-    from transforms.examples import read_prompts
+    from transforms.transitions.training_examples import read_prompts
 
     names = contract.descriptions(workspace)
     template = PromptTemplate.parse(DEFAULT_TEMPLATE)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from emulators.fixtures import Cloud
 from pipelines import explore
-from pipelines.flags import names
-from pipelines.stage import Stage
-from tests.emulators.fixtures import Cloud
+from pipelines.launch.flags import names
+from pipelines.launch.stage import Stage
 from tests.pipelines import small
 
 

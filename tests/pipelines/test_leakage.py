@@ -10,16 +10,16 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from models.evaluation.policy_names import TABLE
-from pipelines import flags as command_line
+from models.evaluation.policies.policy_names import TABLE
 from pipelines import train_retrieval
-from pipelines.workspace import Workspace
+from pipelines.launch import flags as command_line
+from pipelines.launch.workspace import Workspace
 from tests.contract import read
 from tests.pipelines import small
 from tests.pipelines.small import Row
 from tests.transforms.eager import run
-from transforms.catalogue import read_item_clusters
-from transforms.policies import PolicySources
+from transforms.clusters.read_clusters import read_item_clusters
+from transforms.evaluation.load_policies import PolicySources
 
 CUT = small.START + 1000 * small.USERS // 2
 CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"

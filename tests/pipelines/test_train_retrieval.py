@@ -9,7 +9,7 @@ import pytest
 from pipelines import train_retrieval
 from tests import contract
 from tests.pipelines import small
-from transforms.folders import Scratch
+from transforms.storage.folders import Scratch
 
 FLAGS = ["--retriever_epochs=2", "--retriever_dimension=16", "--items_per_answer=3"]
 HISTORY = ["sku-0-1", "sku-1-2", "sku-1-3"]
@@ -99,6 +99,8 @@ def test_shards_of_other_clusters_are_one_line(
 ) -> None:
     """As when the clusters are made anew while the job runs."""
     workspace = copy(clustered, tmp_path)
-    monkeypatch.setattr("transforms.sequence_shards.vocabulary", lambda *catalogue: "another")
+    monkeypatch.setattr(
+        "transforms.retrieval.write_sequence_shards.vocabulary", lambda *catalogue: "another"
+    )
     assert train(workspace) == 2
     assert "are of other items or clusters (vocabulary another)" in capsys.readouterr().err

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.sequence_shards import SHARD, cut_into_groups, shard_schema
+from models.retrieval.training.sequence_shards import SHARD, cut_into_groups, shard_schema
 
 ITEMS = 40
 SMALL: dict[str, Any] = {

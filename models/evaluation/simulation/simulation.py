@@ -1,0 +1,272 @@
+"""Weeks of recommendation to users of a model, and what a policy of exploration makes of them.
+
+Each day a user is shown a slate. Most slots exploit: the clusters of most interest to the user, in
+turns. A few explore: the best clusters by the policy that the user does not know. Each slot is a
+choice between its cluster, of the weight q that `UserModel.next_engagement` gives it (shared by the
+slots of one cluster), and anything else, of a stated weight: the user engages with probability
+q / (q + outside) (Luce's choice axiom, 1959). Engagements change what the user knows, wants and is
+tired of, and so what is shown on the next day: the feedback loop.
+
+Policies are compared on common random numbers: what a user makes of a cluster on a day is decided
+by a hash of (seed, user, day, cluster), the same under each policy.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtrit
+
+from models.common.hashing import mix
+from models.evaluation.simulation.bandits import Learner, Scorer
+from models.evaluation.simulation.user_model import UserModel, UserState
+from models.evaluation.statistics.ranking import best
+
+NO_EXPLORATION = "no_exploration"  # the control: every slot exploits
+MANY = 5  # clusters in the window that users with many interests have engaged with, at least
+NOTHING = np.zeros(0, np.int32)
+_COLUMNS = ("users", "shown", "engaged", "novel", "clusters", "many")
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """How long is simulated, and for whom.
+
+    Attributes
+    ----------
+    users
+        Held-out users, at most, drawn by a hash; 0 simulates nothing.
+    days, seeds
+        Length of the window, and how often it is replayed with other random numbers.
+    slots, exploring
+        Recommendations a user gets each day, and how many of them explore.
+    outside
+        Weight of anything but a recommendation, where all clusters together weigh 1. No log tells
+        it; with more of it everything happens slower.
+    history
+        Latest engagements of a user that count.
+    seed
+        Another seed draws other users and other random numbers.
+    """
+
+    users: int = 1000
+    days: int = 28
+    seeds: int = 3
+    slots: int = 10
+    exploring: int = 2
+    outside: float = 0.25
+    history: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("days", "seeds", "slots", "exploring", "history"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}, it must be at least 1")
+        if self.users < 0:
+            raise ValueError(f"users is {self.users}, it must not be negative")
+        if self.exploring > self.slots:
+            raise ValueError(f"exploring is {self.exploring}, more than the {self.slots} slots")
+        if not 0 < self.outside < np.inf:
+            raise ValueError(f"outside is {self.outside}, it must be positive and finite")
+
+
+def slate_of(
+    state: UserState,
+    scores: NDArray[Any] | None,
+    slots: int,
+    exploring: int,
+    blocked: NDArray[np.int32],
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """Return what users are shown.
+
+    Parameters
+    ----------
+    state
+        Of users who know at least one cluster.
+    scores
+        [n, M] of a policy, -inf for what may not be shown; None for the control.
+    slots, exploring
+        As of `SimulationConfig`.
+    blocked
+        Clusters that exploration never shows.
+
+    Returns
+    -------
+    Clusters [n, slots], and which slots explore. What explores stands last; where nothing is left
+    to explore, the slot exploits.
+    """
+    liked = best(np.where(state.known, state.interest, -np.inf), slots)
+    many = np.minimum(state.known.sum(axis=1), slots)[:, None]
+    clusters = np.take_along_axis(liked, np.arange(slots) % many, axis=1)
+    explores = np.zeros(clusters.shape, bool)
+    if scores is not None:
+        barred = state.known.copy()
+        barred[:, blocked] = True
+        new = best(np.where(barred, -np.inf, scores), exploring)
+        explores[:, -exploring:] = new >= 0
+        clusters[:, -exploring:] = np.where(new >= 0, new, clusters[:, -exploring:])
+    return clusters, explores
+
+
+def engagement_chances(
+    wanted: NDArray[np.float32], clusters: NDArray[np.int32], outside: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return the probability that users engage with each slot, and how often it came before.
+
+    Parameters
+    ----------
+    wanted
+        [n, M] of `UserModel.next_engagement`.
+    clusters
+        [n, slots] that are shown.
+    outside
+        Weight of anything else.
+
+    Returns
+    -------
+    [n, slots] probabilities, and the number of slots before this one with the same cluster.
+    """
+    before, after = np.zeros(clusters.shape, np.int64), np.zeros(clusters.shape, np.int64)
+    for slot in range(1, clusters.shape[1]):
+        same = clusters[:, :slot] == clusters[:, slot : slot + 1]
+        before[:, slot] = same.sum(axis=1)
+        after[:, :slot] += same
+    weight = np.take_along_axis(wanted, clusters, axis=1) / (1.0 + before + after)
+    return weight / (weight + outside), before
+
+
+def replay(
+    model: UserModel,
+    start: UserState,
+    users: NDArray[np.uint64],
+    policy: Scorer | None,
+    config: SimulationConfig,
+    seed: int,
+    blocked: NDArray[np.int32] = NOTHING,
+) -> NDArray[np.int64]:
+    """Simulate days of recommendation.
+
+    Parameters
+    ----------
+    model
+        Of the users.
+    start
+        Of users who know at least one cluster; it is not changed.
+    users
+        [n], a hash of each: what happens to one does not depend on which others there are, unless
+        the policy learns or draws.
+    policy
+        That explores; a `Learner` learns at the end of each day. None is the control.
+    config, seed
+        What is simulated, with which random numbers.
+    blocked
+        Clusters that exploration never shows.
+
+    Returns
+    -------
+    [days, 6] sums over the users: their number, recommendations, engagements, engagements with
+    clusters they did not know on that morning, clusters engaged with so far in the window, users
+    with at least MANY of those. Sums of parts of the users add up.
+    """
+    state = start.copy()
+    engaged_with = np.zeros(state.known.shape, bool)
+    keys = mix(users, seed)[:, None]
+    totals = np.zeros((config.days, len(_COLUMNS)), np.int64)
+    for day in range(config.days):
+        c1, c2 = state.c1, state.c2
+        scores = None if policy is None else policy.scores(c1, c2)
+        clusters, explores = slate_of(state, scores, config.slots, config.exploring, blocked)
+        wanted = model.next_engagement(state)
+        chance, before = engagement_chances(wanted, clusters, config.outside)
+        event = (np.uint64(day) << np.uint64(40)) | (before.astype(np.uint64) << np.uint64(32))
+        draw = mix(keys ^ mix(event | clusters.astype(np.uint64), 1), 2)
+        engaged = (draw >> np.uint64(11)) * 2.0**-53 < chance
+        if isinstance(policy, Learner):
+            row, slot = np.nonzero(explores)
+            policy.learn(c1[row], c2[row], clusters[row, slot], engaged[row, slot])
+        row, slot = np.nonzero(engaged)
+        engaged_with[row, clusters[row, slot]] = True
+        novel = int(np.sum(engaged & explores))
+        state.engage(clusters, engaged, model.half_life)
+        unique = engaged_with.sum(axis=1)
+        many = int(np.sum(unique >= MANY))
+        totals[day] = (len(users), clusters.size, len(row), novel, unique.sum(), many)
+    return totals
+
+
+def measures(totals: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    """Return what a replay comes to, each [days].
+
+    - novelty_rate: share of the day's engagements that are with clusters new to the user, who knew
+      them neither from the log nor from the days before;
+    - satisfaction: mean utility of the day's recommendations, 1 for an engagement, 0 for none;
+    - unique_clusters: clusters that users engaged with since the first day, mean over users;
+    - users_with_5_clusters: share of users with at least MANY of those.
+
+    >>> both = measures(np.array([[2, 20, 4, 1, 3, 0], [2, 20, 5, 2, 6, 1]]))
+    >>> {name: values.tolist() for name, values in both.items()}  # doctest: +NORMALIZE_WHITESPACE
+    {'novelty_rate': [0.25, 0.4], 'satisfaction': [0.2, 0.25], 'unique_clusters': [1.5, 3.0],
+     'users_with_5_clusters': [0.0, 0.5]}
+    """
+    users, shown, engaged, novel, clusters, many = totals.T.astype(np.float64)
+    return {
+        "novelty_rate": novel / np.maximum(engaged, 1),
+        "satisfaction": engaged / np.maximum(shown, 1),
+        "unique_clusters": clusters / np.maximum(users, 1),
+        "users_with_5_clusters": many / np.maximum(users, 1),
+    }
+
+
+def band(values: NDArray[np.float64], most: float) -> tuple[NDArray, NDArray, NDArray]:
+    """Return mean and 95% confidence interval over seeds, by Student's t; the mean alone of one.
+
+    It says how much the random numbers matter, not how much another sample of users would.
+
+    Parameters
+    ----------
+    values
+        [seeds, days], from 0 to `most`, and so is the interval.
+    most
+        Infinity where there is no bound.
+    """
+    mean, seeds = values.mean(axis=0), len(values)
+    if seeds == 1:
+        return mean, mean, mean
+    error = values.std(axis=0, ddof=1) / np.sqrt(seeds)
+    half = stdtrit(seeds - 1, 0.975) * error
+    return mean, np.maximum(mean - half, 0), np.minimum(mean + half, most)
+
+
+def simulation_entry(totals: dict[str, dict[int, NDArray[np.int64]]]) -> dict[str, Any]:
+    """Return the entry `simulation` of metrics.json.
+
+    Parameters
+    ----------
+    totals
+        Of `replay`, by policy and seed.
+    """
+    policies: dict[str, Any] = {}
+    for name, of_seed in sorted(totals.items()):
+        by_seed = [measures(of_seed[seed]) for seed in sorted(of_seed)]
+        policies[name] = {
+            measure: [
+                dict(zip(("value", "low", "high"), map(float, day), strict=True))
+                for day in zip(
+                    *band(
+                        np.array([one[measure] for one in by_seed]),
+                        np.inf if measure == "unique_clusters" else 1.0,
+                    ),
+                    strict=True,
+                )
+            ]
+            for measure in by_seed[0]
+        }
+    first = next(iter(totals.values()))
+    days = next(iter(first.values()))
+    return {
+        "days": len(days),
+        "users": int(days[0, 0]),
+        "seeds": len(first),
+        "policies": policies,
+    }

@@ -1,0 +1,116 @@
+"""What a novelty table takes, before it is built: time and money."""
+
+from dataclasses import dataclass
+
+from models.language.cost.count_queries import Work
+from models.language.cost.machine_types import PRICES, Machine, machine_type
+from models.language.cost.model_size import ModelSize, flops, product_tflops
+
+# Of the speed of matrix products; benchmarks/novelty_table.py measures it.
+ENGINE_SHARE = 0.65
+ENGINE_START_SECONDS = 20.0  # on two cores, with a small model
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a table takes on one machine.
+
+    Attributes
+    ----------
+    machine : Machine or None
+        None for this one.
+    tflops : float
+        Matrix products in 10^12 floating point operations a second: the peak of a machine type, or
+        measured on this one.
+    seconds, seconds_at_most : float
+        Without the start of the engine; expected, and if every branch is asked.
+    dollars, dollars_at_most : float or None
+        With the start of the engine; None for this machine.
+    """
+
+    machine: Machine | None
+    tflops: float
+    seconds: float
+    seconds_at_most: float
+    dollars: float | None
+    dollars_at_most: float | None
+
+
+def estimate(work: Work, size: ModelSize, machine: str | None) -> Estimate:
+    """Estimate what a table takes on one machine.
+
+    Parameters
+    ----------
+    machine
+        The name of a machine type; None for this machine, which is measured for a second.
+
+    Raises
+    ------
+    ValueError
+        If the machine type is not known.
+    """
+    rented = None if machine is None else machine_type(machine)
+    tflops = product_tflops(size) if rented is None else rented.tflops
+    likely, most = (
+        flops(questions, size) / (ENGINE_SHARE * tflops * 1e12)
+        for questions in (work.likely, work.most)
+    )
+    if rented is None:
+        return Estimate(None, tflops, likely, most, None, None)
+    dollars = rented.dollars_per_hour / 3600
+    return Estimate(
+        rented,
+        tflops,
+        likely,
+        most,
+        dollars * (likely + ENGINE_START_SECONDS),
+        dollars * (most + ENGINE_START_SECONDS),
+    )
+
+
+def report(work: Work, size: ModelSize, result: Estimate) -> str:
+    """Return the estimate for people."""
+    machine, likely, most = result.machine, work.likely, work.most
+    share = f"the engine reaches {ENGINE_SHARE:.0%} of {result.tflops:,.3g} TFLOP/s"
+    lines = {
+        "pairs": f"{work.pairs:,}",
+        "questions": _range(likely.count, most.count),
+        "prompt tokens": _range(likely.tokens, most.tokens),
+        "of these cached": f"{work.cached_share:.1%}",
+        "of these computed": _range(likely.computed, most.computed),
+        "parameters": f"{size.layer_parameters:,} in the layers",
+        "machine": "this one" if machine is None else f"{machine.name}: {machine.chip}",
+        "start of the engine": _duration(ENGINE_START_SECONDS),
+        "time": f"{_duration(result.seconds)}, at most {_duration(result.seconds_at_most)}",
+    }
+    if machine is None:
+        share += ", as fast as matrices were multiplied here just now"
+    else:
+        lines["cost"] = f"{_money(result.dollars)}, at most {_money(result.dollars_at_most)}"
+        share += ", the machine's peak (a small model reaches less of a GPU's)"
+        share += f"; ${machine.dollars_per_hour:.3f} an hour, {PRICES}"
+    width = max(map(len, lines)) + 2
+    table = [name.ljust(width) + value for name, value in lines.items()]
+    assumed = (
+        "Assumed: a pair's best clusters are any, so that some branches of their descriptions need "
+        f"not be asked; at most, all are; {share}."
+    )
+    return "\n".join([*table, assumed])
+
+
+def _range(likely: float, most: float) -> str:
+    return f"{likely:,.0f}, at most {most:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:,.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def _money(dollars: float | None) -> str:
+    return "no price" if dollars is None else f"${max(dollars, 0.01):,.2f}"

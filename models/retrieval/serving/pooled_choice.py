@@ -1,0 +1,77 @@
+"""The next new interest after all recent pairs of a user together.
+
+The novelty table's rows of all pairs of recent interests are pooled, each with the weight with
+which `sampled` of `pair_choice` would draw the pair: see `log_odds`.
+"""
+
+import tensorflow as tf
+
+from models.interests.log_odds import UNIT
+from models.retrieval.serving.pair_choice import Choice, first, newest_pair, recent_pairs
+
+
+def pooled(
+    last: tf.Tensor,
+    novel: tf.Tensor,
+    evidence: tf.Tensor,
+    allowed: tf.Tensor,
+    stocked: tf.Tensor,
+) -> Choice:
+    """Choose the cluster new to the user that all pairs together say most for.
+
+    It is one that some row lists and that has items to recommend, if there is such a one. Equal
+    ones are in the order of their ids.
+
+    Parameters
+    ----------
+    last
+        [batch, M], of `last_engagements`.
+    novel
+        [M, M, n], the novelty table: clusters after (c1, c2), best first, -1 pads.
+    evidence
+        [M, M, n] int32, of `models.interests.log_odds.evidence`.
+    allowed
+        [M] bool, whether a cluster may be an answer; the table lists no other.
+    stocked
+        [M] bool, whether a cluster has items to recommend.
+
+    Returns
+    -------
+    Choice
+        c1 and c2 are the newest pair; probability is that of the pooled distribution among the
+        clusters that are new to the user and may be an answer; propensity is 1.
+    """
+    pairs = recent_pairs(last)
+    batch, size = tf.shape(last)[0], last.shape[1]
+    at = tf.maximum(tf.stack([pairs.c1, pairs.c2], axis=-1), 0)
+    row = tf.gather_nd(novel, at)  # [batch, pairs, n]
+    weighted = tf.cast(tf.gather_nd(evidence, at), tf.int64) * pairs.weight[..., None]
+    user = tf.range(batch)[:, None, None]
+    segment = tf.where(row < 0, -1, user * size + row)  # segments below 0 are dropped
+    total = tf.reshape(
+        tf.math.unsorted_segment_sum(weighted, segment, batch * size), [batch, size]
+    )  # whole numbers: exact in any order
+
+    fresh = last < 0
+    listed = fresh & (total > 0)
+    full = listed & stocked
+    usable = tf.where(tf.reduce_any(full, axis=1, keepdims=True), full, listed)
+    best = tf.reduce_max(tf.where(usable, total, 0), axis=1, keepdims=True)
+    chosen = first(usable & (total == best))
+    found = chosen < size
+
+    weight = tf.maximum(tf.reduce_sum(pairs.weight, axis=1, keepdims=True), 1)
+    log_odds = tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)
+    odds = tf.where(fresh & allowed, tf.exp(log_odds), 0)
+    chosen = tf.minimum(chosen, size - 1)
+    probability = tf.math.divide_no_nan(
+        tf.gather(odds, chosen, batch_dims=1), tf.reduce_sum(odds, axis=1)
+    )
+    c1, c2 = (tf.gather(one, newest_pair(pairs.c2), batch_dims=1) for one in (pairs.c1, pairs.c2))
+    return Choice(
+        c1=c1,
+        c2=c2,
+        novel=tf.where(found, chosen, -1),
+        probability=tf.where(found, tf.cast(probability, tf.float32), 0),
+        propensity=tf.ones_like(c1, tf.float32),
+    )

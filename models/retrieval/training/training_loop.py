@@ -1,0 +1,262 @@
+"""The training of the retriever: epochs, validation, and checkpoints that it resumes from."""
+
+import hashlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
+from models.retrieval.retriever import RetrieverModel, tf
+from models.retrieval.retriever_config import RetrieverConfig
+from models.retrieval.training.sequence_shards import row_groups
+from models.retrieval.training.training_sequences import Survey, batches, latest, survey
+
+EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
+AVERAGING = 8.0  # eta of `averaged_into`: the mean is of about the last tenth of all steps
+CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: what a kill can cost
+
+Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far the training has come.
+
+    Attributes
+    ----------
+    epoch
+        From 1.
+    done, total
+        Steps of this epoch.
+    loss_sum
+        Scalar float64 tensor, of the steps that are done.
+    """
+
+    epoch: int
+    done: int
+    total: int
+    loss_sum: tf.Tensor
+
+    @property
+    def loss(self) -> float:
+        """Mean of this epoch so far. It is fetched when asked for: a GPU has to be waited for."""
+        return float(self.loss_sum) / self.done
+
+
+def train_retriever(
+    catalogue: Catalogue,
+    shards: Sequence[str],
+    config: RetrieverConfig,
+    checkpoint_dir: Path,
+    on_epoch: Callable[[Epoch], None],
+    on_step: Callable[[Step], None] = lambda step: None,
+    on_checkpoint: Callable[[], None] = lambda: None,
+) -> tuple[RetrieverModel, list[Epoch]]:
+    """Train until the validation NDCG@10 stops improving.
+
+    Sequences stream from the shards: one pass surveys them, and each epoch is another. The last
+    item of some users is held out for validation (`survey`), and the weights of the best epoch are
+    kept. With no user to validate on, all epochs run and the last weights are kept. What is
+    evaluated and kept is a running mean of the weights (`averaged_into`), which is steadier than
+    they are from one step to the next.
+
+    After each epoch, and every ten minutes within one, everything is checkpointed, and randomness
+    is a function of (seed, epoch) or (seed, step) alone: a run that was killed takes up there and
+    ends with the same weights. Checkpoints live in a folder named by a hash of the inputs, so that
+    those of other inputs are never taken up. Switches TensorFlow to deterministic ops for the
+    process.
+
+    Where there is a GPU, the transformer computes in bfloat16 while it is trained. Its weights are
+    float32, and so is all that the mean, which is the model returned, computes.
+
+    Parameters
+    ----------
+    catalogue
+        The items; indices in the sequences refer to it.
+    shards
+        Local files (see `models.retrieval.training.sequence_shards`). Users with one item count for
+        popularity.
+    config
+        Sizes and training.
+    checkpoint_dir
+        Local folder.
+    on_epoch
+        Called with each new row of the history, once its epoch is checkpointed.
+    on_step
+        Called after each step.
+    on_checkpoint
+        Called after each checkpoint.
+
+    Returns
+    -------
+    model, history
+        History rows: epoch (from 1), loss, HR@10, NDCG@10 (both NaN without validation users).
+
+    Raises
+    ------
+    ValueError
+        If the shards are of another catalogue or hold an index that is not of it, or if no user
+        has two interactions, or if the loss of an epoch is not finite.
+    """
+    tf.config.experimental.enable_op_determinism()
+    groups = row_groups(shards, catalogue.vocabulary)
+    found = survey(groups, len(catalogue.item_ids), config)
+    if not found.transitions:
+        raise ValueError(
+            f"none of {found.users} users has two interactions: there is no next item to learn "
+            "from; check min_rating and the interactions input"
+        )
+
+    model = RetrieverModel(config, catalogue, found.counts, training_policy())
+    mean = RetrieverModel(config, catalogue, found.counts)
+    best = [tf.Variable(variable) for variable in mean.variables]
+    model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
+    model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
+
+    @tf.function
+    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        loss = model.train_step(batch)["loss"]
+        averaged_into(mean.variables, model.variables, model.optimizer.iterations)
+        return loss
+
+    done = tf.Variable(0, dtype=tf.int32)
+    # Of the epoch that has begun.
+    steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
+    figures = tf.Variable(tf.fill([config.epochs, 3], tf.constant(np.nan, tf.float64)))
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(
+            model=model,
+            mean=mean,
+            best=best,
+            optimizer=model.optimizer,
+            done=done,
+            steps_done=steps_done,
+            loss_so_far=loss_so_far,
+            figures=figures,
+        ),
+        str(checkpoint_dir / fingerprint(catalogue, found, config)),
+        max_to_keep=1,
+    )
+    manager.restore_or_initialize()
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        manager.save()
+        on_checkpoint()
+        saved = time.monotonic()
+
+    steps = found.steps(config)
+    while not finished(figures.numpy()[: int(done)], config):
+        epoch, skipped = int(done), int(steps_done)
+        loss_sum = loss_so_far.read_value()
+        stream = itertools.islice(batches(groups, found.limit, config, epoch), skipped, None)
+        for step, batch in enumerate(stream, start=skipped + 1):
+            tensors = {name: tf.constant(value) for name, value in batch.items()}
+            loss_sum += tf.cast(train_step(tensors), tf.float64)
+            on_step(Step(epoch + 1, step, steps, loss_sum))
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                steps_done.assign(step)
+                loss_so_far.assign(loss_sum)
+                save()
+        if not np.isfinite(float(loss_sum)):
+            raise ValueError(
+                f"the loss of epoch {epoch + 1} is {float(loss_sum)}: learning_rate "
+                f"{config.learning_rate} is too high; give a lower one"
+            )
+        hits, gain = evaluate(mean, found.histories, found.held_out)
+        earlier = figures.numpy()[:epoch, 2]
+        if not found.held_out.size or not epoch or gain > np.max(earlier):
+            assign(best, mean.variables)
+        figures[epoch].assign([float(loss_sum) / steps, hits, gain])
+        done.assign_add(1)
+        steps_done.assign(0)
+        loss_so_far.assign(0.0)
+        save()
+        on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
+    assign(mean.variables, best)
+    return mean, history_rows(figures.numpy()[: int(done)])
+
+
+def training_policy() -> str:
+    """Return the Keras policy to train with: mixed precision where TensorFlow sees a GPU."""
+    return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
+
+
+def averaged_into(
+    means: Sequence[tf.Variable], variables: Sequence[tf.Variable], step: tf.Tensor
+) -> None:
+    """Take the values of variables into their running means, after each step t from 1.
+
+    Polynomial-decay averaging (Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth
+    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The mean begins
+    with the first step's values, and the longer the training, the more steps it is of.
+    """
+    share = (AVERAGING + 1) / (tf.cast(step, tf.float32) + AVERAGING)
+    for mean, variable in zip(means, variables, strict=True):
+        mean.assign_add(share * (variable - mean))
+
+
+def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
+    """Copy the values of variables."""
+    for target, source in zip(targets, sources, strict=True):
+        target.assign(source)
+
+
+def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
+    """Whether training is over after the epochs with these figures [epochs, 3]."""
+    if len(figures) in (0, config.epochs):
+        return len(figures) == config.epochs
+    gain = figures[:, 2]
+    return bool(len(gain) - 1 - np.argmax(gain) >= config.patience and not np.isnan(gain[0]))
+
+
+def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
+    """Figures [epochs, 3] as rows with names."""
+    return [
+        {"epoch": epoch, "loss": float(loss), f"HR@{TOP}": float(hits), f"NDCG@{TOP}": float(gain)}
+        for epoch, (loss, hits, gain) in enumerate(figures, start=1)
+    ]
+
+
+def evaluate(
+    model: RetrieverModel, histories: Sequence[NDArray[np.int32]], held_out: NDArray[np.int32]
+) -> tuple[float, float]:
+    """HR@10 and NDCG@10 of the held-out items, ranked among all items outside the history.
+
+    Equal scores rank by index. Both are NaN where there are no users.
+    """
+    if not held_out.size:
+        return float("nan"), float("nan")
+    vectors = model.items(tf.range(len(model.share)))  # [items, dimension + 1]
+    rows = max(1, EVALUATION_SCORES // len(vectors))
+    ranks = []
+    for start in range(0, len(histories), rows):
+        part = slice(start, start + rows)
+        items, lengths = latest(histories[part], model.config.max_length)
+        queries = encode(model, tf.constant(items), tf.constant(lengths))
+        scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
+        ranks.append(rank_of(scores, histories[part], held_out[part]))
+    rank = np.concatenate(ranks)
+    return hit_rate(rank), ndcg(rank)
+
+
+@tf.function(reduce_retracing=True)
+def encode(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
+    """Queries [batch, dimension + 1] of item indices [batch, max_length] padded on the right."""
+    return model.query(model.items(items)[..., :-1], lengths)
+
+
+def fingerprint(catalogue: Catalogue, found: Survey, config: RetrieverConfig) -> str:
+    """Name for the inputs that decide the weights."""
+    parts = (repr(config), catalogue.vocabulary, found.digest, str(catalogue.features.shape))
+    digest = hashlib.sha256("\n".join(parts).encode())
+    digest.update(np.ascontiguousarray(catalogue.features, np.float32).tobytes())
+    return digest.hexdigest()[:16]

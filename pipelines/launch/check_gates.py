@@ -1,0 +1,55 @@
+"""Keeps a novelty table that failed its gates away from users."""
+
+import argparse
+import json
+from typing import Any
+
+from pipelines.launch.workspace import Workspace
+from transforms.errors import InputError
+from transforms.storage import files
+from transforms.storage.manifest import read_manifest
+
+_REPORT, _TABLE = "report", "novelty_table"
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add --force."""
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="show users a novelty table although the report on it says that its gates failed",
+    )
+
+
+def check_gates(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError if the report on the novelty table that is there says it failed.
+
+    Without a report on that table there is nothing to say against it; --force says it may go.
+    """
+    failed = {} if getattr(flags, "force", False) else failed_gates(workspace)
+    if failed:
+        said = "; ".join(_sentence(name, gate) for name, gate in failed.items())
+        raise InputError(
+            f"the novelty table failed its gates: {said}. {workspace.folder(_REPORT, 'index.html')}"
+            " says why and what helps; give --force to use the table all the same"
+        )
+
+
+def failed_gates(workspace: Workspace) -> dict[str, dict[str, Any]]:
+    """Return the gates that the novelty table of a workspace failed, by name."""
+    report = read_manifest(workspace.folder(_REPORT))
+    content = files.read_if_there(workspace.folder(_REPORT, "metrics.json"))
+    if report is None or content is None or read_manifest(workspace.folder(_TABLE)) is None:
+        return {}
+    if report["inputs"].get(_TABLE) != workspace.fingerprint(_TABLE):
+        return {}  # it is about another table
+    gates = json.loads(content)["gates"]
+    return {name: gate for name, gate in gates.items() if not gate["passed"]}
+
+
+def _sentence(name: str, gate: dict[str, Any]) -> str:
+    value, threshold = gate["value"], gate["threshold"]
+    if value is None:
+        return f"{name} could not be measured, {threshold:.4g} is asked for"
+    bound = "at least" if value < threshold else "at most"
+    return f"{name} is {value:.4g}, {bound} {threshold:.4g} is asked for"

@@ -1,0 +1,131 @@
+"""Other novelty tables that evaluate looks at: those of --table, and the one of --previous."""
+
+import argparse
+import re
+from typing import Any
+
+from models.evaluation.policies.policy_names import (
+    AFFINITY_POOLED,
+    COUNT_POLICIES,
+    POOLED,
+    PRIOR,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    TABLE,
+)
+from pipelines.launch import flags as command_line
+from pipelines.launch.previous_workspace import previous_files
+from pipelines.launch.workspace import Workspace, digest
+from transforms.errors import InputError, as_input_error
+from transforms.evaluation.simulate import CONTROLS
+from transforms.evaluation.write_report import PreviousTable
+from transforms.storage import files
+from transforms.storage.manifest import read_manifest
+
+_TAKEN = (
+    TABLE,
+    PRIOR,
+    POOLED,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    AFFINITY_POOLED,
+    *COUNT_POLICIES,
+    *CONTROLS,
+)
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that name them."""
+    parser.add_argument(
+        "--table",
+        type=named_folder,
+        action="append",
+        default=[],
+        help="another novelty table of the same clusters to compare, as name=folder, where folder "
+        "is a workspace or the novelty_table in it; may be given several times (default: none)",
+    )
+    command_line.add_previous(parser)
+
+
+def named_folder(text: str) -> str:
+    """Return the type of a flag: name=folder, for a policy's name that is not taken."""
+    name, _, folder = text.partition("=")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not folder:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not name=folder, such as llm_untuned=build/untuned"
+        )
+    if name in _TAKEN:
+        raise argparse.ArgumentTypeError(f"{name!r} is the name of another policy")
+    return text
+
+
+def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Find the tables that --table names: name -> folder and manifest.
+
+    Raises
+    ------
+    InputError
+        If one is not complete, or a name is given twice.
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for text in flags.table:
+        name, _, given = text.partition("=")
+        if name in found:
+            raise InputError(f"--table={text}: there are two tables of the name {name}")
+        for folder in (files.join(given, "novelty_table"), given):
+            manifest = read_manifest(folder)
+            if manifest is not None and manifest["pipeline"] == "build_novelty_table":
+                found[name] = folder, manifest
+                break
+        else:
+            raise InputError(
+                f"--table={text}: {given} is neither a complete novelty_table nor a workspace with "
+                "one"
+            )
+    return found
+
+
+def check_named_tables(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError for a table of other clusters than those of the workspace."""
+    clusters, level = workspace.fingerprint("clusters"), workspace.level("retrieval")
+    for name, (folder, manifest) in named_tables(flags).items():
+        if (manifest["inputs"]["clusters"], manifest["level"]) != (clusters, level):
+            raise InputError(
+                f"--table {name}: {folder} was built from other clusters or another level than "
+                f"{workspace.root} has; only tables of the same clusters can be compared"
+            )
+
+
+def previous_table(flags: argparse.Namespace, workspace: Workspace) -> PreviousTable | None:
+    """Return the table that --previous names, and how its clusters became ours."""
+    if flags.previous is None:
+        return None
+    earlier, built = Workspace(flags.previous), workspace.manifest("clusters")
+    level = earlier.level("novelty_table")
+    # The mapping is of the finest clusters, from those that ours began with.
+    began = built["inputs"].get("previous") == digest(files.fingerprints(previous_files(flags)))
+    finest = len(built["flags"]["clusters"]) - 1
+    return PreviousTable(
+        clusters=earlier.folder("clusters"),
+        level=level,
+        table=earlier.folder("novelty_table"),
+        mapping=workspace.folder("clusters", "mapping.parquet")
+        if began and level == workspace.level("retrieval") == finest
+        else None,
+    )
+
+
+def table_files(flags: argparse.Namespace) -> dict[str, list[str]]:
+    """Return the files of all these tables, by a name of each."""
+    found = {f"table {name}": _files(*table) for name, table in named_tables(flags).items()}
+    if flags.previous is not None:
+        earlier = Workspace(flags.previous)
+        with as_input_error("--previous: "):
+            manifest = earlier.manifest("novelty_table")
+        found["previous"] = previous_files(flags)
+        found["previous table"] = _files(earlier.folder("novelty_table"), manifest)
+    return found
+
+
+def _files(folder: str, manifest: dict[str, Any]) -> list[str]:
+    return [files.join(folder, file["path"]) for file in manifest["files"]]

@@ -1,0 +1,59 @@
+"""Which runner a pipeline runs on, and where it keeps what it needs only meanwhile."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+from transforms.storage import files
+from transforms.tables.shuffle import ShuffleOptions
+
+# Those whose workers share this machine's disk.
+_LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
+
+
+def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
+    """Return the flags of Beam with a runner, if they name none: the one in process.
+
+    Parameters
+    ----------
+    threads
+        Whether it works with a thread for each core, unless the flags say how it works.
+    """
+    named = {flag.split("=")[0] for flag in beam_flags}
+    if "--runner" not in named:
+        # Beam's default runner downloads Prism when it is online; this one is always the same.
+        beam_flags = [*beam_flags, "--runner=FnApiRunner"]
+        if threads and not named & {"--direct_num_workers", "--direct_running_mode"}:
+            every_core = ["--direct_num_workers=0", "--direct_running_mode=multi_threading"]
+            beam_flags = [*beam_flags, *every_core]
+    return beam_flags
+
+
+@contextlib.contextmanager
+def running_pipeline(options: PipelineOptions, temporary: str) -> Iterator[beam.Pipeline]:
+    """Run a pipeline that leaves its temporary files in a folder.
+
+    The next run deletes the folder, if this one is killed. For a workspace that is not on this
+    machine the folder is one of the system.
+    """
+    if not files.is_local(temporary):
+        temporary = tempfile.mkdtemp(prefix="interest-explorer-")
+    files.delete_folder(temporary)
+    os.makedirs(temporary)
+    shuffle = options.view_as(ShuffleOptions)
+    if options.view_as(StandardOptions).runner in _LOCAL_RUNNERS and not shuffle.shuffle_folder:
+        shuffle.shuffle_folder = os.path.join(temporary, "shuffle")
+    tempfile.tempdir, before = temporary, tempfile.tempdir
+    try:
+        pipeline = beam.Pipeline(options=options)
+    finally:
+        tempfile.tempdir = before
+    try:
+        with pipeline:
+            yield pipeline
+    finally:
+        files.delete_folder(temporary)

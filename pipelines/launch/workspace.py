@@ -1,0 +1,92 @@
+"""The folders of a workspace, and the stages that are complete there."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from transforms.errors import InputError
+from transforms.storage import files
+from transforms.storage.commit_log import Committed
+from transforms.storage.files import FileRecord
+from transforms.storage.manifest import read_manifest
+
+_FOLDERS = {
+    "clusters": "build_clusters",
+    "transitions": "mine_transitions",
+    "language_model": "finetune",
+    "novelty_table": "build_novelty_table",
+    "retrieval": "train_retrieval",
+    "report": "evaluate",
+    "recommendations": "recommend",
+}
+
+
+def digest(value: object) -> str:
+    """Return the sha256 of what JSON can hold."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders of a workspace."""
+
+    root: str
+
+    def folder(self, *parts: str) -> str:
+        """Return a folder or file of the workspace."""
+        return files.join(self.root, *parts)
+
+    def dead_letter(self, pipeline: str) -> str:
+        """Return the folder of what a pipeline could not use."""
+        return self.folder("dead_letter", pipeline)
+
+    def unfinished(self, pipeline: str) -> str:
+        """Return the folder of what a stage needs to take up its work; gone once complete."""
+        return self.folder("unfinished", pipeline)
+
+    def committed(self, folder: str, pipeline: str) -> Committed:
+        """Return the files of a stage that are whole already, while it is not complete."""
+        return Committed(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
+
+    def fingerprint(self, folder: str) -> str:
+        """Return what changes when a complete stage decides or writes something else.
+
+        Raises
+        ------
+        InputError
+            If it was built from another version of a stage than the one that is there now.
+        """
+        manifest = self.manifest(folder)
+        for name, seen in manifest["inputs"].items():
+            if name not in _FOLDERS or read_manifest(self.folder(name)) is None:
+                continue
+            if self.fingerprint(name) != seen:
+                raise InputError(
+                    f"{self.folder(folder)} was built from other {name} than there are now; run "
+                    f"`python -m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                )
+        return digest([manifest["files"], manifest["level"]])
+
+    def verify(self, folder: str) -> None:
+        """Raise InputError if a file of a complete stage is not as the stage wrote it."""
+        records = [FileRecord(**file) for file in self.manifest(folder)["files"]]
+        for record in files.altered(self.folder(folder), records):
+            raise InputError(
+                f"{self.folder(folder, record.path)} is missing or was altered; run `python "
+                f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+            )
+
+    def level(self, folder: str) -> int:
+        """Return the level of the tree of clusters that a complete stage is about."""
+        return self.manifest(folder)["level"]
+
+    def manifest(self, folder: str) -> dict[str, Any]:
+        """Return the manifest of a complete stage; InputError where it is not complete."""
+        manifest = read_manifest(self.folder(folder))
+        if manifest is None:
+            raise InputError(
+                f"{self.folder(folder)} is not complete; run `python -m pipelines."
+                f"{_FOLDERS[folder]} --workspace={self.root}` first, or pipelines.explore for all"
+            )
+        return manifest

@@ -1,0 +1,28 @@
+"""Pooled counts against a walk over the pairs."""
+
+import numpy as np
+import pytest
+
+from models.evaluation.policies.pooled_policy import PooledAffinity
+from models.interests.follow_lift import Affinity
+from models.interests.recent_pairs import RECENT, pair_ranks, pair_weights
+
+AFFINITY = Affinity(np.random.default_rng(0).normal(size=(12, 12)))
+
+
+@pytest.mark.parametrize("known", [1, 2, 5, RECENT])
+def test_pooled_affinity_is_the_mean_over_the_pairs(known: int) -> None:
+    recent = np.array([*range(known), *[known - 1] * (RECENT - known)], np.int32)
+    weights = pair_weights(RECENT)[known]
+    expected = np.zeros(12)
+    for (older, newer), weight in zip(pair_ranks(RECENT), weights, strict=True):
+        if weight:
+            both = AFFINITY.lift[recent[older]] + AFFINITY.lift[recent[newer]]
+            expected += weight / weights.sum() * both
+    found = PooledAffinity(AFFINITY, np.array([], np.int32)).scores(recent[None])[0]
+    assert found == pytest.approx(expected)
+
+
+def test_what_is_blocked_is_no_answer() -> None:
+    scores = PooledAffinity(AFFINITY, np.array([3], np.int32)).scores(np.zeros((1, RECENT), int))
+    assert np.isneginf(scores[0]).nonzero()[0].tolist() == [3]

@@ -1,0 +1,176 @@
+"""Pipelines submitted to a Dataflow service of ours, and what they staged there."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from emulators.dataflow_server import Dataflow
+from emulators.servers import PROJECT, ROOT
+from pipelines.launch.workspace import Workspace
+from tests.pipelines import small
+from transforms.storage import files
+
+REGION = "us-central1"
+GPU = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
+# Where no image holds them, workers install what they need; nothing is downloaded to the launcher.
+REQUIREMENTS = (f"--requirements_file={ROOT}/requirements/base.txt", "--requirements_cache=skip")
+FLAGS = {
+    "build_clusters": ["--items", "--interactions", "--clusters=3,6", *REQUIREMENTS],
+    "mine_transitions": ["--interactions"],
+    "finetune": [f"--accelerator={GPU}", *REQUIREMENTS],
+    "build_novelty_table": [f"--accelerator={GPU}", *REQUIREMENTS],
+    "train_retrieval": ["--interactions", f"--accelerator={GPU}", "--min_ram=64GB", *REQUIREMENTS],
+    "evaluate": ["--interactions", *REQUIREMENTS],
+    "recommend": ["--interactions", *REQUIREMENTS],
+}
+
+
+def make_shop(folder: Path) -> None:
+    """Make the small shop's `input/` in a folder, and its `workspace/`, where all is complete.
+
+    The stages without a model are real. Of the others a launcher reads the manifest and how the
+    fine-tuning went: they hold one small file each.
+    """
+    items = small.write(folder / "input/items.parquet", small.items())
+    interactions = small.write(folder / "input/interactions.parquet", small.interactions())
+    workspace = folder / "workspace"
+    assert small.build(workspace, items, interactions) == 0
+    assert small.mine(workspace, interactions) == 0
+    level = small.manifest(workspace, "transitions")["level"]
+    small.write_language_model(Workspace(str(workspace)))
+    for stage in ("novelty_table", "retrieval"):
+        record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
+        manifest = {
+            "inputs": {},
+            "flags": {"blocked_clusters": [], "items_per_answer": 20},
+            "level": level,
+            "files": [asdict(record)],
+            **{"rows": {}, "dead_letter": {}, "seconds": 0.5, "packages": {}},
+        }
+        (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
+
+
+def upload(folder: Path, bucket: str) -> None:
+    """Copy a folder into a bucket."""
+    from google.cloud import storage
+
+    into = storage.Client().bucket(bucket)
+    for path in folder.rglob("*"):
+        if path.is_file():
+            into.blob(str(path.relative_to(folder))).upload_from_filename(str(path))
+
+
+def arguments(bucket: str, pipeline: str) -> list[str]:
+    """Return the flags of a launch of a pipeline on a bucket with the shop."""
+    named = {
+        "--items": f"--items=gs://{bucket}/input/items.parquet",
+        "--interactions": f"--interactions=gs://{bucket}/input/interactions.parquet",
+    }
+    return [
+        f"--workspace=gs://{bucket}/workspace",
+        "--seed=1",  # not that of the stages that are complete
+        *(named.get(flag, flag) for flag in FLAGS[pipeline]),
+        "--runner=DataflowRunner",
+        f"--project={PROJECT}",
+        f"--region={REGION}",
+        f"--temp_location=gs://{bucket}/temp",
+    ]
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A job as the service got it.
+
+    Attributes
+    ----------
+    job
+        The request.
+    bucket
+        Where it is about.
+    staged
+        Name -> content of the files beside the pipeline in the staging folder.
+    pipeline
+        The pipeline as a runner gets it, a beam_runner_api_pb2.Pipeline.
+    """
+
+    job: dict[str, Any]
+    bucket: str
+    staged: dict[str, bytes]
+    pipeline: Any
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        """Return the workers that are asked for."""
+        [pool] = self.job["environment"]["workerPools"]
+        return pool
+
+    def hinted(self, kind: str) -> set[str]:
+        """Return the names of the steps with a resource hint of a kind."""
+        components = self.pipeline.components
+        urn = f"beam:resources:{kind}:v1"
+        return {
+            step.unique_name
+            for step in components.transforms.values()
+            if not step.subtransforms
+            and step.environment_id
+            and urn in components.environments[step.environment_id].resource_hints
+        }
+
+    def steps(self, prefix: str) -> set[str]:
+        """Return the names of the steps that workers do, of a part of the pipeline."""
+        return {
+            step.unique_name
+            for step in self.pipeline.components.transforms.values()
+            if step.environment_id
+            and not step.subtransforms
+            and f"{step.unique_name}/".startswith(f"{prefix}/")
+        }
+
+
+def launch(
+    shop: Path, bucket: str, service: Dataflow, pipeline: str, more: Sequence[str] = ()
+) -> Launch:
+    """Submit a pipeline as a user does, with the shop in an empty bucket."""
+    upload(shop, bucket)
+    done = run(
+        [
+            *(sys.executable, "-m", f"pipelines.{pipeline}", *arguments(bucket, pipeline)),
+            f"--dataflow_endpoint={service.endpoint}",
+            *more,
+        ]
+    )
+    assert done.returncode == 0, done.stderr
+    return read(service.jobs[-1])
+
+
+def run(command: Sequence[str | Path], **environment: str) -> "subprocess.CompletedProcess[str]":
+    """Run a launcher."""
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def read(job: dict[str, Any]) -> Launch:
+    """Read what a job staged."""
+    from apache_beam.portability.api import beam_runner_api_pb2
+    from google.cloud import storage
+
+    url = job["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"]
+    bucket, _, name = url.removeprefix("gs://").partition("/")
+    folder = name.rpartition("/")[0]
+    staged = {
+        blob.name.removeprefix(f"{folder}/"): blob.download_as_bytes()
+        for blob in storage.Client().list_blobs(bucket, prefix=f"{folder}/")
+    }
+    pipeline = beam_runner_api_pb2.Pipeline.FromString(staged.pop("pipeline.pb"))
+    return Launch(job, bucket, staged, pipeline)

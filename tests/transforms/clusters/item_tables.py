@@ -1,0 +1,26 @@
+"""Tables of items for tests."""
+
+import numpy as np
+import pyarrow as pa
+
+from transforms import schemas as col
+from transforms.clusters.fit_sample import drawn, weighted_sample
+
+
+def items(count: int, dimension: int = 4) -> pa.Table:
+    rng = np.random.default_rng(0)
+    return pa.table(
+        [
+            [f"item{number:02d}" for number in range(count)],
+            [f"title {number}" for number in range(count)],
+            [["spice", f"taste{number % 3}"] for number in range(count)],
+            [None] * count,
+            rng.normal(size=(count, dimension)).tolist(),
+            [True] * count,
+        ],
+        schema=col.ITEMS,
+    )
+
+
+def sample_of(table: pa.Table, size: int = 1_000) -> pa.Table:
+    return drawn(weighted_sample(table, size, 0), size, 0)

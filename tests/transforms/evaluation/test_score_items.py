@@ -1,0 +1,100 @@
+"""The retriever's answers judged by hand."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.models.evaluation.simulation.synthetic_users import ByNumber
+from transforms.evaluation import score_items
+from transforms.evaluation.held_out_transitions import OPENED
+from transforms.evaluation.score_items import Drawn, popular_items
+from transforms.evaluation.score_policies import Resamples
+
+CLUSTERS = np.array([0, 0, 1, 1, 2, 3], np.int32)
+IDS = pa.array(["a", "b", "c", "d", "e", "f"])
+IS_HEAD = np.array([False, True, False, True])
+
+
+def test_popular_items_are_eligible_and_by_count_then_id() -> None:
+    eligible = np.array([True, True, True, True, False, True])
+    found = popular_items(np.array([1, 4, 2, 2, 9, 0]), CLUSTERS, eligible, 4, 2)
+    assert found.tolist() == [[1, 0], [2, 3], [-1, -1], [5, -1]]
+
+
+def test_hits_ranks_and_novelty_of_two_transitions() -> None:
+    opened = pa.table(
+        [
+            pa.array(["u", "v"]),
+            pa.array([0, 0]),
+            pa.array([0, 1]),
+            pa.array([1, 3]),
+            pa.array([3, 5]),  # the items d and f
+            pa.array([[0], [0, 1]]),  # clusters
+            pa.array([[0] * 8, [1] + [0] * 7]),  # the newest first
+            pa.array([["a"], ["a", "c"]]),
+        ],
+        names=OPENED.names,
+    ).cast(OPENED)
+    answered = opened
+    for name, items in (
+        ("within", [["d", "c"], []]),
+        ("new", [["e", "c"], ["e"]]),
+        ("anywhere", [["b", "e", "c"], ["e", "d"]]),
+    ):
+        answered = answered.append_column(name, pa.array(items, pa.list_(pa.string())))
+    weights = np.array([[1, 0], [1, 2]], np.int32)
+    popular = np.array([[1], [2], [4], [5]], np.int32)
+    drawn = Drawn(answered, IDS, CLUSTERS, weights, 4)
+    found = drawn.items(popular)
+    assert found.examples.tolist() == [2, 2]
+    assert found.hits.tolist() == [1, 0]  # d for u; nothing for v
+    assert found.popular_hits.tolist() == [1, 2]  # f for v; c is more popular than d
+    # u: clusters 0 (known), 2, 1; v: 2, 1 (known), never 3.
+    plain, of_new = drawn.ranks_of_retriever("anywhere"), drawn.ranks_of_retriever("new")
+    metrics = plain.metrics(IS_HEAD)
+    assert metrics["mrr"].tolist() == pytest.approx([1 / 6, 0])
+    assert metrics["recall_at_5"].tolist() == [0.5, 0]
+    assert of_new.metrics(IS_HEAD)["mrr"].tolist() == [0.25, 0]
+    # u is shown 0 2 1, two of them new; v 2 and 1, one of them new.
+    assert metrics["novelty"].tolist() == [3 / 5, 1 / 2]
+    assert plain.winners[:, 0].tolist() == [1, 0, 1, 0]
+    assert of_new.winners[:, 0].tolist() == [0, 0, 2, 0]
+    # By id, the least likely last: u, who knows 0, takes up the first that is new, v, who knows 1
+    # too, the second.
+    pair = (np.array([0, 0], np.int32), np.array([0, 1], np.int32))
+    ours = drawn.ranks_of(ByNumber(np.array([4, 3, 2, 1])).scores(*pair)).metrics(IS_HEAD)
+    assert ours["mrr"].tolist() == [(1 + 1 / 2) / 2, 1 / 2]
+    assert ours["novelty"].tolist() == [1, 1]
+
+
+class Asked:
+    """Stands for the retriever; it remembers the clusters that it was asked for."""
+
+    clusters: list[list[list[int]]]
+
+    def __init__(self, *of_model: object) -> None:
+        Asked.clusters = []
+
+    def answer(self, signature: str, inputs: dict[str, np.ndarray]) -> dict:
+        self.clusters.append(inputs["cluster_ids"].tolist())
+        return {"item_ids": np.array([[b"a"]] * len(inputs["history"]), object)}
+
+
+def test_blocked_and_known_clusters_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(score_items, "HistoryModel", Asked)
+    opened = pa.table(
+        [["u"], [0], [1], [2], [3], [[0, 1]], [[1] + [0] * 7], [["a"]]], names=OPENED.names
+    ).cast(OPENED)
+    score_items._Retriever("model", 5, (3,), "secret").ask(opened)
+    within, new, anywhere = Asked.clusters
+    assert within == [[2]]
+    assert new == [[-1, -1, 2, -1, 4]]
+    assert anywhere == [[0, 1, 2, 3, 4]]
+
+
+def test_a_user_counts_the_same_wherever_it_is_asked() -> None:
+    resamples = Resamples(20, 3)
+    together = resamples.weights(pa.array(["u", "v", "w"]))
+    assert together.shape == (3, 21)
+    assert (resamples.weights(pa.array(["w"]))[0] == together[2]).all()
+    assert (Resamples(20, 4).weights(pa.array(["w"]))[0] != together[2]).any()

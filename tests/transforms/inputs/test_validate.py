@@ -1,0 +1,381 @@
+"""What of the input can be used, and what is said of the rest."""
+
+import datetime
+import json
+import math
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.transforms.eager import run
+from transforms import schemas as col
+from transforms.errors import InputError
+from transforms.inputs import dead_letter, validate
+from transforms.inputs.read_files import MALFORMED, POSITION
+from transforms.inputs.validate import (
+    dead_duplicates,
+    drop_duplicates,
+    positive,
+    validate_interactions,
+    validate_items,
+)
+from transforms.storage.manifest import Tally
+
+NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
+MICROSECONDS = round(NOON.timestamp() * 1e6)
+LATEST = MICROSECONDS + 1
+KNOWN = pa.array(["a", "b"])
+
+
+def raw(**columns: list | pa.Array) -> pa.Table:
+    """Return a table as ReadTables gives it."""
+    table = pa.table(columns)
+    return table.append_column(POSITION, pa.array(range(table.num_rows), pa.int64()))
+
+
+def one(**changes: object) -> pa.Table:
+    """Return a usable interaction with changes."""
+    row = {"user_id": "u", "item_id": "a", "timestamp": NOON, "rating": 4.0} | changes
+    return raw(**{name: [value] for name, value in row.items()})
+
+
+def reasons(table: pa.Table) -> list[str]:
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable.schema == col.INTERACTIONS
+    assert dead.schema == col.DEAD_ROWS
+    assert usable.num_rows + dead.num_rows == table.num_rows
+    return dead["reason"].to_pylist()
+
+
+@pytest.mark.parametrize("scale", [10**3, 10**6, 10**9])
+@pytest.mark.parametrize(
+    "kind", [pa.int64(), pa.float64(), pa.string(), pa.timestamp("s"), pa.timestamp("s", "UTC")]
+)
+def test_seconds_that_are_milliseconds_or_less_lie_in_the_future(
+    scale: int, kind: pa.DataType
+) -> None:
+    number = pa.array([1_714_996_800 * scale], pa.int64())
+    times = number.cast(kind, safe=False)
+    assert reasons(raw(user_id=["u"], item_id=["a"], timestamp=times)) == [dead_letter.FUTURE]
+
+
+# Interactions.
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"user_id": None}, dead_letter.NO_USER),
+        ({"user_id": ""}, dead_letter.NO_USER),
+        ({"user_id": "  "}, dead_letter.NO_USER),
+        ({"item_id": None}, dead_letter.NO_ITEM),
+        ({"item_id": ""}, dead_letter.NO_ITEM),
+        ({"timestamp": None}, dead_letter.NO_TIME),
+        ({"timestamp": "soon"}, dead_letter.BAD_TIME),
+        ({"timestamp": NOON + datetime.timedelta(seconds=1)}, dead_letter.FUTURE),
+        ({"rating": math.nan}, dead_letter.BAD_RATING),
+        ({"rating": math.inf}, dead_letter.BAD_RATING),
+        ({"rating": "great"}, dead_letter.BAD_RATING),
+        ({"item_id": "unknown"}, dead_letter.NO_METADATA),
+    ],
+)
+def test_an_unusable_interaction_has_its_reason(changes: dict, reason: str) -> None:
+    assert reasons(one(**changes)) == [reason]
+
+
+def test_a_usable_interaction_is_typed_and_knows_its_item() -> None:
+    usable, dead = validate_interactions(one(item_id="b"), KNOWN, LATEST)
+    assert dead.num_rows == 0
+    assert usable.to_pylist() == [{"user_id": "u", "timestamp": NOON, "rating": 4.0, "item": 1}]
+
+
+@pytest.mark.parametrize("rating", [[None], None])
+def test_a_rating_may_be_missing(rating: list | None) -> None:
+    table = one() if rating else one().drop_columns(["rating"])
+    assert reasons(table) == []
+
+
+def test_a_row_has_one_reason_the_first() -> None:
+    assert reasons(one(user_id=None, item_id="", timestamp="soon")) == [dead_letter.NO_USER]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.binary_view()])
+@pytest.mark.parametrize("column", ["user_id", "item_id", "timestamp", "rating"])
+def test_bytes_that_are_not_utf8_are_dead(column: str, kind: pa.DataType) -> None:
+    table = raw(
+        **{"user_id": ["u"] * 2, "item_id": ["a"] * 2, "timestamp": ["12"] * 2, "rating": ["4"] * 2}
+        | {column: pa.array([{"item_id": b"a"}.get(column, b"4"), b"\xff"], kind)}
+    )
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable.num_rows == 1
+    assert dead["reason"].to_pylist() == [dead_letter.NOT_UTF8]
+    assert json.loads(dead["line"][0].as_py())[column] == "ff"
+
+
+def test_string_views_are_strings() -> None:
+    view = pa.string_view()
+    table = raw(
+        user_id=pa.array(["u", None], view),
+        item_id=pa.array(["a", "b"], view),
+        timestamp=pa.array(["12", "13"], view),
+        rating=pa.array(["4", "5"], view),
+    )
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable["user_id"].to_pylist() == ["u"]
+    assert json.loads(dead["line"][0].as_py())["item_id"] == "b"
+
+
+def test_a_malformed_line_is_dead() -> None:
+    text = 'a,"b'
+    for check in (lambda table: validate_interactions(table, KNOWN, LATEST), validate_items):
+        usable, dead = check(raw(**{MALFORMED: [text]}))
+        assert usable.num_rows == 0
+        line = json.loads(dead["line"][0].as_py())
+        assert (line["line"], line["reason"]) == (text, dead_letter.MALFORMED_LINE)
+
+
+anything = st.one_of(st.none(), st.text(max_size=6), st.sampled_from(["a", "1", "2024-01-01"]))
+
+
+@given(st.lists(st.tuples(anything, anything, anything, anything), max_size=20))
+def test_no_strings_break_validation_and_every_row_is_accounted_for(rows: list[tuple]) -> None:
+    columns = list(zip(*rows, strict=True)) or [[], [], [], []]
+    names = ("user_id", "item_id", "timestamp", "rating")
+    table = raw(
+        **{name: pa.array(values, pa.string()) for name, values in zip(names, columns, strict=True)}
+    )
+    usable, dead = validate_interactions(table, KNOWN, LATEST)
+    assert usable.num_rows + dead.num_rows == len(rows)
+    assert set(usable["item"].to_pylist()) <= {0, 1}
+    for line in dead["line"].to_pylist():
+        row = json.loads(line)
+        assert tuple(row[name] for name in names) in rows
+
+
+@pytest.mark.parametrize("least", [3.3, 3, -1.0])
+def test_a_rating_equal_to_the_least_is_positive(least: float) -> None:
+    ratings = pa.array([least, least - 0.1, None, least + 0.1], pa.float32())
+    table = pa.table({"rating": ratings})
+    assert positive(table, least)["rating"].equals(pa.chunked_array([ratings.take([0, 3])]))
+
+
+def test_without_a_least_rating_all_are_positive() -> None:
+    table = pa.table({"rating": [1.0, None]})
+    assert positive(table, None) is table
+
+
+# Items.
+
+
+def item_reasons(**columns: list | pa.Array) -> list[str]:
+    table = raw(**({"item_id": ["a"], "title": ["A"]} | columns))
+    usable, dead = validate_items(table)
+    assert usable.schema == validate.VALID_ITEMS
+    assert usable.num_rows + dead.num_rows == table.num_rows
+    return dead["reason"].to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "reason"),
+    [
+        ({"item_id": pa.array([None], pa.string())}, dead_letter.NO_ITEM),
+        ({"item_id": [" "]}, dead_letter.NO_ITEM),
+        ({"title": pa.array([None], pa.string())}, dead_letter.NO_TEXT),
+        ({"title": [" "], "text": ["\n"], "keywords": [" , ,"]}, dead_letter.NO_TEXT),
+        ({"embedding": pa.array([None], pa.list_(pa.float32()))}, dead_letter.NO_EMBEDDING),
+        ({"embedding": pa.array([[]], pa.list_(pa.float32()))}, dead_letter.NO_EMBEDDING),
+        ({"embedding": [[1.0, math.nan]]}, dead_letter.BAD_EMBEDDING),
+        ({"embedding": [[1.0, None]]}, dead_letter.BAD_EMBEDDING),
+        ({"embedding": [[1e300, 1.0]]}, dead_letter.BAD_EMBEDDING),
+        ({"eligible": ["perhaps"]}, dead_letter.BAD_ELIGIBLE),
+    ],
+)
+def test_an_unusable_item_has_its_reason(columns: dict, reason: str) -> None:
+    assert item_reasons(**columns) == [reason]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"title": pa.array([None], pa.string()), "text": ["about"]},
+        {"title": [""], "keywords": [["word"]]},
+        {"title": pa.array([None], pa.string()), "embedding": [[1.0, 2.0]]},
+        {"embedding": [[1, 2]]},
+        {"embedding": pa.array([[1.0, 2.0]], pa.list_(pa.float64(), 2))},
+        {"title": ["x" * 100_000]},
+    ],
+)
+def test_an_item_needs_a_text_or_an_embedding(columns: dict) -> None:
+    assert item_reasons(**columns) == []
+
+
+def test_a_bad_embedding_does_not_blame_its_neighbours() -> None:
+    embeddings = [[1.0], [math.nan], [2.0], [], [3.0]]
+    table = raw(item_id=list("abcde"), title=list("abcde"), embedding=embeddings)
+    assert validate_items(table)[0]["item_id"].to_pylist() == ["a", "c", "e"]
+
+
+def test_a_missing_embedding_of_fixed_size_does_not_blame_its_neighbours() -> None:
+    embeddings = pa.array([[1, 2], None, [3, math.nan], [4, 5]], pa.list_(pa.float32(), 2))
+    usable, dead = validate_items(
+        raw(item_id=list("abcd"), title=list("abcd"), embedding=embeddings)
+    )
+    assert usable["embedding"].to_pylist() == [[1, 2], [4, 5]]
+    assert dead["reason"].to_pylist() == [dead_letter.NO_EMBEDDING, dead_letter.BAD_EMBEDDING]
+
+
+@pytest.mark.parametrize("column", ["item_id", "title", "text", "keywords", "eligible"])
+def test_an_item_of_bytes_that_are_not_utf8_is_dead(column: str) -> None:
+    columns = {"title": ["A", "B"], column: pa.array([b"1", b"\xff"])}
+    assert item_reasons(**({"item_id": ["a", "b"]} | columns)) == [dead_letter.NOT_UTF8]
+
+
+def test_items_of_string_views_are_usable_or_dead() -> None:
+    names = pa.array(["a", None], pa.string_view())
+    columns = dict.fromkeys(("item_id", "title", "text", "keywords"), names)
+    assert item_reasons(**columns) == [dead_letter.NO_ITEM]
+
+
+@pytest.mark.parametrize("embedding", [["[1.0, 2.0]"], [1.5]])
+def test_embeddings_of_another_type_are_refused(embedding: list) -> None:
+    with pytest.raises(InputError, match="embeddings of items must be lists of numbers"):
+        validate_items(raw(item_id=["a"], title=["A"], embedding=embedding))
+
+
+@pytest.mark.parametrize(
+    "titles", [["7"], [7], pa.array([b"7"]), pa.array(["7"]).dictionary_encode()]
+)
+def test_titles_of_any_type_are_texts(titles: list | pa.Array) -> None:
+    usable, _ = validate_items(raw(item_id=["a"], title=titles))
+    assert usable["title"].to_pylist() == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(True, True), (False, False), (None, True), ("TRUE", True), (" 0", False), (1.0, True)],
+)
+def test_an_item_is_eligible_unless_it_says_otherwise(said: object, expected: bool) -> None:
+    usable, _ = validate_items(raw(item_id=["a"], title=["A"], eligible=[said]))
+    assert usable["eligible"].to_pylist() == [expected]
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), max_size=20), st.randoms())
+def test_of_duplicates_the_first_of_the_input_stays(rows: list[tuple[str, int]], random) -> None:
+    table = raw(
+        item_id=pa.array([row[0] for row in rows], pa.string()),
+        title=pa.array([str(row[1]) for row in rows], pa.string()),
+    )
+    usable, _ = validate_items(table)
+    order = list(range(len(rows)))
+    random.shuffle(order)
+    first, positions = drop_duplicates(usable.take(pa.array(order, pa.int64())))
+    expected: dict[str, str] = {}
+    for name, number in rows:
+        expected.setdefault(name, str(number))
+    found = zip(first["item_id"].to_pylist(), first["title"].to_pylist(), strict=True)
+    assert list(found) == sorted(expected.items())
+    assert first.schema == col.ITEMS
+    names = [name for name, _ in rows]
+    again = [at for at, name in enumerate(names) if name in names[:at]]
+    assert positions.dtype == np.int64
+    assert sorted(positions.tolist()) == again
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 3)), max_size=20), st.randoms())
+def test_where_no_row_is_first_the_content_decides(rows: list[tuple[str, int]], random) -> None:
+    kept = []
+    for _ in range(2):
+        table = raw(
+            item_id=pa.array([row[0] for row in rows], pa.string()),
+            embedding=pa.array([[float(row[1])] for row in rows], pa.list_(pa.float64())),
+        )
+        usable, _ = validate_items(table)
+        items, positions = drop_duplicates(usable, ordered=False)
+        names = [row[0] for row in rows]
+        dropped = [names[at] for at in positions]
+        assert sorted([*dropped, *items["item_id"].to_pylist()]) == sorted(names)
+        kept.append(items)
+        random.shuffle(rows)
+    assert kept[0].equals(kept[1])
+    assert kept[0]["item_id"].to_pylist() == sorted({name for name, _ in rows})
+
+
+def test_duplicates_are_dead_verbatim() -> None:
+    table = raw(item_id=[7, 7, 8, 7], embedding=[[1.0], [2.0], [3.0], [4.0]], extra=list("wxyz"))
+    dead = dead_duplicates(table.slice(1), [np.array([3]), np.array([1])])
+    assert dead["reason"].to_pylist() == [dead_letter.DUPLICATE_ITEM] * 2
+    own = {"input": "items", "reason": dead_letter.DUPLICATE_ITEM}
+    assert [json.loads(line) for line in dead["line"].to_pylist()] == [
+        {"item_id": 7, "embedding": [2.0], "extra": "x"} | own,
+        {"item_id": 7, "embedding": [4.0], "extra": "z"} | own,
+    ]
+
+
+@pytest.mark.parametrize("positions", [[], [np.array([99])]])
+def test_without_duplicates_none_is_dead(positions: list[np.ndarray]) -> None:
+    dead = dead_duplicates(raw(item_id=["a", "b"]), positions)
+    assert dead.equals(col.DEAD_ROWS.empty_table())
+
+
+# The transforms.
+
+
+def total(tallies: list[Tally]) -> Tally:
+    return sum(tallies, Tally())
+
+
+def test_the_transform_of_interactions_counts_and_separates() -> None:
+    table = pa.concat_tables([one(), one(item_id="x"), one(user_id="")])
+
+    def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
+        known = beam.pvalue.AsSingleton(pipeline | "Known" >> beam.Create([(KNOWN,)]))
+        checked = (
+            pipeline
+            | beam.Create([table, one(item_id="x")])
+            | validate.ValidateInteractions(known, LATEST)
+        )
+        return {name: checked[name] for name in ("usable", validate.DEAD, validate.TALLY)}
+
+    found = run(build)
+    assert [part.num_rows for part in found["usable"]] == [1]
+    assert sum(part.num_rows for part in found[validate.DEAD]) == 3
+    counted = total(found[validate.TALLY])
+    assert (counted.read, counted.used, counted.dead) == (4, 1, 0)  # the writer counts the dead
+
+
+def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
+    table = raw(item_id=["a", "a", None, "b", "a"], title=list("ABCDE"))
+    parts = [table.slice(0, 1), table.slice(1), raw(**{MALFORMED: ["x"]})[:0]]
+
+    def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
+        tables = pipeline | beam.Create(parts)
+        checked = tables | validate.ValidateItems()
+        first = (
+            checked.usable
+            | "Key" >> beam.Map(lambda table: (0, table))
+            | beam.GroupByKey()
+            | "Concat" >> beam.MapTuple(lambda _, tables: (0, pa.concat_tables(tables)))
+            | validate.DropDuplicates(ordered=True)
+        )
+        positions = beam.pvalue.AsList(first[validate.DUPLICATES])
+        return {
+            "items": first.usable,
+            "dead": checked[validate.DEAD],
+            "duplicates": tables | validate.DeadDuplicates(positions),
+            "tally": (checked[validate.TALLY], first[validate.TALLY]) | "All" >> beam.Flatten(),
+        }
+
+    found = run(build)
+    assert [(shard, part["title"].to_pylist()) for shard, part in found["items"]] == [
+        (0, ["A", "D"])
+    ]
+    assert [part["reason"].to_pylist() for part in found["dead"]] == [[dead_letter.NO_ITEM]]
+    [duplicates] = found["duplicates"]
+    titles = [json.loads(line)["title"] for line in duplicates["line"].to_pylist()]
+    assert titles == ["B", "E"]
+    counted = total(found["tally"])
+    assert (counted.read, counted.used) == (5, 2)

@@ -1,0 +1,158 @@
+"""Rows of the novelty table, and the blocklist."""
+
+import os
+from pathlib import Path
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emulators.storm import watched
+from models.language.prompt import Prompts
+from transforms import schemas as col
+from transforms.errors import InputError
+from transforms.language import build_novelty_table as nt
+from transforms.language.novelty_engine import LanguagePolicy
+from transforms.storage import files
+from transforms.storage.commit_log import Committed
+
+NAMES = ["tea, green", "salt", "bread, rye"]
+
+
+def test_row_drops_the_padding() -> None:
+    row = nt.table_row(
+        1,
+        np.array([0, 2]),
+        np.array([[2, -1], [0, 3]], np.int32),
+        np.array([[1.0, 0.0], [0.75, 0.25]], np.float32),
+    )
+    assert row.to_pylist() == [
+        {"c1": 1, "c2": 0, "novel": [2], "probability": [1.0]},
+        {"c1": 1, "c2": 2, "novel": [0, 3], "probability": [0.75, 0.25]},
+    ]
+
+
+def test_packed_table_is_indexed_by_the_pair_and_padded() -> None:
+    table = pa.table(
+        [
+            pa.array([1, 0, 0, 1], pa.int32()),
+            pa.array([1, 1, 0, 0], pa.int32()),
+            pa.array([[0], [], [1], []], pa.list_(pa.int32())),
+            pa.array([[0.5], [], [0.25], []], pa.list_(pa.float32())),
+        ],
+        schema=col.NOVELTY_TABLE,
+    )
+    novel, probability = nt.pack_table(table, 2)
+    np.testing.assert_array_equal(novel[..., 0], [[1, -1], [-1, 0]])
+    np.testing.assert_array_equal(probability[..., 0], [[0.25, 0], [0, 0.5]])
+
+
+def test_clusters_are_blocked_by_id_and_by_description() -> None:
+    assert nt.resolve_blocked(["Bread, Rye", "0"], NAMES) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["3", "-1", "bread"])
+def test_unknown_blocked_cluster_is_named(name: str) -> None:
+    with pytest.raises(InputError, match=f"'{name}' is neither"):
+        nt.resolve_blocked([name], NAMES)
+
+
+def test_not_everything_may_be_blocked() -> None:
+    with pytest.raises(InputError, match="blocks every cluster"):
+        nt.resolve_blocked(["0", "1", "2"], NAMES)
+
+
+class StandIn:
+    """Answers like an engine, at once; says which rows it was asked for."""
+
+    asked: list[int]
+
+    def __init__(self, policy: LanguagePolicy, secret: str) -> None:
+        StandIn.asked = []
+        self.size = len(policy.prompts.descriptions)
+
+    def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        StandIn.asked.append(int(c1[0]))
+        novel = np.array(
+            [
+                [c for c in range(self.size) if c not in (a, b)][:1]
+                for a, b in zip(c1, c2, strict=True)
+            ]
+        )
+        return novel.astype(np.int32), np.ones((len(c1), 1), np.float32)
+
+
+def committed(folder: Path | str) -> Committed:
+    return Committed(files.join(str(folder), "table"), files.join(str(folder), "notes"))
+
+
+def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:
+    names = tuple(f"name {number}" for number in range(size))
+    policy = LanguagePolicy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
+    found = nt.units(size)
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:
+        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy, engine=StandIn)
+        written = tallies | beam.Map(lambda tally: (tally.written, tally.files[0].path))
+        assert_that(written, equal_to([(len(unit.c2), unit.file) for unit in found]))
+    return found
+
+
+def pairs(folder: Path) -> list[tuple[int, int]]:
+    table = pq.read_table(folder / "table")
+    return list(zip(table["c1"].to_pylist(), table["c2"].to_pylist(), strict=True))
+
+
+def test_every_pair_is_written_once(tmp_path: Path) -> None:
+    build(tmp_path)
+    assert sorted(pairs(tmp_path)) == [(c1, c2) for c1 in range(3) for c2 in range(3)]
+
+
+def test_committed_units_are_not_decoded_again(tmp_path: Path) -> None:
+    found = build(tmp_path)
+    files.delete_file(str(tmp_path / "table" / found[1].file))
+    build(tmp_path)
+    assert StandIn.asked == [1]
+
+
+def test_at_gs_nothing_is_asked_of_units_that_are_missing(storage) -> None:
+    folder = f"gs://{storage.bucket}/w"
+    with watched("STORAGE_EMULATOR_HOST", "/o/") as asked:
+        build(folder)
+    assert asked == []
+
+
+@pytest.mark.parametrize("damage", [lambda content: content[:-9], lambda content: content + b" "])
+def test_a_damaged_unit_is_decoded_again(damage, tmp_path: Path) -> None:
+    found = build(tmp_path)
+    path = tmp_path / "table" / found[2].file
+    content = path.read_bytes()
+    path.write_bytes(damage(content))
+    build(tmp_path)
+    assert StandIn.asked == [2]
+    assert path.read_bytes() == content
+
+
+@given(st.integers(1, 60), st.integers(1, 70))
+def test_units_cover_all_pairs_in_order(size: int, most: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(nt, "PAIRS_PER_UNIT", most)
+        found = nt.units(size)
+    assert [(unit.c1, c2) for unit in found for c2 in unit.c2] == [
+        (c1, c2) for c1 in range(size) for c2 in range(size)
+    ]
+    assert max(len(unit.c2) for unit in found) <= most
+    assert sorted({unit.file for unit in found}) == [unit.file for unit in found]
+
+
+def test_progress_says_what_is_left(tmp_path: Path) -> None:
+    build(tmp_path, size=4)
+    for number, note in enumerate(sorted((tmp_path / "notes").iterdir())):
+        os.utime(note, (1000 + 2 * number, 1000 + 2 * number))
+    assert nt.progress_line(committed(tmp_path), 4) == "4 of 4 units done"
+    max((tmp_path / "notes").iterdir()).unlink()
+    assert nt.progress_line(committed(tmp_path), 4) == ("3 of 4 units done, 2 pairs/s, 2 s left")

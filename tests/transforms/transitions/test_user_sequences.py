@@ -1,0 +1,101 @@
+"""Sequences of users, against sorting each user's rows."""
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.transforms.eager import run
+from transforms import schemas as col
+from transforms.tables.sharding import shards_of
+from transforms.tables.shuffle import PARTS
+from transforms.transitions.user_sequences import (
+    SequenceParts,
+    UserSequences,
+    item_ids_of,
+    order_by,
+    user_sequences,
+)
+
+Row = tuple[str, int, int]  # user, item, time
+rows = st.lists(
+    st.tuples(st.sampled_from("uvwé"), st.integers(0, 4), st.integers(-4, 4)), max_size=30
+)
+
+
+def interactions(rows: list[Row], rating: float = 1.0) -> pa.Table:
+    users, items, times = zip(*rows, strict=True) if rows else ((), (), ())
+    columns = [
+        pa.array(users, pa.string()),
+        pa.array(times, col.TIME_TYPE),
+        pa.array([rating] * len(rows), pa.float32()),
+        pa.array(items, pa.int32()),
+    ]
+    return pa.table(columns, schema=col.INTERACTIONS)
+
+
+def expected(rows: list[Row]) -> list[tuple[str, list[tuple[int, int]]]]:
+    """Return the (time, item) of each user in order."""
+    users = sorted({row[0] for row in rows}, key=str.encode)
+    return [(user, sorted((time, item) for u, item, time in rows if u == user)) for user in users]
+
+
+def as_list(sequences: pa.Table) -> list[tuple[str, list[tuple[int, int]]]]:
+    times = sequences["timestamps"].cast(pa.list_(pa.int64())).to_pylist()
+    items = sequences["items"].to_pylist()
+    pairs = [list(zip(*lists, strict=True)) for lists in zip(times, items, strict=True)]
+    return list(zip(sequences["user_id"].to_pylist(), pairs, strict=True))
+
+
+@given(rows, st.integers(1, 3))
+def test_sequences_are_in_order_of_time_and_item(rows: list[Row], batches: int) -> None:
+    log = pa.concat_tables(interactions(rows[number::batches]) for number in range(batches))
+    sequences = user_sequences(log)
+    assert sequences.schema == col.SEQUENCES
+    assert as_list(sequences) == expected(rows)
+
+
+times = st.one_of(st.integers(0, 3), st.integers(-(2**62), 2**62))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2**31), times, st.integers(0, 3))))
+def test_rows_are_ordered_by_user_time_and_item(rows: list[tuple[int, int, int]]) -> None:
+    columns = np.array(rows, np.int64).reshape(-1, 3).T
+    order = order_by(*columns)
+    assert [rows[number] for number in order] == sorted(rows)
+
+
+def test_item_ids_are_looked_up_in_the_catalogue() -> None:
+    log = interactions([("t", 0, 1), ("u", 1, 2), ("u", 0, 3)])
+    sequences = user_sequences(log)
+    assert item_ids_of(sequences, pa.array(["a", "b"])).to_pylist() == [["a"], ["b", "a"]]
+    assert item_ids_of(sequences.slice(1), pa.array(["a", "b"])).to_pylist() == [["b", "a"]]
+
+
+def test_each_user_comes_out_once_with_what_was_liked() -> None:
+    log = [("u", 1, 2), ("v", 3, 4), ("u", 0, 1)]
+    tables = [interactions(log[:2], rating=3), interactions(log[2:], 3), interactions(log, 1)]
+    found = run(
+        lambda pipeline: {
+            "tables": pipeline
+            | beam.Create(tables).with_output_types(pa.Table)
+            | UserSequences(min_rating=2.0)
+        }
+    )["tables"]
+    assert len(found) == PARTS
+    assert as_list(pa.concat_tables(found).sort_by("user_id")) == expected(log)
+
+
+def test_parts_are_numbered_by_the_hash_of_their_users() -> None:
+    log = interactions([(user, 0, 1) for user in "uvwé"])
+    found = run(
+        lambda pipeline: {
+            "parts": pipeline
+            | beam.Create([log]).with_output_types(pa.Table)
+            | SequenceParts(min_rating=None)
+        }
+    )["parts"]
+    assert sorted(part for part, _ in found) == list(range(PARTS))
+    for part, table in found:
+        assert set(shards_of(table["user_id"], PARTS)) <= {part}

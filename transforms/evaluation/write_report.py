@@ -1,0 +1,190 @@
+"""Writes `report/` from what was measured."""
+
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from models.evaluation.gates import GateThresholds, gates
+from models.evaluation.table_diff import TableVersion, new_ids, table_diff
+from transforms import schemas as col
+from transforms.clusters.read_clusters import read_descriptions, read_titles
+from transforms.errors import InputError
+from transforms.evaluation.load_policies import read_table_policy
+from transforms.evaluation.metrics import Measured, told
+from transforms.evaluation.report.data import ReportData
+from transforms.evaluation.score_items import DRAWN
+from transforms.evaluation.score_policies import RANKS, RELIABILITY
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+
+log = logging.getLogger("interest-explorer")
+
+METRICS, PAGE = "metrics.json", "index.html"
+_VERDICT = {True: "passed", False: "FAILED"}
+TITLES = 5  # items of each cluster that the page names
+
+
+@dataclass(frozen=True)
+class PreviousTable:
+    """The novelty table that ours is compared with.
+
+    Attributes
+    ----------
+    clusters, level
+        Folder and level of its clusters.
+    table
+        Its folder.
+    mapping
+        The file that says what its clusters are called now; None where ids and descriptions do.
+    """
+
+    clusters: str
+    level: int
+    table: str
+    mapping: str | None
+
+    def diff(self, now: TableVersion) -> dict[str, Any]:
+        """Return what differs in a newer table, as `table_diff` says it."""
+        before = _version(self.table, read_descriptions(self.clusters, self.level))
+        mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
+        return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
+
+
+def _version(folder: str, descriptions: list[str]) -> TableVersion:
+    table = read_table_policy(folder, len(descriptions), np.empty(0, np.int32))
+    return TableVersion(descriptions, table.novel, table.probability)
+
+
+@dataclass(eq=False)
+class WriteReport(beam.PTransform):
+    """Sums -> the files of the report.
+
+    Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
+    ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
+    to each cluster; `popular` [M, top] of ScoreItems; `pair_users` [M * M];
+    `simulation` of Simulate; those that are not by policy are single elements.
+
+    Attributes
+    ----------
+    folder
+        Where it goes.
+    descriptions
+        [M] of the clusters.
+    clusters, table
+        Folders of the clusters and of the novelty table.
+    previous
+        The table that it is compared with, if any.
+    thresholds
+        Of the gates.
+    facts
+        What metrics.json says that was known before.
+    min_users
+        Counts of fewer users are not told.
+    """
+
+    folder: str
+    descriptions: tuple[str, ...]
+    clusters: str
+    table: str
+    previous: PreviousTable | None
+    thresholds: GateThresholds
+    facts: dict[str, Any]
+    min_users: int
+
+    def expand(self, measured: Any) -> beam.PCollection[Tally]:
+        by_name = (RANKS, RELIABILITY, "wins", DRAWN)
+        sides = {
+            name: (beam.pvalue.AsDict if name in by_name else beam.pvalue.AsSingleton)(found)
+            for name, found in measured.items()
+        }
+        return (
+            measured["weight"].pipeline
+            | "Once" >> beam.Create([None])
+            | "Write" >> beam.Map(self._write, **sides)
+        )
+
+    def _write(
+        self,
+        _: None,
+        *,
+        ranks: dict[str, Any],
+        reliability: dict[str, Any],
+        wins: dict[str, np.ndarray],
+        drawn: dict[str, Any],
+        items: Any,
+        users: int,
+        weight: float,
+        train: np.ndarray,
+        popular: np.ndarray,
+        pair_users: np.ndarray,
+        simulation: dict[str, Any] | None,
+    ) -> Tally:
+        from transforms.evaluation.report.page import report_page
+        from transforms.evaluation.report.sentences import summary_sentences
+
+        if not ranks:
+            raise InputError(
+                "no transitions of test users to evaluate on: more users are needed, each with "
+                "engagements in at least two clusters; see --test_share and --cut of "
+                "mine_transitions"
+            )
+        measured = Measured(
+            ranks=ranks,
+            wins=wins,
+            reliability=reliability,
+            drawn=drawn,
+            items=items,
+            top=popular.shape[1],
+            users=users,
+            train=train,
+            prior_weight=weight,
+        )
+        table = _version(self.table, list(self.descriptions))
+        metrics = {
+            **self.facts,
+            **measured.metrics(table.descriptions, self.min_users),
+            "simulation": simulation
+            and {**simulation, "users": told(simulation["users"], self.min_users)},
+            "diff": self.previous and self.previous.diff(table),
+        }
+        metrics["gates"] = gates(metrics, self.thresholds)
+        metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
+        for name, gate in metrics["gates"].items():
+            log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
+        Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
+        metrics["summary"] = summary_sentences(metrics)
+        page = report_page(self.report_data(metrics, table, popular, pair_users))
+        content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
+        return Tally(
+            written=len(metrics["policies"]),
+            files=(
+                files.write_record(self.folder, METRICS, content.encode()),
+                files.write_record(self.folder, PAGE, page.encode()),
+            ),
+        )
+
+    def report_data(
+        self,
+        metrics: dict[str, Any],
+        table: TableVersion,
+        popular: np.ndarray,
+        pair_users: np.ndarray,
+    ) -> ReportData:
+        """Return what the page is made of."""
+        titles = read_titles(self.clusters)
+        return ReportData(
+            metrics=metrics,
+            descriptions=table.descriptions,
+            novel=table.novel,
+            probability=table.probability,
+            items=[
+                [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
+            ],
+            pair_users=pair_users,
+            min_users=self.min_users,
+        )

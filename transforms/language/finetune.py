@@ -1,0 +1,138 @@
+"""Fine-tuning as one element on one worker."""
+
+import logging
+from dataclasses import asdict, dataclass, field
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+
+from models.interests.follow_lift import Affinity
+from models.language.prompt import Prompts
+from models.language.training.examples import Example
+from models.language.training.finetune_config import FinetuneConfig
+from models.language.training.finetuning import TrainingProgress, finetune
+from models.language.training.output_head_fit import Targets
+from transforms import schemas as col
+from transforms.errors import as_input_error
+from transforms.storage import files
+from transforms.storage.folders import Scratch, publish, scratch
+from transforms.storage.manifest import Tally
+from transforms.workers.progress import NowAndThen
+
+log = logging.getLogger("interest-explorer")
+
+_LOG_SECONDS = 10.0
+
+
+@dataclass(eq=False)
+class Finetune(beam.PTransform):
+    """Tunes a language model on the examples of a workspace and writes its folder.
+
+    Attributes
+    ----------
+    examples
+        Folder with the examples of each split.
+    affinity
+        What users took up after what, of M clusters.
+    prompts
+        Of their pairs.
+    folder
+        Where the model goes.
+    unfinished
+        Where checkpoints are kept until it is there, also when the worker is not.
+    hints
+        Resource hints of the worker that trains.
+    """
+
+    examples: str
+    affinity: Affinity
+    prompts: Prompts
+    folder: str
+    unfinished: str
+    base_model: str
+    config: FinetuneConfig
+    hints: dict[str, str] = field(default_factory=dict)
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
+        train = beam.Map(self._train).with_resource_hints(**self.hints)
+        return begin | "Once" >> beam.Create([None]) | "Train" >> train
+
+    def _train(self, _: None) -> Tally:
+        with scratch(self.unfinished) as work:
+            return self._train_in(work)
+
+    def _train_in(self, work: Scratch) -> Tally:
+        train, valid = (self._read(split) for split in ("train", "valid"))
+        log.info(
+            "finetune: %d training and %d validation examples; the untuned model is measured first",
+            len(train),
+            len(valid),
+        )
+        with as_input_error():
+            history = finetune(
+                self.base_model,
+                train,
+                valid,
+                self.prompts.descriptions,
+                work.path / "model",
+                work.checkpoints,
+                self.config,
+                _Reporter(),
+                work.save,
+                readout_targets(self.prompts, self.affinity, self.config),
+                lambda phase: log.info("finetune: %s", phase),
+            )
+        table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
+        model = publish(str(work.path / "model"), self.folder)
+        record = files.write_parquet(self.folder, "history.parquet", table)
+        return Tally(written=table.num_rows, files=(*model, record))
+
+    def _read(self, split: str) -> list[Example]:
+        table = files.read_parts(files.join(self.examples, split), col.EXAMPLES)
+        return to_examples(table)
+
+
+def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig) -> Targets | None:
+    """Return what the output head is fitted to, for pairs drawn from all; None for no pairs."""
+    size = len(prompts.descriptions)
+    count = min(config.affinity_pairs * size, size * size)
+    if not count:
+        return None
+    rng = np.random.default_rng(config.seed)
+    c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
+    texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
+    return Targets(tuple(texts), affinity.probabilities(c1, c2))
+
+
+def to_examples(table: pa.Table) -> list[Example]:
+    """Return EXAMPLES as the examples that `finetune` takes, in the same order."""
+    return [
+        Example(
+            prompt=row[col.PROMPT],
+            completion=row[col.COMPLETION],
+            excluded=tuple(sorted({row[col.C1], row[col.C2]})),
+            label=row[col.NOVEL],
+        )
+        for row in table.to_pylist()
+    ]
+
+
+class _Reporter:
+    """Logs progress now and then."""
+
+    def __init__(self) -> None:
+        self._line = NowAndThen(_LOG_SECONDS, at_once=True)
+
+    def __call__(self, progress: TrainingProgress) -> None:
+        if not self._line.is_due() and progress.step < progress.total:
+            return
+        log.info(
+            "finetune: step %d of %d, loss %.3f, %s",
+            progress.step,
+            progress.total,
+            progress.loss,
+            f"at most {progress.seconds_left:.0f} s to the last step"
+            if progress.step < progress.total
+            else "now it is measured",
+        )

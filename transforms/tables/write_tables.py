@@ -1,0 +1,127 @@
+"""Tables written in shards whose names and bytes depend on their content alone."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+
+from transforms import schemas as col
+from transforms.errors import InputError
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.shuffle import ShardBy
+
+
+def shard_file(shard: int, shards: int, kind: str = "parquet") -> str:
+    """Return the name of the file of a shard."""
+    return f"part-{shard:05d}-of-{shards:05d}.{kind}"
+
+
+@dataclass(eq=False)
+class WriteShards(beam.PTransform):
+    """Writes (shard, table) to `<folder>/<name>/part-<shard>-of-<shards>.parquet`."""
+
+    folder: str
+    name: str  # relative to the folder of the stage; "" for the folder itself
+    shards: int
+
+    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+        return sharded | beam.MapTuple(self._write)
+
+    def _write(self, shard: int, table: pa.Table) -> Tally:
+        file = shard_file(shard, self.shards)
+        record = files.write_parquet(
+            self.folder, f"{self.name}/{file}" if self.name else file, table
+        )
+        Metrics.counter(self.name or "write", "rows_written").inc(table.num_rows)
+        return Tally(written=table.num_rows, files=(record,))
+
+
+@dataclass(eq=False)
+class WriteItems(beam.PTransform):
+    """Writes the columns of a schema, of all items, in shards by id."""
+
+    folder: str
+    name: str
+    shards: int
+    schema: pa.Schema
+
+    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        columns = self.schema.names
+        return (
+            items
+            | "Columns" >> beam.Map(lambda table: table.select(columns)).with_output_types(pa.Table)
+            | "ById" >> ShardBy(col.ITEM_ID, self.shards, self.schema, (col.ITEM_ID,))
+            | "Write" >> WriteShards(self.folder, self.name, self.shards)
+        )
+
+
+@dataclass(eq=False)
+class WriteTable(beam.PTransform):
+    """Writes a PCollection of a single table to `<folder>/<name>`."""
+
+    folder: str
+    name: str
+
+    def expand(self, table: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        return table | beam.Map(self._write)
+
+    def _write(self, table: pa.Table) -> Tally:
+        Metrics.counter(self.name, "rows_written").inc(table.num_rows)
+        record = files.write_parquet(self.folder, self.name, table)
+        return Tally(written=table.num_rows, files=(record,))
+
+
+@dataclass(eq=False)
+class WriteDeadLetter(beam.PTransform):
+    """Writes DEAD_ROWS to `<folder>/part-<shard>-of-<shards>.jsonl`, and counts them."""
+
+    folder: str
+    shards: int
+
+    def expand(self, dead: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+        return (
+            dead
+            | ShardBy("line", self.shards, col.DEAD_ROWS, ("line", "reason"))
+            | "Write" >> beam.MapTuple(self._write)
+        )
+
+    def _write(self, shard: int, dead: pa.Table) -> Tally:
+        if not dead.num_rows:
+            return Tally()
+        lines = "".join(f"{line}\n" for line in dead["line"].to_pylist())
+        name = shard_file(shard, self.shards, "jsonl")
+        files.write_record(self.folder, name, lines.encode())
+        return Tally(dead=dead.num_rows, reasons=Counter(dead["reason"].to_pylist()))
+
+
+def map_shards(
+    function: Callable[[pa.Table], pa.Table],
+) -> beam.PTransform:
+    """Apply a function to the table of each (shard, table)."""
+    return beam.MapTuple(lambda shard, table: (shard, function(table))).with_output_types(
+        tuple[int, pa.Table]
+    )
+
+
+@dataclass(eq=False)
+class RequireRows(beam.PTransform):
+    """Fails the stage with an InputError if all (shard, table) together have no row."""
+
+    otherwise: str  # the message
+
+    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+        return (
+            sharded
+            | "Count" >> beam.MapTuple(lambda _, table: table.num_rows)
+            | "Sum" >> beam.CombineGlobally(sum)
+            | "Check" >> beam.Map(self._check)
+        )
+
+    def _check(self, rows: int) -> Tally:
+        if not rows:
+            raise InputError(self.otherwise)
+        return Tally()

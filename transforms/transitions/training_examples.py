@@ -1,0 +1,94 @@
+"""Transitions in language: what the LLM is asked and what it should answer."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import apache_beam as beam
+import pyarrow as pa
+import pyarrow.compute as pc
+from apache_beam.metrics import Metrics
+
+from models.language.language_model import load_tokenizer
+from models.language.prompt import Prompts, PromptTemplate, aligned_starts
+from transforms import schemas as col
+from transforms.errors import as_input_error
+from transforms.storage import files
+from transforms.storage.manifest import Tally
+from transforms.tables.write_tables import shard_file
+
+STARTS_FILE = "prompt_starts.parquet"
+_ROWS = 1 << 18  # whose texts are in memory at a time
+
+
+def make_prompts(base_model: str, template: PromptTemplate, descriptions: Sequence[str]) -> Prompts:
+    """Make the prompts of all pairs of clusters, for the tokens of a language model.
+
+    Raises
+    ------
+    InputError
+        If its tokenizer can't be loaded.
+    """
+    with as_input_error("--base_model: "):
+        tokenizer = load_tokenizer(base_model) if template.filled else None
+    starts = aligned_starts(tokenizer, template, descriptions)
+    return Prompts(tuple(starts), tuple(descriptions), template.after)
+
+
+def prompt_starts(prompts: Prompts) -> pa.Table:
+    """Return the PROMPT_STARTS of prompts."""
+    ids = pa.array(range(len(prompts.starts)), pa.int32())
+    return pa.table([ids, pa.array(prompts.starts)], schema=col.PROMPT_STARTS)
+
+
+def read_prompts(
+    transitions: str, template: PromptTemplate, descriptions: Sequence[str]
+) -> Prompts:
+    """Read the prompts that the examples in the folder of mine_transitions are made of."""
+    table = files.read_parquet(files.join(transitions, STARTS_FILE), col.PROMPT_STARTS)
+    starts = table.sort_by(col.CLUSTER_ID)[col.START].to_pylist()
+    return Prompts(tuple(starts), tuple(descriptions), template.after)
+
+
+def write_examples(transitions: pa.Table, prompts: Prompts) -> pa.Table:
+    """Write prompt and completion of each transition out.
+
+    Parameters
+    ----------
+    transitions
+        Columns c1, c2, novel.
+
+    Returns
+    -------
+    EXAMPLES, in the order of the transitions.
+    """
+    c1, c2, novel = (transitions[name].combine_chunks() for name in (col.C1, col.C2, col.NOVEL))
+    starts, descriptions = pa.array(prompts.starts), pa.array(prompts.descriptions)
+    prompt = pc.binary_join_element_wise(starts.take(c1), descriptions.take(c2), prompts.after, "")
+    return pa.table([c1, c2, novel, prompt, descriptions.take(novel)], schema=col.EXAMPLES)
+
+
+@dataclass(eq=False)
+class WriteExamples(beam.PTransform):
+    """(shard, rows with c1, c2, novel) -> EXAMPLES in `<folder>/<name>/part-<shard>-of-...`.
+
+    The rows of a platform's log are many, and their texts a hundred times as long: these are made
+    a part at a time, as they are written.
+    """
+
+    folder: str
+    name: str
+    shards: int
+    prompts: Prompts
+
+    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+        return sharded | beam.MapTuple(self._write)
+
+    def _write(self, shard: int, rows: pa.Table) -> Tally:
+        parts = (
+            write_examples(rows.slice(start, _ROWS), self.prompts)
+            for start in range(0, rows.num_rows, _ROWS)
+        )
+        name = f"{self.name}/{shard_file(shard, self.shards)}"
+        record = files.write_row_groups(self.folder, name, col.EXAMPLES, parts)
+        Metrics.counter(self.name, "rows_written").inc(rows.num_rows)
+        return Tally(written=rows.num_rows, files=(record,))
