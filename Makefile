@@ -73,7 +73,7 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 .PHONY: demo
 # The demo goes on, and says so, where a small model tuned for a minute misses a gate.
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
-	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --force $(ARGS)
+	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --ignore_gates $(ARGS)
 
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults

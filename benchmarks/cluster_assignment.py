@@ -217,7 +217,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="as of build_clusters (default: %(default)s)",
     )
     parser.add_argument(
-        "--fit_sample",
+        "--cluster_sample_size",
         type=whole_number(1),
         default=FIT_SAMPLE,
         help="as of build_clusters; a small one, with few clusters, shows what the rest of the "
@@ -225,7 +225,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     flags = parser.parse_args(argv)
     check_disk(flags.folder, flags.items)
-    build_flags = [f"--clusters={flags.clusters}", f"--fit_sample={flags.fit_sample}"]
+    build_flags = [
+        f"--clusters={flags.clusters}",
+        f"--cluster_sample_size={flags.cluster_sample_size}",
+    ]
     print(json.dumps(compare(flags.folder, flags.items, flags.interactions, build_flags)))
     return 0
 

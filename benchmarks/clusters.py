@@ -33,7 +33,7 @@ from models.clustering.cluster_tree import (
     most_traffic,
     traffic_balance,
 )
-from models.clustering.power_diagram import NearestSites, nearest
+from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.clusters.item_embeddings import item_texts
@@ -110,7 +110,7 @@ def priced_k_means(sizes: list[int]) -> Assignment:
             cap = Cap(loads, np.arange(size), np.full(size, most_traffic(loads, size)))
             none = np.zeros(size, np.float32)
             found = capped_prices(
-                NearestSites(rows[part], sites, none), none, [cap], [none], _PRICE_STEPS
+                PowerDiagram(rows[part], sites, none), none, [cap], [none], _PRICE_STEPS
             )
             levels.append(nearest(rows, sites, none if found is None else found[1]))
         return np.stack(levels, axis=1)

@@ -8,14 +8,14 @@ import apache_beam as beam
 import numpy as np
 
 from benchmarks.task import Task
-from models.common.model_process import end_children
+from models.common.model_process import end_model_processes
 from models.language.cost.count_queries import count_work
 from models.language.cost.model_size import model_size
 from models.language.cost.table_cost import estimate
 from models.language.language_model import load_tokenizer
 from transforms.language.build_novelty_table import BuildNoveltyTable, row_parts
 from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
-from transforms.storage.commit_log import Committed
+from transforms.storage.commit_log import CommitLog
 
 
 class TimedEngine(NoveltyEngine):
@@ -46,9 +46,9 @@ def host_share(task: Task, top_n: int) -> tuple[float, float]:
     estimated = estimate(work, size, None).seconds
     policy = LanguagePolicy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
     with tempfile.TemporaryDirectory() as folder:
-        committed = Committed(f"{folder}/table", f"{folder}/notes")
+        committed = CommitLog(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
             pipeline | BuildNoveltyTable(committed, policy, engine=TimedEngine)
         seconds = time.monotonic() - TimedEngine.begun
-        end_children()
+        end_model_processes()
     return 1 - TimedEngine.engine_seconds / seconds, estimated / seconds

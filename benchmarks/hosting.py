@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.common.model_process import ChildProcess
+from models.common.model_process import ModelProcess
 
 _END_SECONDS = 30.0
 _HOURS = 12  # that a call may take: more pairs than the default are welcome
@@ -64,7 +64,7 @@ def hosted(
     RuntimeError
         If the factory fails, or a process of the group can't be ended.
     """
-    process = ChildProcess("benchmarks.hosting:Host", {}, environment, timeout=_HOURS * 3600.0)
+    process = ModelProcess("benchmarks.hosting:Host", {}, environment, timeout=_HOURS * 3600.0)
     group = process.call("group")
     try:
         process.call("start", factory, arguments)

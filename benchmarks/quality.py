@@ -20,7 +20,7 @@ from benchmarks.progress import say
 EXAMPLES_ALONE = "--finetune_affinity_pairs=0"
 OTHERS: dict[str, tuple[list[str] | None, list[str]]] = {
     "llm_untuned": (None, ["--finetune_max_steps=0", EXAMPLES_ALONE]),
-    "llm_undiversified": (["--strategy=none"], [EXAMPLES_ALONE]),
+    "llm_undiversified": (["--diversify=none"], [EXAMPLES_ALONE]),
     "llm_examples_alone": (None, [EXAMPLES_ALONE]),
 }
 # Differences of a hundredth show on a thousand users: more are asked than by default.
@@ -61,7 +61,7 @@ def main() -> None:
             stage("mine_transitions", workspace, *log, TEST_SHARE, *mining)
         tuned_table(workspace, *tuning)
     stage("train_retrieval", ours, *log)
-    tables = [f"--table={name}={ours / name}" for name in others]
+    tables = [f"--compare_table={name}={ours / name}" for name in others]
     stage("evaluate", ours, *log, *tables, ITEM_EXAMPLES)
     report(json.loads((ours / "report/metrics.json").read_text()))
     say(f"{ours}/report/index.html has it all")

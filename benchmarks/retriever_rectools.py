@@ -198,7 +198,7 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, required=True, help="of SASRecModel, JSON")
     flags = parser.parse_args()
     warnings.filterwarnings("ignore")
-    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split), flags.settings)
+    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split_by), flags.settings)
     columns = [Columns.User, Columns.Item, Columns.Rank]
     table = pa.Table.from_pandas(answers[columns], preserve_index=False)
     metadata = {"ndcg": str(ndcg), "epochs": str(epochs)}

@@ -28,10 +28,10 @@ from transforms.inputs.validate import (
     DeadDuplicates,
     DropDuplicates,
     ValidateItems,
-    positive,
+    filter_engagements,
 )
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
 from transforms.tables.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
 
@@ -56,7 +56,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_shards(parser)
     command_line.add_items(parser)
     command_line.add_interactions(parser)
-    command_line.add_cut(parser)
+    command_line.add_train_until(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
         "--clusters",
@@ -78,13 +78,13 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         help="keywords in the description of a cluster, at most (default: 4)",
     )
     parser.add_argument(
-        "--fit_sample",
+        "--cluster_sample_size",
         type=command_line.whole_number(1),
         default=200_000,
         help="items, drawn by traffic, that the clusters are fitted on where there are more; all "
         "are assigned (default: 200000)",
     )
-    command_line.add_previous(parser)
+    command_line.add_previous_workspace(parser)
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
@@ -96,8 +96,8 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
         If these are not complete, altered, or what this run is going to replace.
     """
     found = command_line.base_model_files(flags)
-    if flags.previous is not None:
-        found["previous"] = previous_files(flags)
+    if flags.previous_workspace is not None:
+        found["previous_workspace"] = previous_files(flags)
     if command_line.source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
@@ -107,25 +107,30 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError if an earlier run has other numbers of clusters."""
-    if flags.previous is None:
+    if flags.previous_workspace is None:
         return
-    then = Workspace(flags.previous).manifest("clusters")["flags"]["clusters"]
+    then = Workspace(flags.previous_workspace).manifest("clusters")["flags"]["clusters"]
     if then != flags.clusters:
         raise InputError(
-            f"--clusters={','.join(map(str, flags.clusters))}: --previous={flags.previous} has "
-            f"{','.join(map(str, then))}; give the same numbers, or leave --previous out"
+            f"--clusters={','.join(map(str, flags.clusters))}: --previous_workspace="
+            f"{flags.previous_workspace} has {','.join(map(str, then))}; give the same numbers, or "
+            "leave --previous_workspace out"
         )
 
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
-    folder, shards, seed = workspace.folder("clusters"), flags.shards, flags.seed
+    folder, shards, seed = workspace.folder("clusters"), flags.output_shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
     cut = command_line.cut(flags)
-    fit_sample, base_model = flags.fit_sample, flags.base_model
-    previous = None if flags.previous is None else files.join(flags.previous, "clusters")
+    fit_sample, base_model = flags.cluster_sample_size, flags.base_model
+    previous = (
+        None
+        if flags.previous_workspace is None
+        else files.join(flags.previous_workspace, "clusters")
+    )
 
     item_source = command_line.source(flags, "items")
     raw_items = pipeline | "ReadItems" >> item_source.read()
@@ -149,7 +154,9 @@ def build(
     traffic = beam.pvalue.AsSingleton(
         interactions.usable
         | "Engaged"
-        >> beam.Map(lambda table: positive(before(table, cut), min_rating)[col.ITEM].to_numpy())
+        >> beam.Map(
+            lambda table: filter_engagements(before(table, cut), min_rating)[col.ITEM].to_numpy()
+        )
         | "Traffic" >> beam.CombineGlobally(CountTraffic())
         | "OfParts"
         >> beam.Map(
@@ -244,7 +251,7 @@ STAGE = Stage(
     check=check,
     level=lambda flags, workspace: len(flags.clusters) - 1,
     build=build,
-    check_flags=command_line.check_cut,
+    check_flags=command_line.check_train_until,
 )
 
 if __name__ == "__main__":

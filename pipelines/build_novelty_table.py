@@ -13,7 +13,7 @@ from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
 from pipelines.launch import dataflow
 from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_force
+from pipelines.launch.check_gates import add_ignore_gates
 from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import prompt_template
 from pipelines.launch.workspace import Workspace
@@ -28,7 +28,7 @@ from transforms.language.build_novelty_table import (
 )
 from transforms.language.novelty_engine import LanguagePolicy
 from transforms.storage.folders import local_copy
-from transforms.storage.manifest import Tally, read_manifest
+from transforms.storage.manifest import RowCounts, read_manifest
 from transforms.transitions.training_examples import read_prompts
 
 HERE = "this machine"
@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of this pipeline."""
     command_line.add_workspace(parser)
     parser.add_argument(
-        "--top_n",
+        "--clusters_per_pair",
         type=command_line.whole_number(1),
         default=20,
         help="novel clusters kept for each pair, at most (default: 20)",
@@ -82,11 +82,11 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     )
     dataflow.add_hints(parser, "host the engine")
     parser.add_argument(
-        "--start_over",
+        "--discard_partial",
         action="store_true",
         help="delete what an interrupted run with other flags or inputs has committed",
     )
-    add_force(parser)
+    add_ignore_gates(parser)
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
@@ -106,7 +106,7 @@ def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
             workspace.folder("transitions"), prompt_template(workspace), descriptions
         ),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
-        n=flags.top_n,
+        n=flags.clusters_per_pair,
         seed=flags.seed,
         engine_args=flags.engine_args,
         timeout=flags.engine_timeout,
@@ -115,7 +115,7 @@ def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     policy = _policy(flags, workspace)
     committed = workspace.committed(STAGE.folder, STAGE.name)

@@ -32,21 +32,21 @@ from transforms.clusters.read_clusters import (
 from transforms.errors import InputError
 from transforms.evaluation.held_out_transitions import engagements_by_item, users_by_pair
 from transforms.evaluation.load_policies import PolicySources, WithPolicies
-from transforms.evaluation.metrics import finite
+from transforms.evaluation.metrics import nan_to_none
 from transforms.evaluation.score_items import TOP, ScoreItems, popular_items
 from transforms.evaluation.score_policies import (
-    AddUp,
     ChoosePriorWeight,
     CoverPairs,
     Resamples,
     ScorePolicies,
+    SumFn,
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import WriteReport
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import WriteDeadLetter
 from transforms.transitions.user_sequences import UserSequences
 
@@ -95,7 +95,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             "coverage": "gate: share of the clusters that are the first answer of some pair, at "
             "least",
             "changed": "gate: share of the pairs whose first answer is another than in the table "
-            "of --previous, at most",
+            "of --previous_workspace, at most",
         },
     )
     parser.add_argument(
@@ -163,7 +163,7 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
     )
 
 
-def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
+def run_metadata(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
     """Return what metrics.json says of the stages before."""
     stages = {stage: workspace.manifest(stage) for stage in STAGE.stages}
     told = ("rows", "dead_letter", "seconds", "packages")
@@ -172,10 +172,10 @@ def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
     )
     return {
         "level": workspace.level("retrieval"),
-        "split": stages["transitions"]["flags"]["split"],
+        "split": stages["transitions"]["flags"]["split_by"],
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
-        "finetuning": finite(history),
+        "finetuning": nan_to_none(history),
         "data": {
             "stages": {
                 stage: {name: manifest[name] for name in told} for stage, manifest in stages.items()
@@ -186,7 +186,7 @@ def facts(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     clusters = workspace.folder("clusters")
     descriptions = read_descriptions(clusters, workspace.level("retrieval"))
@@ -217,7 +217,7 @@ def build(
         >> beam.Map(
             lambda part, items: engagements_by_item(part, len(items[0]), kept_apart), catalogue
         )
-        | "AddEngagements" >> beam.CombineGlobally(AddUp())
+        | "AddEngagements" >> beam.CombineGlobally(SumFn())
         | "Popular"
         >> beam.Map(
             lambda counts, items, eligible: popular_items(counts, items[1], eligible, size, top),
@@ -228,7 +228,7 @@ def build(
     pair_users = (
         sequences
         | "Pairs" >> beam.Map(lambda part, items: users_by_pair(part, items[1], size), catalogue)
-        | "AddPairs" >> beam.CombineGlobally(AddUp())
+        | "AddPairs" >> beam.CombineGlobally(SumFn())
     )
     weight = valid | ChoosePriorWeight(sources, item_clusters, kept_apart.cut)
     train = (
@@ -286,12 +286,13 @@ def build(
         table=workspace.folder("novelty_table"),
         previous=previous_table(flags, workspace),
         thresholds=command_line.from_flags(GateThresholds, flags, GATE),
-        facts={**facts(flags, workspace), "clusters": size},
+        run_metadata={**run_metadata(flags, workspace), "clusters": size},
         min_users=flags.min_users,
     )
     return [
         interactions[TALLY],
-        interactions[DEAD] | WriteDeadLetter(workspace.dead_letter("evaluate"), flags.shards),
+        interactions[DEAD]
+        | WriteDeadLetter(workspace.dead_letter("evaluate"), flags.output_shards),
         report,
     ]
 

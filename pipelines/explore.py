@@ -15,7 +15,7 @@ from pipelines import (
     train_retrieval,
 )
 from pipelines.launch import flags as command_line
-from pipelines.launch.error_messages import guarded, log
+from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.stage import Stage
 from pipelines.launch.summary import summary
 from pipelines.launch.workspace import Workspace
@@ -111,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add_flags(parser)
     flags, beam_flags = command_line.parse(parser, argv)
-    return guarded(lambda: run(flags, beam_flags))
+    return run_guarded(lambda: run(flags, beam_flags))
 
 
 if __name__ == "__main__":

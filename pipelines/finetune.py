@@ -13,7 +13,7 @@ from pipelines.launch.upstream import prompt_template
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_cluster_embeddings, read_descriptions
 from transforms.language.finetune import Finetune
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.transitions.follow_counts import read_affinity
 from transforms.transitions.training_examples import read_prompts
 
@@ -56,7 +56,7 @@ def check_flags(flags: argparse.Namespace) -> None:
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     transitions, clusters = workspace.folder("transitions"), workspace.folder("clusters")
     level = workspace.level("transitions")

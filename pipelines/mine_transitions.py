@@ -16,7 +16,7 @@ from transforms.errors import InputError
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import (
     RequireRows,
@@ -45,7 +45,7 @@ from transforms.transitions.user_sequences import UserSequences
 
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "
-    "letter, --min_rating, --level, --cut or the shares of the splits leave enough"
+    "letter, --min_rating, --level, --train_until or the shares of the splits leave enough"
 )
 
 
@@ -54,7 +54,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
-    command_line.add_cut(parser)
+    command_line.add_train_until(parser)
     command_line.add_base_model(parser)
     parser.add_argument(
         "--level",
@@ -63,14 +63,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "(default: the finest)",
     )
     parser.add_argument(
-        "--per_label",
+        "--examples_per_cluster",
         type=command_line.whole_number(1),
         default=10,
         help="training examples of each novel cluster, at most, so that none dominates (default: "
         "10)",
     )
     parser.add_argument(
-        "--strategy",
+        "--diversify",
         choices=tuple(STRATEGIES),
         default="uniform",
         help="how they are drawn. "
@@ -78,12 +78,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         + " (default: uniform)",
     )
     parser.add_argument(
-        "--split",
+        "--split_by",
         choices=("user", "time"),
         default="user",
         help="what keeps training apart from valid and test. user: each user is in one of them; "
-        "time: also, training has the transitions before --cut, the others those from it on "
-        "(default: user)",
+        "time: also, training has the transitions before --train_until, the others those from it "
+        "on (default: user)",
     )
     for split in ("valid", "test"):
         parser.add_argument(
@@ -121,7 +121,7 @@ def prompt_template(value: str) -> str:
 
 
 def check_flags(flags: argparse.Namespace) -> None:
-    """Check that --cut goes with --split=time, and that the shares leave users to learn from."""
+    """Raise InputError for splits that leave no training users, or miss --train_until."""
     if not flags.valid_share:
         raise InputError("--valid_share=0: fine-tuning stops by the loss on valid users")
     if flags.valid_share + flags.test_share >= 1:
@@ -129,11 +129,11 @@ def check_flags(flags: argparse.Namespace) -> None:
             f"--valid_share={flags.valid_share} and --test_share={flags.test_share} leave no user "
             "to train on"
         )
-    if flags.split == "time" and flags.cut is None:
-        raise InputError("--split=time needs --cut, the date or time at which to split")
-    if flags.split != "time" and flags.cut is not None:
-        raise InputError(f"--cut={flags.cut} needs --split=time")
-    command_line.check_cut(flags)
+    if flags.split_by == "time" and flags.train_until is None:
+        raise InputError("--split_by=time needs --train_until, the date or time at which to split")
+    if flags.split_by != "time" and flags.train_until is not None:
+        raise InputError(f"--train_until={flags.train_until} needs --split_by=time")
+    command_line.check_train_until(flags)
 
 
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
@@ -143,15 +143,15 @@ def level(flags: argparse.Namespace, workspace: Workspace) -> int:
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     clusters, folder = workspace.folder("clusters"), workspace.folder("transitions")
     at_level = level(flags, workspace)
     descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
     prompts = make_prompts(flags.base_model, template, descriptions)
-    shards, seed, min_rating = flags.shards, flags.seed, flags.min_rating
-    sampling = Sampling(flags.strategy, flags.per_label, len(descriptions), seed)
+    shards, seed, min_rating = flags.output_shards, flags.seed, flags.min_rating
+    sampling = Sampling(flags.diversify, flags.examples_per_cluster, len(descriptions), seed)
     shares = (flags.valid_share, flags.test_share)
     cut = command_line.cut(flags)
 
@@ -221,7 +221,7 @@ STAGE = Stage(
     build=build,
     threads=True,
     check_flags=check_flags,
-    check=command_line.check_same_cut,
+    check=command_line.check_same_train_until,
 )
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 import apache_beam as beam
 
 from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_force, check_gates
+from pipelines.launch.check_gates import add_ignore_gates, check_gates
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
@@ -14,7 +14,7 @@ from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
 from transforms.retrieval.recommend import PAIR_CHOICES, Explore
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
 from transforms.transitions.user_sequences import UserSequences
@@ -33,14 +33,14 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         "sampled by recency, anew for each --seed, such as the day's number, or all of the eight "
         "most recent, their answers pooled (default: recent)",
     )
-    add_force(parser)
+    add_ignore_gates(parser)
 
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
-    folder, shards = workspace.folder("recommendations"), flags.shards
+    folder, shards = workspace.folder("recommendations"), flags.output_shards
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(
         workspace.folder("clusters"), workspace.level("retrieval")
     )

@@ -1,6 +1,6 @@
 """Trains the retriever on the users' histories and packs it with the novelty table.
 
-What evaluate asks for is left out: test users, or with --cut all that came after it.
+What evaluate asks for is left out: test users, or with --train_until all that came after it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from transforms.inputs.validate import DEAD, TALLY
 from transforms.retrieval.train_retriever import TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import WriteDeadLetter
 from transforms.transitions.user_sequences import SequenceParts
 
@@ -34,7 +34,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
     command_line.add_shards(parser)
     command_line.add_interactions(parser)
-    command_line.add_cut(parser)
+    command_line.add_train_until(parser)
     parser.add_argument(
         "--items_per_answer",
         type=command_line.whole_number(1),
@@ -65,12 +65,12 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
     command_line.from_flags(RetrieverConfig, flags, PREFIX)
-    command_line.check_cut(flags)
+    command_line.check_train_until(flags)
 
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     clusters, at_level = workspace.folder("clusters"), workspace.level("novelty_table")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
@@ -102,7 +102,7 @@ def build(
     )
     return [
         log[TALLY],
-        log[DEAD] | WriteDeadLetter(workspace.dead_letter("train_retrieval"), flags.shards),
+        log[DEAD] | WriteDeadLetter(workspace.dead_letter("train_retrieval"), flags.output_shards),
         trained,
     ]
 
@@ -117,7 +117,7 @@ STAGE = Stage(
     level=lambda flags, workspace: workspace.level("novelty_table"),
     build=build,
     check_flags=check_flags,
-    check=command_line.check_same_cut,
+    check=command_line.check_same_train_until,
     resumes=True,
 )
 

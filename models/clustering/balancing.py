@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.clustering.power_diagram import NearestSites, costs
+from models.clustering.power_diagram import PowerDiagram, costs
 
 TOLERANCE = 0.02  # of a capacity: what is over it by less is as good as not
 PRICE_STEPS = 20
@@ -167,7 +167,7 @@ def shed(points: np.ndarray, sites: np.ndarray, prices: np.ndarray, cap: Cap) ->
     np.ndarray
         [finest] float32.
     """
-    labels_under = NearestSites(points, sites, prices)
+    labels_under = PowerDiagram(points, sites, prices)
     size, limit = len(cap.capacities), cap.capacities.max()
     before = np.bincount(cap.clusters[labels_under(prices)], cap.weights, size)
     if before.max() <= limit:

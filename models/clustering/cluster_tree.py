@@ -29,7 +29,7 @@ from models.clustering.balancing import (
     summed,
 )
 from models.clustering.initialization import principal_parts
-from models.clustering.power_diagram import NearestSites, nearest
+from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.unit_vectors import batches, label_sums, scatters, unit_rows
 
 _START_ROUNDS = 12  # of centroid updates per split
@@ -360,7 +360,7 @@ def _refined(
     for _ in range(rounds):
         sites, spread = _sites(work, labels, ancestors)
         prices = [_PRICE_DECAY * price for price in prices]
-        labels_under = NearestSites(work.points, sites, summed(spread, caps, prices))
+        labels_under = PowerDiagram(work.points, sites, summed(spread, caps, prices))
         found = capped_prices(labels_under, spread, caps, prices)
         if found is None:
             break
@@ -375,7 +375,7 @@ def _refined(
         elif (waited := waited + 1) == _PATIENCE:
             break
     if TOLERANCE < best[0] < np.inf:
-        labels_under = NearestSites(work.points, tree.sites, tree.prices)
+        labels_under = PowerDiagram(work.points, tree.sites, tree.prices)
         found = capped_prices(labels_under, *state, most_steps=_LAST_PRICE_STEPS)
         tree = replace(tree, prices=found[1]) if found and found[3] < best[0] else tree
     return tree

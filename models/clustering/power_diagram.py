@@ -39,7 +39,7 @@ def nearest(points: np.ndarray, sites: np.ndarray, prices: np.ndarray) -> np.nda
     return labels
 
 
-class NearestSites:
+class PowerDiagram:
     """`nearest` for the same points and sites under prices that change little by little.
 
     Each point has a list of the sites that were cheapest for it under some prices, and how much

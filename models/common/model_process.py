@@ -46,20 +46,20 @@ _QUOTED = 4_000  # characters of the child's output that an error shows
 _BEAT_SECONDS = 1.0
 _GRACE_SECONDS = 10.0
 _MEET_SECONDS = 60.0  # that a child and its first client wait for each other
-_LIVE: "weakref.WeakSet[ChildProcess]" = weakref.WeakSet()
+_LIVE: "weakref.WeakSet[ModelProcess]" = weakref.WeakSet()
 
 
-class ChildLost(RuntimeError):  # noqa: N818  (says what happened)
+class ModelProcessLost(RuntimeError):  # noqa: N818  (says what happened)
     """The child ended, or did not answer and was killed: a new one may do better."""
 
 
-def end_children() -> None:
+def end_model_processes() -> None:
     """Leave all children of this process, whoever still refers to them."""
     for child in list(_LIVE):
         child.close()
 
 
-class ChildProcess:
+class ModelProcess:
     """A client of the child process that made `module.factory(**arguments)`.
 
     `close()` leaves the child; what calls are under way in other threads are given up.
@@ -82,7 +82,7 @@ class ChildProcess:
     ------
     ValueError, RuntimeError
         Whatever the factory raises.
-    ChildLost
+    ModelProcessLost
         If the child ends or does not answer.
     """
 
@@ -125,7 +125,7 @@ class ChildProcess:
         ------
         ValueError, RuntimeError
             Whatever the method raises.
-        ChildLost
+        ModelProcessLost
             If the child ended or does not answer: now, or in an earlier call.
         """
         return self._exchange((method, arguments))
@@ -152,14 +152,16 @@ class ChildProcess:
                 break
             except BlockingIOError:
                 _kill(self._pid)
-                raise ChildLost(self._epitaph(f"let nobody in for {silence:.0f} s")) from None
+                raise ModelProcessLost(
+                    self._epitaph(f"let nobody in for {silence:.0f} s")
+                ) from None
             except (ConnectionError, EOFError):  # nobody is there, or about to end
                 self._line.close()
             code = 0 if self._child is None else self._child.returncode
             if code or time.monotonic() > deadline:
                 if self._child is not None:
                     self._child.kill()
-                raise ChildLost(self._epitaph("did not start"))
+                raise ModelProcessLost(self._epitaph("did not start"))
             if code == 0:  # none started, or another was first and is gone
                 self._start(key, environment)
             time.sleep(0.02)
@@ -185,7 +187,7 @@ class ChildProcess:
         content = pickle.dumps(message)
         with self._lock:
             if self._lost:
-                raise ChildLost(self._lost)
+                raise ModelProcessLost(self._lost)
             heard = time.monotonic()
             try:
                 self._connection.send_bytes(content)
@@ -211,7 +213,7 @@ class ChildProcess:
         self._lost = self._epitaph(end)
         _kill(self._pid)  # what it started, and its files
         self.close()
-        return ChildLost(self._lost)
+        return ModelProcessLost(self._lost)
 
     def _epitaph(self, end: str) -> str:
         if self._child is None:

@@ -74,7 +74,7 @@ def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict
             ours.get("coverage", {}).get("value"),
             thresholds.coverage,
             "of the clusters are the first answer for some pair of interests",
-            "fine-tune on labels that are spread more evenly (a smaller --per_label)",
+            "fine-tune on labels that are spread more evenly (a smaller --examples_per_cluster)",
         ),
     }
     if metrics.get("diff") is not None:

@@ -58,7 +58,7 @@ def count_follows(
     return follows.reshape(clusters, clusters)
 
 
-def likeness(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
+def cosine_similarity(embeddings: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the cosine between the embeddings [M, F] less their mean, [M, M]."""
     apart = embeddings.astype(np.float64)
     apart /= np.maximum(np.linalg.norm(apart, axis=1, keepdims=True), _TINY)
@@ -82,10 +82,10 @@ class Affinity:
 
     @staticmethod
     def of(follows: NDArray[np.int64], alike: NDArray[np.float64]) -> "Affinity":
-        """Estimate it from counts, as of `count_follows`, and from `likeness`, both [M, M].
+        """Estimate it from `count_follows` and `cosine_similarity`, both [M, M].
 
-        With f the counts, p(c) the share of c among all that followed, l the likeness, a the
-        back-off and q(b, c) in proportion to p(c) exp(2 l(b, c)), the sum over c being 1:
+        With f the counts, p(c) the share of c among all that followed, l the cosine similarity,
+        a the back-off and q(b, c) in proportion to p(c) exp(2 l(b, c)), the sum over c being 1:
         lift(b, c) = log((f(b, c) + a q(b, c)) / (f(b) + a)) - log p(c). With s(c) the standard
         deviation of lift(b, c) over all b but c, they are scaled by (mean of s / s(c))^0.75.
         """

@@ -12,10 +12,10 @@ from transforms.storage.manifest import read_manifest
 _REPORT, _TABLE = "report", "novelty_table"
 
 
-def add_force(parser: argparse.ArgumentParser) -> None:
-    """Add --force."""
+def add_ignore_gates(parser: argparse.ArgumentParser) -> None:
+    """Add --ignore_gates."""
     parser.add_argument(
-        "--force",
+        "--ignore_gates",
         action="store_true",
         help="show users a novelty table although the report on it says that its gates failed",
     )
@@ -24,14 +24,14 @@ def add_force(parser: argparse.ArgumentParser) -> None:
 def check_gates(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError if the report on the novelty table that is there says it failed.
 
-    Without a report on that table there is nothing to say against it; --force says it may go.
+    A table without a report passes, and so does every table with --ignore_gates.
     """
-    failed = {} if getattr(flags, "force", False) else failed_gates(workspace)
+    failed = {} if getattr(flags, "ignore_gates", False) else failed_gates(workspace)
     if failed:
         said = "; ".join(_sentence(name, gate) for name, gate in failed.items())
         raise InputError(
             f"the novelty table failed its gates: {said}. {workspace.folder(_REPORT, 'index.html')}"
-            " says why and what helps; give --force to use the table all the same"
+            " says why and what helps; give --ignore_gates to use the table all the same"
         )
 
 

@@ -1,4 +1,4 @@
-"""Other novelty tables that evaluate looks at: those of --table, and the one of --previous."""
+"""The novelty tables that evaluate compares: --compare_table and --previous_workspace."""
 
 import argparse
 import re
@@ -37,14 +37,14 @@ _TAKEN = (
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that name them."""
     parser.add_argument(
-        "--table",
+        "--compare_table",
         type=named_folder,
         action="append",
         default=[],
         help="another novelty table of the same clusters to compare, as name=folder, where folder "
         "is a workspace or the novelty_table in it; may be given several times (default: none)",
     )
-    command_line.add_previous(parser)
+    command_line.add_previous_workspace(parser)
 
 
 def named_folder(text: str) -> str:
@@ -60,7 +60,7 @@ def named_folder(text: str) -> str:
 
 
 def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Find the tables that --table names: name -> folder and manifest.
+    """Find the tables that --compare_table names: name -> folder and manifest.
 
     Raises
     ------
@@ -68,10 +68,10 @@ def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, An
         If one is not complete, or a name is given twice.
     """
     found: dict[str, tuple[str, dict[str, Any]]] = {}
-    for text in flags.table:
+    for text in flags.compare_table:
         name, _, given = text.partition("=")
         if name in found:
-            raise InputError(f"--table={text}: there are two tables of the name {name}")
+            raise InputError(f"--compare_table={text}: there are two tables of the name {name}")
         for folder in (files.join(given, "novelty_table"), given):
             manifest = read_manifest(folder)
             if manifest is not None and manifest["pipeline"] == "build_novelty_table":
@@ -79,8 +79,8 @@ def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, An
                 break
         else:
             raise InputError(
-                f"--table={text}: {given} is neither a complete novelty_table nor a workspace with "
-                "one"
+                f"--compare_table={text}: {given} is neither a complete novelty_table nor a "
+                "workspace with one"
             )
     return found
 
@@ -91,19 +91,21 @@ def check_named_tables(flags: argparse.Namespace, workspace: Workspace) -> None:
     for name, (folder, manifest) in named_tables(flags).items():
         if (manifest["inputs"]["clusters"], manifest["level"]) != (clusters, level):
             raise InputError(
-                f"--table {name}: {folder} was built from other clusters or another level than "
-                f"{workspace.root} has; only tables of the same clusters can be compared"
+                f"--compare_table {name}: {folder} was built from other clusters or another level "
+                f"than {workspace.root} has; only tables of the same clusters can be compared"
             )
 
 
 def previous_table(flags: argparse.Namespace, workspace: Workspace) -> PreviousTable | None:
-    """Return the table that --previous names, and how its clusters became ours."""
-    if flags.previous is None:
+    """Return the table that --previous_workspace names, and how its clusters became ours."""
+    if flags.previous_workspace is None:
         return None
-    earlier, built = Workspace(flags.previous), workspace.manifest("clusters")
+    earlier, built = Workspace(flags.previous_workspace), workspace.manifest("clusters")
     level = earlier.level("novelty_table")
     # The mapping is of the finest clusters, from those that ours began with.
-    began = built["inputs"].get("previous") == digest(files.fingerprints(previous_files(flags)))
+    began = built["inputs"].get("previous_workspace") == digest(
+        files.fingerprints(previous_files(flags))
+    )
     finest = len(built["flags"]["clusters"]) - 1
     return PreviousTable(
         clusters=earlier.folder("clusters"),
@@ -118,11 +120,11 @@ def previous_table(flags: argparse.Namespace, workspace: Workspace) -> PreviousT
 def table_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """Return the files of all these tables, by a name of each."""
     found = {f"table {name}": _files(*table) for name, table in named_tables(flags).items()}
-    if flags.previous is not None:
-        earlier = Workspace(flags.previous)
-        with as_input_error("--previous: "):
+    if flags.previous_workspace is not None:
+        earlier = Workspace(flags.previous_workspace)
+        with as_input_error("--previous_workspace: "):
             manifest = earlier.manifest("novelty_table")
-        found["previous"] = previous_files(flags)
+        found["previous_workspace"] = previous_files(flags)
         found["previous table"] = _files(earlier.folder("novelty_table"), manifest)
     return found
 

@@ -155,13 +155,13 @@ def _check_place(cloud: GoogleCloudOptions) -> None:
 def _check_inputs(flags: argparse.Namespace, options: PipelineOptions) -> None:
     """Check that workers, which see no disk of the launcher, can read what flags name."""
     copy = "copy it to gs:// and name it there"
-    ways = dict.fromkeys(("interactions", "items", "previous"), copy)
+    ways = dict.fromkeys(("interactions", "items", "previous_workspace"), copy)
     if not options.view_as(WorkerOptions).sdk_container_image:  # it may hold them at that path
         way = "give a hub id, or an --sdk_container_image that holds it"
         ways |= {"base_model": way, "text_encoder": way}
     named = [(name, getattr(flags, name, None), way) for name, way in ways.items()]
-    tables = (text.partition("=")[2] for text in getattr(flags, "table", []))
-    for name, value, way in (*named, *(("table", folder, copy) for folder in tables)):
+    tables = (text.partition("=")[2] for text in getattr(flags, "compare_table", []))
+    for name, value, way in (*named, *(("compare_table", folder, copy) for folder in tables)):
         if value and glob.glob(os.path.expanduser(value)):
             raise InputError(
                 f"--{name}={value} is on this machine, where workers of Dataflow can't read it; "

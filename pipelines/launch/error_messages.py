@@ -58,7 +58,7 @@ _DETAILS = r"; reason: .*"  # what BigQuery's client adds: the same again
 _LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
-def guarded(work: Callable[[], None]) -> int:
+def run_guarded(work: Callable[[], None]) -> int:
     """Run, turn what goes wrong into a line and an exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)

@@ -86,7 +86,7 @@ def add_workspace(parser: argparse.ArgumentParser) -> None:
 def add_shards(parser: argparse.ArgumentParser) -> None:
     """Add the flag of pipelines that spread rows over workers."""
     parser.add_argument(
-        "--shards",
+        "--output_shards",
         type=whole_number(1),
         default=4,
         help="files each table is written in (default: 4)",
@@ -128,42 +128,47 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_previous(parser: argparse.ArgumentParser) -> None:
+def add_previous_workspace(parser: argparse.ArgumentParser) -> None:
     """Add the flag of pipelines that go on from an earlier workspace."""
     parser.add_argument(
-        "--previous",
+        "--previous_workspace",
         help="workspace of an earlier run, local or gs://: clusters that did not change keep id "
         "and description, clusters/mapping.parquet says which, and the report says what changed "
         "in the novelty table (default: none)",
     )
 
 
-def add_cut(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of pipelines that learn from the log; see `check_cut`."""
+def add_train_until(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of pipelines that learn from the log; see `check_train_until`."""
     parser.add_argument(
-        "--cut",
+        "--train_until",
         type=moment,
         help="learn only from interactions before this date or time, in ISO 8601, UTC; the later "
         "ones are kept to test on (default: learn from all)",
     )
 
 
-def check_cut(flags: argparse.Namespace) -> None:
-    """Raise InputError for a --cut that leaves nothing on one of its sides."""
-    cut, since, until = (_microseconds(time) for time in (flags.cut, flags.since, flags.until))
+def check_train_until(flags: argparse.Namespace) -> None:
+    """Raise InputError for a --train_until that leaves nothing on one of its sides."""
+    cut, since, until = (
+        _microseconds(time) for time in (flags.train_until, flags.since, flags.until)
+    )
     if cut is None:
         return
     if since is not None and cut <= since:
-        raise InputError(f"--cut={flags.cut} is not after --since={flags.since}")
+        raise InputError(f"--train_until={flags.train_until} is not after --since={flags.since}")
     if until is not None and cut >= until:
-        raise InputError(f"--cut={flags.cut} is not before --until={flags.until}")
+        raise InputError(f"--train_until={flags.train_until} is not before --until={flags.until}")
 
 
-def check_same_cut(flags: argparse.Namespace, workspace: Workspace) -> None:
-    """Raise InputError unless --cut is that of the clusters, whose tree weighs what it counted."""
-    built = workspace.manifest("clusters")["flags"].get("cut")
-    if flags.cut != built:
-        given, then = (f"--cut={time}" if time else "no --cut" for time in (flags.cut, built))
+def check_same_train_until(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError unless --train_until is that of the clusters."""
+    built = workspace.manifest("clusters")["flags"].get("train_until")
+    if flags.train_until != built:
+        given, then = (
+            f"--train_until={time}" if time else "no --train_until"
+            for time in (flags.train_until, built)
+        )
         raise InputError(
             f"{given}, but {workspace.folder('clusters')} was built with {then}: give all "
             "pipelines of a workspace the same"
@@ -171,8 +176,8 @@ def check_same_cut(flags: argparse.Namespace, workspace: Workspace) -> None:
 
 
 def cut(flags: argparse.Namespace) -> int | None:
-    """Return --cut in microseconds since 1970; None where all is learned from."""
-    return _microseconds(flags.cut)
+    """Return --train_until in microseconds since 1970; None where all is learned from."""
+    return _microseconds(flags.train_until)
 
 
 def add_items(parser: argparse.ArgumentParser) -> None:

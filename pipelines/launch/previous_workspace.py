@@ -1,4 +1,4 @@
-"""The earlier workspace that --previous names."""
+"""The earlier workspace that --previous_workspace names."""
 
 import argparse
 import os
@@ -16,13 +16,13 @@ def previous_files(flags: argparse.Namespace) -> list[str]:
     InputError
         If they are not complete, altered, or those of this workspace.
     """
-    earlier = Workspace(flags.previous)
-    if _same_place(flags.previous, flags.workspace):
+    earlier = Workspace(flags.previous_workspace)
+    if _same_place(flags.previous_workspace, flags.workspace):
         raise InputError(
-            f"--previous={flags.previous} is the workspace of this run; name that of an earlier "
-            "one, or give this run another --workspace"
+            f"--previous_workspace={flags.previous_workspace} is the workspace of this run; name "
+            "that of an earlier one, or give this run another --workspace"
         )
-    with as_input_error("--previous: "):
+    with as_input_error("--previous_workspace: "):
         records = earlier.manifest("clusters")["files"]
         earlier.verify("clusters")
     names = [record["path"] for record in records]

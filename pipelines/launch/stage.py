@@ -13,11 +13,11 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from models.common.model_process import end_children
+from models.common.model_process import end_model_processes
 from pipelines.launch import flags as command_line
 from pipelines.launch.check_gates import check_gates
 from pipelines.launch.dataflow import prepare_launch
-from pipelines.launch.error_messages import guarded
+from pipelines.launch.error_messages import run_guarded
 from pipelines.launch.runner import running_pipeline, with_default_runner
 from pipelines.launch.workspace import Workspace, digest
 from transforms import schemas as col
@@ -25,7 +25,7 @@ from transforms.errors import InputError
 from transforms.storage import files
 from transforms.storage.bigquery_client import TableName
 from transforms.storage.files import FileRecord
-from transforms.storage.manifest import MANIFEST, StagePlan, Tally, WriteManifest, read_manifest
+from transforms.storage.manifest import MANIFEST, RowCounts, StagePlan, WriteManifest, read_manifest
 from transforms.tables.load_bigquery import LoadTable, check_target
 
 log = logging.getLogger("interest-explorer")
@@ -48,9 +48,9 @@ _PACKAGES = (
 # Where a file lies is no part of what it says; the fingerprints of the inputs are. Nor is how the
 # work is done.
 _NOT_IN_PLAN = {
-    *("help", "workspace", "previous", "interactions", "items", "table"),
-    *("accelerator", "min_ram", "engine_timeout", "start_over", "status", "estimate"),
-    *("output_table", "force"),
+    *("help", "workspace", "previous_workspace", "interactions", "items", "compare_table"),
+    *("accelerator", "min_ram", "engine_timeout", "discard_partial", "status", "estimate"),
+    *("output_table", "ignore_gates"),
 }
 
 
@@ -87,7 +87,7 @@ class Stage:
         Whether what an interrupted run left behind is taken up (by default it is wiped).
     commits
         Whether it commits its files one by one, so that those which are whole are kept; such a
-        stage has a flag `--start_over`.
+        stage has a flag `--discard_partial`.
     add_reports
         Adds the flags that ask for a report in place of a run.
     report
@@ -96,7 +96,7 @@ class Stage:
         Whether threads share its work when it runs in process: for what NumPy and Arrow do.
     table
         Schema of its rows, if it can be loaded into BigQuery; it then has a flag --output_table,
-        and one --force among its own.
+        and one --ignore_gates among its own.
     """
 
     name: str
@@ -106,7 +106,9 @@ class Stage:
     external: dict[str, list[str]]
     stages: tuple[str, ...]
     level: Callable[[argparse.Namespace, Workspace], int | None]
-    build: Callable[[beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection[Tally]]]
+    build: Callable[
+        [beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection[RowCounts]]
+    ]
     check_flags: Callable[[argparse.Namespace], None] = lambda flags: None
     check: Callable[[argparse.Namespace, Workspace], None] = lambda flags, workspace: None
     model_files: Callable[[argparse.Namespace], dict[str, list[str]]] = lambda flags: {}
@@ -140,7 +142,7 @@ class Stage:
     def main(self, argv: Sequence[str] | None = None) -> int:
         """Run from a command line and return the exit code."""
         flags, beam_flags = command_line.parse(self.parser(), argv)
-        return guarded(lambda: self._report_or_run(flags, beam_flags))
+        return run_guarded(lambda: self._report_or_run(flags, beam_flags))
 
     def _report_or_run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
         report = self.report(flags, Workspace(flags.workspace))
@@ -195,11 +197,11 @@ class Stage:
             if nothing and not options.view_as(GoogleCloudOptions).template_location:
                 return
         else:
-            self._prepare(workspace, plan, getattr(flags, "start_over", False))
+            self._prepare(workspace, plan, getattr(flags, "discard_partial", False))
         try:
             with running_pipeline(options, temporary) as pipeline:
                 if complete:  # launched as a template it still has to be a job
-                    done = pipeline | beam.Create([Tally()])
+                    done = pipeline | beam.Create([RowCounts()])
                 else:
                     tallies = self.build(pipeline, flags, workspace)
                     write = WriteManifest(folder, plan, _packages(), started)
@@ -210,7 +212,7 @@ class Stage:
                     )
                     checked | load
         finally:
-            end_children()  # of workers in this process: Beam keeps their last model
+            end_model_processes()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
             files.delete_folder(unfinished)
             if not complete:
@@ -255,7 +257,7 @@ class Stage:
                 raise InputError(
                     f"{folder} holds {count:,} files of an interrupted run with other "
                     f"{' and '.join(_differences(begun, plan))}: they can't be mixed. Give the "
-                    "same as then to go on with it, or --start_over to delete them"
+                    "same as then to go on with it, or --discard_partial to delete them"
                 )
             files.delete_file(manifest)
             files.delete_folder(folder)

@@ -8,7 +8,7 @@ from pipelines.launch.stage import Stage
 def arguments(stage: Stage, argv: Sequence[str]) -> list[str]:
     """Return what the Flex Template launcher passes as the pipeline's command line takes it.
 
-    It gives every parameter a value; a flag such as --start_over takes none.
+    It gives every parameter a value; a flag such as --discard_partial takes none.
     """
     booleans = {
         name

@@ -6,15 +6,15 @@ from models.language.prompt import PromptTemplate
 from pipelines.launch import flags as command_line
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
-from transforms.evaluation.held_out_transitions import HeldOut
+from transforms.evaluation.held_out_transitions import SplitSpec
 from transforms.language.build_novelty_table import resolve_blocked
 
 
-def held_out(workspace: Workspace) -> HeldOut:
+def held_out(workspace: Workspace) -> SplitSpec:
     """Return how mine_transitions kept users and times apart."""
     mined = workspace.manifest("transitions")["flags"]
-    cut = command_line.cut(argparse.Namespace(cut=mined["cut"]))
-    return HeldOut(mined["valid_share"], mined["test_share"], mined["seed"], cut)
+    cut = command_line.cut(argparse.Namespace(train_until=mined["train_until"]))
+    return SplitSpec(mined["valid_share"], mined["test_share"], mined["seed"], cut)
 
 
 def prompt_template(workspace: Workspace) -> PromptTemplate:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.commit_log import Committed
+from transforms.storage.commit_log import CommitLog
 from transforms.storage.files import FileRecord
 from transforms.storage.manifest import read_manifest
 
@@ -45,9 +45,9 @@ class Workspace:
         """Return the folder of what a stage needs to take up its work; gone once complete."""
         return self.folder("unfinished", pipeline)
 
-    def committed(self, folder: str, pipeline: str) -> Committed:
+    def committed(self, folder: str, pipeline: str) -> CommitLog:
         """Return the files of a stage that are whole already, while it is not complete."""
-        return Committed(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
+        return CommitLog(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
 
     def fingerprint(self, folder: str) -> str:
         """Return what changes when a complete stage decides or writes something else.

@@ -32,7 +32,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     flags = [flag for flag in flags if not flag.startswith("--clusters")]
     by_stage = {
         "build_clusters": ("interactions", "items"),
-        "mine_transitions": ("interactions", "per_label"),
+        "mine_transitions": ("interactions", "examples_per_cluster"),
         "finetune": ("finetune",),
     }
     for stage, names in by_stage.items():

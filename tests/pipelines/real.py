@@ -33,7 +33,7 @@ def explore_flags(interactions: Path | str, items: Path | str) -> list[str]:
         f"--interactions={interactions}",
         f"--items={items}",
         "--clusters=2,3,4,8",
-        f"--per_label={PER_LABEL}",
+        f"--examples_per_cluster={PER_LABEL}",
         "--finetune_max_steps=4",
         "--finetune_warmup_steps=1",
         "--finetune_eval_every=4",
@@ -43,8 +43,8 @@ def explore_flags(interactions: Path | str, items: Path | str) -> list[str]:
         "--bootstrap_samples=50",
         "--simulation_users=20",
         "--simulation_days=2",
-        "--force",  # so little tuning passes no gate
-        f"--top_n={TOP_N}",
+        "--ignore_gates",  # so little tuning passes no gate
+        f"--clusters_per_pair={TOP_N}",
     ]
 
 

@@ -73,7 +73,7 @@ def build(workspace: Path, items_path: Path, interactions_path: Path, *flags: st
             f"--items={items_path}",
             f"--interactions={interactions_path}",
             "--clusters=3,6",
-            "--shards=2",
+            "--output_shards=2",
             "--text_encoder=none, the items have embeddings",
             *flags,
         ]
@@ -83,7 +83,12 @@ def build(workspace: Path, items_path: Path, interactions_path: Path, *flags: st
 def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
     """Run mine_transitions in process and return the exit code."""
     return mine_transitions.STAGE.main(
-        [f"--workspace={workspace}", f"--interactions={interactions_path}", "--shards=2", *flags]
+        [
+            f"--workspace={workspace}",
+            f"--interactions={interactions_path}",
+            "--output_shards=2",
+            *flags,
+        ]
     )
 
 

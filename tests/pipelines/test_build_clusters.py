@@ -67,18 +67,18 @@ def test_the_manifest_says_how_good_the_clusters_are(first: Path) -> None:
 
 
 def test_a_sample_of_all_items_gives_the_bytes_of_none(first: Path, run: Run) -> None:
-    sampled = run("sampled", small.items(), "--fit_sample=60")
+    sampled = run("sampled", small.items(), "--cluster_sample_size=60")
     assert small.digests(sampled / "clusters") == small.digests(first / "clusters")
 
 
 def test_clusters_can_be_fitted_on_a_part_of_the_items(run: Run) -> None:
-    part = run("part", small.items(), "--fit_sample=40")
+    part = run("part", small.items(), "--cluster_sample_size=40")
     contract.check_clusters(part)
     assert len(contract.read(part / "clusters" / "item_clusters")) == 60
 
 
 def test_clusters_are_named_by_the_sample_and_carry_about_equal_traffic(run: Run) -> None:
-    named = run("named", small.items() + more_items(300), "--fit_sample=80")
+    named = run("named", small.items() + more_items(300), "--cluster_sample_size=80")
     contract.check_clusters(named)
     words = {word for name in small.AISLES for word in name.split()}
     for row in contract.read(named / "clusters" / "clusters.parquet"):
@@ -123,9 +123,9 @@ def test_items_kept_in_memory_give_the_same_bytes_as_in_files(
     shop: Path, twice: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     in_files, in_memory = shop / "in-files", shop / "in-memory"
-    assert small.build(in_files, twice, shop / "log.parquet", "--fit_sample=30") == 0
+    assert small.build(in_files, twice, shop / "log.parquet", "--cluster_sample_size=30") == 0
     monkeypatch.setattr(runner, "_LOCAL_RUNNERS", ())
-    assert small.build(in_memory, twice, shop / "log.parquet", "--fit_sample=30") == 0
+    assert small.build(in_memory, twice, shop / "log.parquet", "--cluster_sample_size=30") == 0
     assert small.digests(in_memory / "clusters") == small.digests(in_files / "clusters")
     dead = [small.dead_letter(folder, "build_clusters") for folder in (in_files, in_memory)]
     assert dead[0] == dead[1]
@@ -133,7 +133,7 @@ def test_items_kept_in_memory_give_the_same_bytes_as_in_files(
 
 
 def test_a_rerun_on_the_same_items_keeps_every_cluster(first: Path, run: Run) -> None:
-    same = run("same", small.items(), f"--previous={first}")
+    same = run("same", small.items(), f"--previous_workspace={first}")
     assert mapping(same) == [(number, number) for number in range(6)]
     before, after = (small.digests(folder / "clusters") for folder in (first, same))
     assert after.pop("mapping.parquet")
@@ -141,7 +141,7 @@ def test_a_rerun_on_the_same_items_keeps_every_cluster(first: Path, run: Run) ->
 
 
 def test_a_rerun_with_more_items_keeps_what_did_not_change(first: Path, run: Run) -> None:
-    grown = run("grown", small.items() + more_items(6), f"--previous={first}")
+    grown = run("grown", small.items() + more_items(6), f"--previous_workspace={first}")
     contract.check_clusters(grown)
     contract.check_mapping(grown, first)
     assert sum(old == new for old, new in mapping(grown)) >= 5
@@ -161,7 +161,10 @@ def remote(first: Path, storage: Storage) -> str:
 
 def test_an_earlier_run_may_lie_in_cloud_storage(first: Path, remote: str, run: Run) -> None:
     items = small.items() + more_items(6)
-    near, far = run("near", items, f"--previous={first}"), run("far", items, f"--previous={remote}")
+    near, far = (
+        run("near", items, f"--previous_workspace={first}"),
+        run("far", items, f"--previous_workspace={remote}"),
+    )
     assert small.digests(far / "clusters") == small.digests(near / "clusters")
     assert mapping(far) == mapping(near)
 
@@ -173,7 +176,7 @@ def test_an_earlier_run_in_cloud_storage_that_was_altered_is_one_line(
     content = files.read_bytes(path)
     files.write_bytes(path, content[:-1] + bytes([content[-1] ^ 1]))
     try:
-        run("altered", small.items(), f"--previous={remote}", code=2)
+        run("altered", small.items(), f"--previous_workspace={remote}", code=2)
     finally:
         files.write_bytes(path, content)
     assert "clusters/clusters.parquet is missing or was altered" in capsys.readouterr().err
@@ -182,17 +185,18 @@ def test_an_earlier_run_in_cloud_storage_that_was_altered_is_one_line(
 def test_another_earlier_run_runs_it_again_and_another_place_does_not(
     first: Path, run: Run, shop: Path, capsys
 ) -> None:
-    grown = run("again", small.items(), f"--previous={first}")
+    grown = run("again", small.items(), f"--previous_workspace={first}")
     written = (grown / "clusters" / "manifest.json").read_text()
     elsewhere = first.rename(shop / "elsewhere")
     try:
-        run("again", small.items(), f"--previous={elsewhere}")
+        run("again", small.items(), f"--previous_workspace={elsewhere}")
         assert (grown / "clusters" / "manifest.json").read_text() == written
     finally:
         elsewhere.rename(first)
     run("again", small.items())
     assert (
-        "previous" not in json.loads((grown / "clusters" / "manifest.json").read_text())["inputs"]
+        "previous_workspace"
+        not in json.loads((grown / "clusters" / "manifest.json").read_text())["inputs"]
     )
     assert not (grown / "clusters" / "mapping.parquet").exists()
 
@@ -201,18 +205,18 @@ def test_another_earlier_run_runs_it_again_and_another_place_does_not(
     ("previous", "flags", "message"),
     [
         ("nowhere", (), "nowhere/clusters is not complete"),
-        ("first", ("--clusters=3,5",), "--clusters=3,5: --previous="),
+        ("first", ("--clusters=3,5",), "--clusters=3,5: --previous_workspace="),
         ("refused", (), "is the workspace of this run"),
     ],
 )
 def test_an_earlier_run_that_cannot_be_used_is_one_line(
     first: Path, run: Run, shop: Path, capsys, previous: str, flags: tuple[str, ...], message: str
 ) -> None:
-    run("refused", small.items(), f"--previous={shop / previous}", *flags, code=2)
+    run("refused", small.items(), f"--previous_workspace={shop / previous}", *flags, code=2)
     assert message in capsys.readouterr().err
 
 
 def test_an_earlier_run_on_other_items_is_one_line(first: Path, run: Run, capsys) -> None:
     strangers = [{**row, "item_id": f"other {row['item_id']}"} for row in small.items()]
-    run("strangers", strangers, f"--previous={first}", code=2)
+    run("strangers", strangers, f"--previous_workspace={first}", code=2)
     assert "knows none of the items" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from tests import contract
 from tests.pipelines import small
 
 FLAGS = (
-    *("--shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5"),
+    *("--output_shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5"),
     *("--simulation_users=12", "--simulation_days=2", "--simulation_seeds=2"),
 )
 NAMES = {
@@ -42,7 +42,7 @@ def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def first(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("first") / "workspace"
-    evaluated(shop, workspace, f"--table=llm_untuned={shop / 'workspace'}")
+    evaluated(shop, workspace, f"--compare_table=llm_untuned={shop / 'workspace'}")
     return workspace
 
 
@@ -109,7 +109,7 @@ def test_the_table_that_is_given_twice_is_as_good_as_itself(first: Path) -> None
 
 
 def test_any_workers_give_the_same_bytes(shop: Path, first: Path, tmp_path: Path) -> None:
-    same = f"--table=llm_untuned={shop / 'workspace' / 'novelty_table'}"
+    same = f"--compare_table=llm_untuned={shop / 'workspace' / 'novelty_table'}"
     evaluated(shop, tmp_path / "w", same, "--direct_num_workers=1")
     again, before = (
         (at / "report" / "metrics.json").read_bytes() for at in (tmp_path / "w", first)
@@ -139,14 +139,17 @@ def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys
     manifest = json.loads((other / "manifest.json").read_text())
     manifest["inputs"]["clusters"] = "others"
     (other / "manifest.json").write_text(json.dumps(manifest))
-    refused(shop, f"--table=llm_untuned={other}")
+    refused(shop, f"--compare_table=llm_untuned={other}")
     assert "was built from other clusters" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("flag", "said"),
     [
-        ("--table=llm_untuned=nowhere", "is neither a complete novelty_table nor a workspace"),
+        (
+            "--compare_table=llm_untuned=nowhere",
+            "is neither a complete novelty_table nor a workspace",
+        ),
         ("--since=2020-01-01", "--since is 2020-01-01T00:00:00+00:00, but"),
         ("--simulation_exploring=11", "exploring is 11, more than the 10 slots"),
     ],
@@ -161,5 +164,5 @@ def test_what_does_not_fit_is_refused(shop: Path, flag: str, said: str, capsys) 
 )
 def test_names_that_are_no_policies_are_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):
-        evaluate.STAGE.main([f"--table={text}", "--workspace=w", "--interactions=log"])
-    assert "--table" in capsys.readouterr().err
+        evaluate.STAGE.main([f"--compare_table={text}", "--workspace=w", "--interactions=log"])
+    assert "--compare_table" in capsys.readouterr().err

@@ -127,7 +127,7 @@ def test_interrupted_table_is_finished_to_the_same_bytes(workspace: Path, tmp_pa
     plan.write_bytes(interrupted_plan(workspace, "novelty_table"))
     manifest.unlink()
     assert run("build_novelty_table", copy, "--status").stdout.startswith("3 of 8 units done")
-    said = run("build_novelty_table", copy, f"--top_n={TOP_N}").stderr
+    said = run("build_novelty_table", copy, f"--clusters_per_pair={TOP_N}").stderr
     assert "takes up where it stopped" in said
     assert hashes(copy / "novelty_table") == hashes(workspace / "novelty_table")
 

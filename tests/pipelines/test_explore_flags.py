@@ -27,8 +27,11 @@ def arguments(tmp_path: Path) -> list[str]:
         ("--retriever_heads=3", "--retriever_heads is 3, which does not divide dimension 64"),
         ("--finetune_method=half", "--finetune_method 'half' is not one of"),
         ("--base_model=./nowhere", "--base_model: the language model './nowhere' does not exist"),
-        ("--split=time", "--split=time needs --cut"),
-        ("--cut=2026-01-31", "--cut=2026-01-31T00:00:00+00:00 needs --split=time"),
+        ("--split_by=time", "--split_by=time needs --train_until"),
+        (
+            "--train_until=2026-01-31",
+            "--train_until=2026-01-31T00:00:00+00:00 needs --split_by=time",
+        ),
         ("--dataset=movielens", "give either --dataset or --interactions and --items"),
     ],
 )
@@ -46,12 +49,12 @@ def test_a_cut_reaches_all_stages_that_learn_from_the_log(
     seen = {}
 
     def run(stage: Stage, flags: argparse.Namespace, beam_flags: list[str]) -> None:
-        if "cut" in names(stage.parser()):
-            seen[stage.name] = flags.cut
+        if "train_until" in names(stage.parser()):
+            seen[stage.name] = flags.train_until
 
     monkeypatch.setattr(Stage, "run", run)
     monkeypatch.setattr(explore, "summary", lambda workspace: "")
-    assert explore.main([*arguments, "--split=time", "--cut=2023-11-15"]) == 0
+    assert explore.main([*arguments, "--split_by=time", "--train_until=2023-11-15"]) == 0
     stages = ("build_clusters", "mine_transitions", "train_retrieval")
     assert seen == dict.fromkeys(stages, "2023-11-15T00:00:00+00:00")
 

@@ -1,4 +1,4 @@
-"""What lies after --cut, or is of a user kept for tests, changes nothing that is learned."""
+"""Data after --train_until and data of test users change nothing that is learned."""
 
 import datetime
 import json
@@ -22,8 +22,8 @@ from transforms.clusters.read_clusters import read_item_clusters
 from transforms.evaluation.load_policies import PolicySources
 
 CUT = small.START + 1000 * small.USERS // 2
-CUT_FLAG = f"--cut={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
-MINE = (CUT_FLAG, "--split=time", "--valid_share=0.3", "--test_share=0.2")
+CUT_FLAG = f"--train_until={datetime.datetime.fromtimestamp(CUT, datetime.UTC).isoformat()}"
+MINE = (CUT_FLAG, "--split_by=time", "--valid_share=0.3", "--test_share=0.2")
 
 
 def changed(log: list[Row]) -> list[Row]:
@@ -177,15 +177,21 @@ def test_the_retriever_is_not_trained_on_test_users(
 @pytest.mark.parametrize(
     ("cut", "said"),
     [
-        ((), "no --cut, but"),
-        (("--split=time", "--cut=2023-01-01"), "--cut=2023-01-01T00:00:00+00:00, but"),
+        ((), "no --train_until, but"),
+        (
+            ("--split_by=time", "--train_until=2023-01-01"),
+            "--train_until=2023-01-01T00:00:00+00:00, but",
+        ),
     ],
 )
 def test_pipelines_with_another_cut_than_the_clusters_are_refused(
     workspaces: tuple[Path, Path], cut: tuple[str, ...], said: str, capsys
 ) -> None:
     assert small.mine(workspaces[0], workspaces[0].parent / "log.parquet", *cut) == 2
-    assert f"{said} {workspaces[0]}/clusters was built with --cut=2023" in capsys.readouterr().err
+    assert (
+        f"{said} {workspaces[0]}/clusters was built with --train_until=2023"
+        in capsys.readouterr().err
+    )
 
 
 def test_baselines_are_of_the_past(workspaces: tuple[Path, Path]) -> None:

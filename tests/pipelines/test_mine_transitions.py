@@ -47,7 +47,7 @@ def test_level_with_fewer_than_three_clusters_is_refused(
 
 
 def test_per_label_caps_the_training_examples(built: tuple[Path, Path]) -> None:
-    assert small.mine(*built, "--per_label=2") == 0
+    assert small.mine(*built, "--examples_per_cluster=2") == 0
     train = read(built[0] / "transitions" / "examples" / "train")
     assert set(Counter(row["novel"] for row in train).values()) == {2}
 
@@ -56,7 +56,7 @@ def test_the_labels_are_measured_and_drawn(
     built: tuple[Path, Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level("INFO", "interest-explorer"):
-        assert small.mine(*built, "--per_label=3") == 0
+        assert small.mine(*built, "--examples_per_cluster=3") == 0
     check_transitions(built[0], per_label=3)
     check_label_distribution(built[0])
     paths = [file["path"] for file in small.manifest(built[0], "transitions")["files"]]
@@ -67,7 +67,7 @@ def test_the_labels_are_measured_and_drawn(
 def test_strategy_decides_which_are_trained_on(built: tuple[Path, Path]) -> None:
     labels: dict[str, Counter] = {}
     for strategy in ("uniform", "weighted", "none"):
-        assert small.mine(*built, "--per_label=2", f"--strategy={strategy}") == 0
+        assert small.mine(*built, "--examples_per_cluster=2", f"--diversify={strategy}") == 0
         train = read(built[0] / "transitions" / "examples" / "train")
         assert len(train) == 12
         labels[strategy] = Counter(row["novel"] for row in train)

@@ -16,7 +16,7 @@ def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str,
     if not workspace.exists():
         shutil.copytree(shop / "workspace", workspace)
     flags = (f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}", *flags)
-    assert recommend.STAGE.main(["--shards=2", *flags]) == 0
+    assert recommend.STAGE.main(["--output_shards=2", *flags]) == 0
     return {row["user_id"]: row for row in contract.read(workspace / "recommendations")}
 
 

@@ -122,7 +122,7 @@ def test_a_default_that_is_given_is_the_default(stage: Stage) -> None:
         ("recommend", "output_table", "my-project.shop.new", "shop.new; DROP TABLE x"),
         ("finetune", "min_ram", "32GB", "lots"),
         ("finetune", "accelerator", "type:nvidia-tesla-t4;count:1", "nvidia-tesla-t4"),
-        ("build_novelty_table", "start_over", "true", "yes"),
+        ("build_novelty_table", "discard_partial", "true", "yes"),
         ("build_novelty_table", "engine_args", '{"dtype": "auto"}', "dtype=auto"),
     ],
 )
@@ -135,9 +135,9 @@ def test_a_pattern_tells_values_apart(stage: str, name: str, good: str, bad: str
 @pytest.mark.parametrize(
     ("given", "taken"),
     [
-        (["--start_over=true"], ["--start_over"]),
-        (["--start_over=false"], []),
-        (["--top_n=5", "--x=a=b"], ["--top_n=5", "--x=a=b"]),
+        (["--discard_partial=true"], ["--discard_partial"]),
+        (["--discard_partial=false"], []),
+        (["--clusters_per_pair=5", "--x=a=b"], ["--clusters_per_pair=5", "--x=a=b"]),
         (["--no_use_public_ips"], ["--no_use_public_ips"]),
     ],
 )

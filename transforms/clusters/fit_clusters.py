@@ -26,7 +26,7 @@ from transforms.clusters.fit_sample import TIMES
 from transforms.clusters.item_embeddings import as_lists, embeddings_of
 from transforms.clusters.previous_clusters import read_previous
 from transforms.errors import InputError, as_input_error
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 
 log = logging.getLogger("interest-explorer")
 
@@ -262,7 +262,7 @@ def cluster_table(
     return pa.concat_tables(levels).combine_chunks()
 
 
-def quality_tally(clusters: pa.Table, fitted: FittedClusters) -> Tally:
+def quality_tally(clusters: pa.Table, fitted: FittedClusters) -> RowCounts:
     """Say how good the clusters of each level are, and return it for the manifest."""
     balances = []
     for level, size in enumerate(fitted.tree.sizes):
@@ -283,7 +283,7 @@ def quality_tally(clusters: pa.Table, fitted: FittedClusters) -> Tally:
     if fitted.mapping.num_rows:
         figures["unchanged"] = [len(names) for names in fitted.names]
         log.info(
-            "build_clusters: clusters that did not change since --previous, per level: %s",
+            "build_clusters: clusters unchanged since --previous_workspace, per level: %s",
             figures["unchanged"],
         )
-    return Tally(figures=figures)
+    return RowCounts(figures=figures)

@@ -48,8 +48,8 @@ def read_previous(folder: str, item_ids: pa.ChunkedArray) -> PreviousClusters:
     known = pc.is_valid(at).to_numpy()
     if not known.any():
         raise InputError(
-            f"--previous: {folder} knows none of the items; name the workspace of an earlier run "
-            "on these items, or leave it out"
+            f"--previous_workspace: {folder} knows none of the items; name the workspace of an "
+            "earlier run on these items, or leave it out"
         )
     lists = items[col.CLUSTER_IDS].combine_chunks().take(pc.drop_null(at).combine_chunks())
     cluster_ids = np.full((len(known), len(levels)), -1)

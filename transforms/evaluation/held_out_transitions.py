@@ -19,7 +19,7 @@ _ROWS = 4096  # transitions whose scores are in memory at a time, and those of t
 _NEVER = np.iinfo(np.int32).max
 # What the retriever is asked: (c1, c2) -> novel, the item that opened novel, the clusters and the
 # items that were before, and RECENT clusters of them as `Transitions.recent` has them.
-OPENED = pa.schema(
+TEST_CASES = pa.schema(
     {
         **{name: col.TRANSITIONS.field(name).type for name in (col.USER_ID, col.C1, col.C2)},
         col.NOVEL: pa.int32(),
@@ -32,7 +32,7 @@ OPENED = pa.schema(
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class SplitSpec:
     """How `mine_transitions` kept users and times apart.
 
     Attributes
@@ -184,7 +184,7 @@ def lowest_hashes(
     return np.sort(found)[:count]
 
 
-def opened_items(
+def test_case_items(
     sequences: pa.Table,
     clusters: np.ndarray,
     item_ids: pa.Array,
@@ -205,7 +205,7 @@ def opened_items(
 
     Returns
     -------
-    OPENED
+    TEST_CASES
     """
     mined, recent = mine_with_recent(sequences, clusters)
     of_recent = pa.FixedSizeListArray.from_arrays(recent.ravel(), RECENT)
@@ -230,10 +230,10 @@ def opened_items(
         (col.ITEM_IDS, item_ids_of(lists, item_ids)),
     ):
         table = table.append_column(name, column)
-    return table.cast(OPENED).combine_chunks()
+    return table.cast(TEST_CASES).combine_chunks()
 
 
-def engagements_by_item(sequences: pa.Table, items: int, held_out: HeldOut) -> np.ndarray:
+def engagements_by_item(sequences: pa.Table, items: int, held_out: SplitSpec) -> np.ndarray:
     """Count the engagements with each item that the retriever learns from, [items]."""
     kept = held_out.learned_from(sequences)
     flat = pa.table(

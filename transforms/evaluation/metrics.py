@@ -74,7 +74,7 @@ class Measured:
             if name not in samples:
                 policies[name] = _of_drawn(self.drawn[name], found)
         return {
-            "users": told(self.users, min_users),
+            "users": suppress_small(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
             "policies": policies,
             "paired": {
@@ -113,7 +113,7 @@ class Measured:
         labels = []
         for cluster, description in enumerate(descriptions):
             # A user makes one transition to a cluster at most: transitions count users.
-            shown = told(int(asked[cluster]), min_users)
+            shown = suppress_small(int(asked[cluster]), min_users)
             recall = {
                 name: round(int(self.ranks[name].hits[cluster, 0]) / shown, 6) if shown else None
                 for name in _BY_LABEL
@@ -122,7 +122,7 @@ class Measured:
                 {
                     "cluster_id": cluster,
                     "description": description,
-                    "train_users": told(int(self.train[cluster]), min_users),
+                    "train_users": suppress_small(int(self.train[cluster]), min_users),
                     "test_transitions": shown,
                     "recall_at_5": recall,
                 }
@@ -130,7 +130,7 @@ class Measured:
         return labels
 
 
-def told(users: int, least: int) -> int | None:
+def suppress_small(users: int, least: int) -> int | None:
     """Return a number of users; None for one below the least that is told."""
     return users if users >= least else None
 
@@ -156,7 +156,7 @@ def _of_items(items: ItemSums, top: int) -> dict[str, Any]:
         }
 
 
-def finite(table: pa.Table) -> list[dict[str, Any]]:
+def nan_to_none(table: pa.Table) -> list[dict[str, Any]]:
     """Return the rows of a table with None for what JSON can't say."""
     return [
         {

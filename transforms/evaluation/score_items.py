@@ -16,9 +16,9 @@ from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RE
 from models.evaluation.statistics.ranking import UNRANKED
 from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, rank_sums
 from transforms import schemas as col
-from transforms.evaluation.held_out_transitions import OPENED, lowest_hashes, opened_items
+from transforms.evaluation.held_out_transitions import TEST_CASES, lowest_hashes, test_case_items
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
-from transforms.evaluation.score_policies import AddUp, Resamples, sums_of_scores
+from transforms.evaluation.score_policies import Resamples, SumFn, sums_of_scores
 from transforms.workers.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"
@@ -26,7 +26,7 @@ TOP = 10  # items among which the one that the user took should be, where so man
 _WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of its items
 _ITEM_LISTS = pa.list_(pa.string())
 _ANSWERED = pa.schema(
-    [*OPENED, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
+    [*TEST_CASES, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
 )
 _UNKNOWN = -1
 
@@ -113,7 +113,7 @@ class ScoreItems(beam.PTransform):
             sequences
             | "Draw"
             >> beam.Map(
-                lambda part, items, highest: opened_items(
+                lambda part, items, highest: test_case_items(
                     part, items[1], items[0], cut, seed, highest
                 ),
                 catalogue,
@@ -129,8 +129,8 @@ class ScoreItems(beam.PTransform):
             ).with_outputs(ITEMS, main=DRAWN)
         )
         return {
-            DRAWN: scored[DRAWN] | "AddRanks" >> beam.CombinePerKey(AddUp()),
-            ITEMS: scored[ITEMS] | "AddItems" >> beam.CombineGlobally(AddUp()),
+            DRAWN: scored[DRAWN] | "AddRanks" >> beam.CombinePerKey(SumFn()),
+            ITEMS: scored[ITEMS] | "AddItems" >> beam.CombineGlobally(SumFn()),
         }
 
     def _score(
@@ -167,7 +167,7 @@ class _Retriever:
         self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
     def ask(self, opened: pa.Table) -> pa.Table:
-        """Append to OPENED the items of the novel cluster, of new ones and of any, best first.
+        """Append to TEST_CASES the items of the novel cluster, of new ones and of any, best first.
 
         New ones are not blocked, as with all that ranks what is new.
         """
@@ -191,7 +191,7 @@ class _Retriever:
 
 
 def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
-    """Say which of M = `size` clusters the users of OPENED knew, [n, M] bool."""
+    """Say which of M = `size` clusters the users of TEST_CASES knew, [n, M] bool."""
     lists = opened[col.KNOWN]
     known = np.zeros((opened.num_rows, size), bool)
     rows = np.repeat(np.arange(opened.num_rows), pc.list_value_length(lists).to_numpy())
@@ -200,7 +200,7 @@ def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
 
 
 def recent_clusters(opened: pa.Table) -> np.ndarray:
-    """Return the recent clusters of OPENED, [n, RECENT], as `Transitions.recent`."""
+    """Return the recent clusters of TEST_CASES, [n, RECENT], as `Transitions.recent`."""
     return pc.list_flatten(opened[col.RECENT]).to_numpy().reshape(opened.num_rows, -1)
 
 
@@ -210,7 +210,7 @@ class Drawn:
     Parameters
     ----------
     answered
-        [n] OPENED with the retriever's items.
+        [n] TEST_CASES with the retriever's items.
     item_ids, clusters
         [items] of the catalogue.
     weights

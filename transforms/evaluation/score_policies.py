@@ -29,7 +29,7 @@ WEIGHTS = np.round(np.arange(0, 2.05, 0.1), 1)
 _K = 5  # of the recall that chooses among them
 
 
-class AddUp(beam.CombineFn):
+class SumFn(beam.CombineFn):
     """Adds elements up with +; None for none."""
 
     def create_accumulator(self) -> Any:
@@ -101,7 +101,7 @@ class ScorePolicies(beam.PTransform):
             beam.pvalue.AsSingleton(self.weight),
         ).with_outputs(RELIABILITY, USERS, main=RANKS)
         return {
-            name: scored[name] | f"Add-{name}" >> beam.CombinePerKey(AddUp())
+            name: scored[name] | f"Add-{name}" >> beam.CombinePerKey(SumFn())
             for name in (RANKS, RELIABILITY)
         } | {USERS: scored[USERS] | "Add-users" >> beam.CombineGlobally(sum)}
 
@@ -182,7 +182,7 @@ class ChoosePriorWeight(beam.PTransform):
             >> beam.ParDo(
                 WithPolicies(self.sources, self._hits), beam.pvalue.AsSingleton(self.catalogue)
             )
-            | "Add" >> beam.CombineGlobally(AddUp())
+            | "Add" >> beam.CombineGlobally(SumFn())
             | "Choose" >> beam.Map(choose_weight)
         )
 
@@ -234,7 +234,7 @@ class CoverPairs(beam.PTransform):
             >> beam.ParDo(
                 WithPolicies(self.sources, _winners), beam.pvalue.AsSingleton(self.weight)
             )
-            | "Any" >> beam.CombinePerKey(AddUp())
+            | "Any" >> beam.CombinePerKey(SumFn())
         )
 
 

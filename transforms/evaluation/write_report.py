@@ -15,12 +15,12 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions, read_titles
 from transforms.errors import InputError
 from transforms.evaluation.load_policies import read_table_policy
-from transforms.evaluation.metrics import Measured, told
+from transforms.evaluation.metrics import Measured, suppress_small
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.score_items import DRAWN
 from transforms.evaluation.score_policies import RANKS, RELIABILITY
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 
 log = logging.getLogger("interest-explorer")
 
@@ -81,7 +81,7 @@ class WriteReport(beam.PTransform):
         The table that it is compared with, if any.
     thresholds
         Of the gates.
-    facts
+    run_metadata
         What metrics.json says that was known before.
     min_users
         Counts of fewer users are not told.
@@ -93,10 +93,10 @@ class WriteReport(beam.PTransform):
     table: str
     previous: PreviousTable | None
     thresholds: GateThresholds
-    facts: dict[str, Any]
+    run_metadata: dict[str, Any]
     min_users: int
 
-    def expand(self, measured: Any) -> beam.PCollection[Tally]:
+    def expand(self, measured: Any) -> beam.PCollection[RowCounts]:
         by_name = (RANKS, RELIABILITY, "wins", DRAWN)
         sides = {
             name: (beam.pvalue.AsDict if name in by_name else beam.pvalue.AsSingleton)(found)
@@ -123,14 +123,14 @@ class WriteReport(beam.PTransform):
         popular: np.ndarray,
         pair_users: np.ndarray,
         simulation: dict[str, Any] | None,
-    ) -> Tally:
+    ) -> RowCounts:
         from transforms.evaluation.report.page import report_page
         from transforms.evaluation.report.sentences import summary_sentences
 
         if not ranks:
             raise InputError(
                 "no transitions of test users to evaluate on: more users are needed, each with "
-                "engagements in at least two clusters; see --test_share and --cut of "
+                "engagements in at least two clusters; see --test_share and --train_until of "
                 "mine_transitions"
             )
         measured = Measured(
@@ -146,10 +146,10 @@ class WriteReport(beam.PTransform):
         )
         table = _version(self.table, list(self.descriptions))
         metrics = {
-            **self.facts,
+            **self.run_metadata,
             **measured.metrics(table.descriptions, self.min_users),
             "simulation": simulation
-            and {**simulation, "users": told(simulation["users"], self.min_users)},
+            and {**simulation, "users": suppress_small(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),
         }
         metrics["gates"] = gates(metrics, self.thresholds)
@@ -160,7 +160,7 @@ class WriteReport(beam.PTransform):
         metrics["summary"] = summary_sentences(metrics)
         page = report_page(self.report_data(metrics, table, popular, pair_users))
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
-        return Tally(
+        return RowCounts(
             written=len(metrics["policies"]),
             files=(
                 files.write_record(self.folder, METRICS, content.encode()),

@@ -28,7 +28,7 @@ BAD_ELIGIBLE = "eligible is neither true nor false"
 DUPLICATE_ITEM = "item_id occurs more than once; another row of it is used"
 
 
-class Reasons:
+class RowReasons:
     """The first reason found against each row of a batch."""
 
     def __init__(self, rows: int) -> None:

@@ -30,7 +30,7 @@ from transforms.inputs.dead_letter import (
     NO_TIME,
     NO_USER,
     NOT_UTF8,
-    Reasons,
+    RowReasons,
 )
 from transforms.inputs.parse import (
     all_finite,
@@ -44,7 +44,7 @@ from transforms.inputs.parse import (
     not_utf8,
 )
 from transforms.inputs.read_files import MALFORMED, POSITION
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import Spill, table_of
 
 DEAD = "dead"
@@ -74,7 +74,7 @@ def validate_interactions(
     The usable rows as INTERACTIONS (`item` is the position in known_items), the others as
     DEAD_ROWS.
     """
-    reasons = Reasons(raw.num_rows)
+    reasons = RowReasons(raw.num_rows)
     if MALFORMED in raw.column_names:
         reasons.add(MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
         return col.INTERACTIONS.empty_table(), reasons.dead_rows(raw, "interactions")
@@ -111,7 +111,7 @@ def validate_interactions(
     return table, reasons.dead_rows(raw, "interactions")
 
 
-def positive(interactions: pa.Table, min_rating: float | None) -> pa.Table:
+def filter_engagements(interactions: pa.Table, min_rating: float | None) -> pa.Table:
     """Keep the interactions in which the user engages: rating >= min_rating (None: all)."""
     if min_rating is None:
         return interactions
@@ -127,7 +127,7 @@ def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
     -------
     The usable rows as VALID_ITEMS, the others as DEAD_ROWS.
     """
-    reasons = Reasons(raw.num_rows)
+    reasons = RowReasons(raw.num_rows)
     if MALFORMED in raw.column_names:
         reasons.add(MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
         return VALID_ITEMS.empty_table(), reasons.dead_rows(raw, "items")
@@ -208,7 +208,7 @@ def _content_ranks(items: pa.Table, begins: np.ndarray) -> np.ndarray:
 
 def dead_duplicates(raw: pa.Table, positions: list[np.ndarray]) -> pa.Table:
     """Return the raw items at positions that `drop_duplicates` found, as DEAD_ROWS."""
-    reasons = Reasons(raw.num_rows)
+    reasons = RowReasons(raw.num_rows)
     again = np.concatenate([np.empty(0, np.int64), *positions])
     reasons.add(DUPLICATE_ITEM, np.isin(raw[POSITION].to_numpy(), again))
     return reasons.dead_rows(raw, "items")
@@ -226,7 +226,7 @@ class _Validate(beam.DoFn):
         usable, dead = self._check(raw, *side)
         self._read.inc(raw.num_rows)
         self._dropped.inc(dead.num_rows)
-        yield beam.pvalue.TaggedOutput(TALLY, Tally(read=raw.num_rows, used=usable.num_rows))
+        yield beam.pvalue.TaggedOutput(TALLY, RowCounts(read=raw.num_rows, used=usable.num_rows))
         if dead.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, dead)
         if usable.num_rows:
@@ -284,7 +284,7 @@ def _one_of_each(shard: int, items: pa.Table, ordered: bool) -> Iterator[Any]:
     kept, positions = drop_duplicates(items, ordered)
     Metrics.counter("items", "duplicates").inc(len(positions))
     # They had been counted as used.
-    yield beam.pvalue.TaggedOutput(TALLY, Tally(used=-len(positions)))
+    yield beam.pvalue.TaggedOutput(TALLY, RowCounts(used=-len(positions)))
     if len(positions):
         yield beam.pvalue.TaggedOutput(DUPLICATES, positions)
     yield shard, kept

@@ -16,9 +16,9 @@ from apache_beam.metrics import Metrics
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
-from transforms.storage.commit_log import Committed
-from transforms.storage.manifest import Tally
-from transforms.workers.progress import NowAndThen
+from transforms.storage.commit_log import CommitLog
+from transforms.storage.manifest import RowCounts
+from transforms.workers.progress import LogThrottle
 
 log = logging.getLogger("interest-explorer")
 
@@ -135,12 +135,12 @@ class BuildNoveltyTable(beam.PTransform):
         (policy, secret of the job) -> what decodes.
     """
 
-    committed: Committed
+    committed: CommitLog
     policy: LanguagePolicy
     hints: dict[str, str] = field(default_factory=dict)
     engine: Callable[[LanguagePolicy, str], NoveltyEngine] = NoveltyEngine
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowCounts]:
         from transforms.workers.batch_inference import BatchHandler, RunInference
 
         # All workers of this job, and only they, share the engine of their machine.
@@ -167,7 +167,7 @@ class _Resume(beam.DoFn):
     It lists them when a bundle begins: one that is tried again finds what it had come to.
     """
 
-    def __init__(self, committed: Committed) -> None:
+    def __init__(self, committed: CommitLog) -> None:
         self._committed = committed
 
     def start_bundle(self) -> None:
@@ -179,7 +179,7 @@ class _Resume(beam.DoFn):
             yield unit
         else:
             Metrics.counter("novelty_table", "pairs_resumed").inc(len(unit.c2))
-            tally = Tally(written=len(unit.c2), files=(record,))
+            tally = RowCounts(written=len(unit.c2), files=(record,))
             yield beam.pvalue.TaggedOutput("done", tally)
 
 
@@ -191,20 +191,20 @@ def _decode(engine: NoveltyEngine, unit: Unit) -> tuple[Unit, pa.Table]:
 class _Write(beam.DoFn):
     """Commits units, and says now and then how far all workers have come."""
 
-    def __init__(self, committed: Committed, size: int) -> None:
+    def __init__(self, committed: CommitLog, size: int) -> None:
         self._committed, self._size = committed, size
-        self._line = NowAndThen(_LOG_SECONDS, at_once=True)
+        self._line = LogThrottle(_LOG_SECONDS, at_once=True)
 
-    def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[Tally]:
+    def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[RowCounts]:
         unit, table = decoded
         record = self._committed.write(unit.file, table)
         Metrics.counter("novelty_table", "pairs_written").inc(table.num_rows)
         if self._line.is_due():
             log.info("build_novelty_table: %s", progress_line(self._committed, self._size))
-        yield Tally(written=table.num_rows, files=(record,))
+        yield RowCounts(written=table.num_rows, files=(record,))
 
 
-def progress_line(committed: Committed, size: int) -> str:
+def progress_line(committed: CommitLog, size: int) -> str:
     """Say how much of the table of `size` clusters is committed, and how long the rest takes."""
     total = len(units(size))
     progress = committed.progress(total)

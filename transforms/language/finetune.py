@@ -17,8 +17,8 @@ from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.storage import files
 from transforms.storage.folders import Scratch, publish, scratch
-from transforms.storage.manifest import Tally
-from transforms.workers.progress import NowAndThen
+from transforms.storage.manifest import RowCounts
+from transforms.workers.progress import LogThrottle
 
 log = logging.getLogger("interest-explorer")
 
@@ -54,15 +54,15 @@ class Finetune(beam.PTransform):
     config: FinetuneConfig
     hints: dict[str, str] = field(default_factory=dict)
 
-    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[Tally]:
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowCounts]:
         train = beam.Map(self._train).with_resource_hints(**self.hints)
         return begin | "Once" >> beam.Create([None]) | "Train" >> train
 
-    def _train(self, _: None) -> Tally:
+    def _train(self, _: None) -> RowCounts:
         with scratch(self.unfinished) as work:
             return self._train_in(work)
 
-    def _train_in(self, work: Scratch) -> Tally:
+    def _train_in(self, work: Scratch) -> RowCounts:
         train, valid = (self._read(split) for split in ("train", "valid"))
         log.info(
             "finetune: %d training and %d validation examples; the untuned model is measured first",
@@ -86,7 +86,7 @@ class Finetune(beam.PTransform):
         table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
         model = publish(str(work.path / "model"), self.folder)
         record = files.write_parquet(self.folder, "history.parquet", table)
-        return Tally(written=table.num_rows, files=(*model, record))
+        return RowCounts(written=table.num_rows, files=(*model, record))
 
     def _read(self, split: str) -> list[Example]:
         table = files.read_parts(files.join(self.examples, split), col.EXAMPLES)
@@ -122,7 +122,7 @@ class _Reporter:
     """Logs progress now and then."""
 
     def __init__(self) -> None:
-        self._line = NowAndThen(_LOG_SECONDS, at_once=True)
+        self._line = LogThrottle(_LOG_SECONDS, at_once=True)
 
     def __call__(self, progress: TrainingProgress) -> None:
         if not self._line.is_due() and progress.step < progress.total:

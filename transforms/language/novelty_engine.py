@@ -64,7 +64,7 @@ class NoveltyEngine:
 
         Raises
         ------
-        ChildLost
+        ModelProcessLost
             If engine after engine is lost.
         """
         return self._process.call("decode", c1, c2)

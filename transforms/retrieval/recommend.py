@@ -10,7 +10,7 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.sharding import stable_hash
 from transforms.transitions.user_sequences import item_ids_of
 from transforms.workers.progress import PartsDone
@@ -23,7 +23,7 @@ _LOG_SECONDS = 10.0
 
 @dataclass(eq=False)
 class Explore(beam.PTransform):
-    """SEQUENCES -> RECOMMENDATIONS, and a Tally with the figures of them all.
+    """SEQUENCES -> RECOMMENDATIONS, and a RowCounts with the figures of them all.
 
     All workers of a machine share one copy of the model. Users for whom nothing is new have no
     row. What a user gets depends on the history, the model, `pair_choice` and `seed`. TensorFlow
@@ -82,8 +82,8 @@ class _CountRows(beam.PTransform):
         return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(sum)
 
 
-def _figures(users: int, found: int) -> Tally:
-    return Tally(figures={"users": users, "users_without_novel": users - found})
+def _figures(users: int, found: int) -> RowCounts:
+    return RowCounts(figures={"users": users, "users_without_novel": users - found})
 
 
 def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table:

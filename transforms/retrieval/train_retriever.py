@@ -16,8 +16,8 @@ from transforms.errors import as_input_error
 from transforms.language.build_novelty_table import pack_table
 from transforms.storage import files
 from transforms.storage.folders import Scratch, publish, scratch
-from transforms.storage.manifest import Tally
-from transforms.workers.progress import NowAndThen
+from transforms.storage.manifest import RowCounts
+from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
     from models.retrieval.item_catalogue import Catalogue
@@ -58,7 +58,7 @@ class TrainRetriever(beam.PTransform):
     k: int
     hints: dict[str, str] = field(default_factory=dict)
 
-    def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[Tally]:
+    def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[RowCounts]:
         train = beam.Map(self._train, beam.pvalue.AsList(shards))
         return (
             shards.pipeline
@@ -66,11 +66,11 @@ class TrainRetriever(beam.PTransform):
             | "Train" >> train.with_resource_hints(**self.hints)
         )
 
-    def _train(self, _: None, shards: list[str]) -> Tally:
+    def _train(self, _: None, shards: list[str]) -> RowCounts:
         with scratch(self.unfinished) as work:
             return self._train_in(work, sorted(shards))
 
-    def _train_in(self, work: Scratch, shards: list[str]) -> Tally:
+    def _train_in(self, work: Scratch, shards: list[str]) -> RowCounts:
         from models.retrieval.serving.explorer import export_saved_model
         from models.retrieval.training.training_loop import train_retriever
 
@@ -97,7 +97,7 @@ class TrainRetriever(beam.PTransform):
         )
         exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
         nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
-        return Tally(written=len(history), files=(record, *nested))
+        return RowCounts(written=len(history), files=(record, *nested))
 
     def _catalogue(self) -> "Catalogue":
         from models.retrieval.item_catalogue import Catalogue
@@ -123,7 +123,7 @@ class _Reporter:
 
     def __init__(self, epochs: int) -> None:
         self._most = epochs
-        self._begun, self._line = time.monotonic(), NowAndThen(_LOG_SECONDS)
+        self._begun, self._line = time.monotonic(), LogThrottle(_LOG_SECONDS)
         self._steps = 0  # since then: an earlier run may have done others
         self._total = 0  # of an epoch
 

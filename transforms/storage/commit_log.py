@@ -31,7 +31,7 @@ class Progress:
 
 
 @dataclass(frozen=True)
-class Committed:
+class CommitLog:
     """The files of a folder that were written whole, each with a note of its checksum.
 
     Attributes

@@ -16,7 +16,7 @@ MANIFEST = "manifest.json"
 
 
 @dataclass(frozen=True)
-class Tally:
+class RowCounts:
     """Counts of rows and the files written; tallies of bundles add up to the tally of a stage."""
 
     read: int = 0
@@ -27,8 +27,8 @@ class Tally:
     files: tuple[FileRecord, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)  # what the manifest says of the output
 
-    def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
+    def __add__(self, other: "RowCounts") -> "RowCounts":
+        return RowCounts(
             self.read + other.read,
             self.used + other.used,
             self.dead + other.dead,
@@ -39,19 +39,19 @@ class Tally:
         )
 
 
-class SumTallies(beam.CombineFn):
+class SumRowCounts(beam.CombineFn):
     """Adds tallies up."""
 
-    def create_accumulator(self) -> Tally:
-        return Tally()
+    def create_accumulator(self) -> RowCounts:
+        return RowCounts()
 
-    def add_input(self, accumulator: Tally, element: Tally) -> Tally:
+    def add_input(self, accumulator: RowCounts, element: RowCounts) -> RowCounts:
         return accumulator + element
 
-    def merge_accumulators(self, accumulators: Iterable[Tally]) -> Tally:
-        return sum(accumulators, Tally())
+    def merge_accumulators(self, accumulators: Iterable[RowCounts]) -> RowCounts:
+        return sum(accumulators, RowCounts())
 
-    def extract_output(self, accumulator: Tally) -> Tally:
+    def extract_output(self, accumulator: RowCounts) -> RowCounts:
         return accumulator
 
 
@@ -77,10 +77,10 @@ class WriteManifest(beam.PTransform):
     packages: dict[str, str]
     started: float  # seconds since the epoch
 
-    def expand(self, tallies: beam.PCollection[Tally]) -> beam.PCollection[Tally]:
-        return tallies | beam.CombineGlobally(SumTallies()) | "Write" >> beam.Map(self._write)
+    def expand(self, tallies: beam.PCollection[RowCounts]) -> beam.PCollection[RowCounts]:
+        return tallies | beam.CombineGlobally(SumRowCounts()) | "Write" >> beam.Map(self._write)
 
-    def _write(self, tally: Tally) -> Tally:
+    def _write(self, tally: RowCounts) -> RowCounts:
         if tally.read != tally.used + tally.dead:
             raise ValueError(
                 f"{self.plan.pipeline} lost rows: it read {tally.read}, used {tally.used} and put "

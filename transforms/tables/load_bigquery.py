@@ -222,7 +222,7 @@ class LoadTable(beam.PTransform):
         older = before.labels.get(VERSION) if before else None
         if older not in (None, version.digest):
             log.info(
-                "%s: to roll back: bq cp --force %s_%s %s",
+                "%s: to roll back: bq cp --ignore_gates %s_%s %s",
                 self.written_by,
                 self._bq(),
                 older,

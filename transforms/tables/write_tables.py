@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 
 
@@ -28,16 +28,18 @@ class WriteShards(beam.PTransform):
     name: str  # relative to the folder of the stage; "" for the folder itself
     shards: int
 
-    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+    def expand(
+        self, sharded: beam.PCollection[tuple[int, pa.Table]]
+    ) -> beam.PCollection[RowCounts]:
         return sharded | beam.MapTuple(self._write)
 
-    def _write(self, shard: int, table: pa.Table) -> Tally:
+    def _write(self, shard: int, table: pa.Table) -> RowCounts:
         file = shard_file(shard, self.shards)
         record = files.write_parquet(
             self.folder, f"{self.name}/{file}" if self.name else file, table
         )
         Metrics.counter(self.name or "write", "rows_written").inc(table.num_rows)
-        return Tally(written=table.num_rows, files=(record,))
+        return RowCounts(written=table.num_rows, files=(record,))
 
 
 @dataclass(eq=False)
@@ -49,7 +51,7 @@ class WriteItems(beam.PTransform):
     shards: int
     schema: pa.Schema
 
-    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+    def expand(self, items: beam.PCollection[pa.Table]) -> beam.PCollection[RowCounts]:
         columns = self.schema.names
         return (
             items
@@ -66,13 +68,13 @@ class WriteTable(beam.PTransform):
     folder: str
     name: str
 
-    def expand(self, table: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+    def expand(self, table: beam.PCollection[pa.Table]) -> beam.PCollection[RowCounts]:
         return table | beam.Map(self._write)
 
-    def _write(self, table: pa.Table) -> Tally:
+    def _write(self, table: pa.Table) -> RowCounts:
         Metrics.counter(self.name, "rows_written").inc(table.num_rows)
         record = files.write_parquet(self.folder, self.name, table)
-        return Tally(written=table.num_rows, files=(record,))
+        return RowCounts(written=table.num_rows, files=(record,))
 
 
 @dataclass(eq=False)
@@ -82,20 +84,20 @@ class WriteDeadLetter(beam.PTransform):
     folder: str
     shards: int
 
-    def expand(self, dead: beam.PCollection[pa.Table]) -> beam.PCollection[Tally]:
+    def expand(self, dead: beam.PCollection[pa.Table]) -> beam.PCollection[RowCounts]:
         return (
             dead
             | ShardBy("line", self.shards, col.DEAD_ROWS, ("line", "reason"))
             | "Write" >> beam.MapTuple(self._write)
         )
 
-    def _write(self, shard: int, dead: pa.Table) -> Tally:
+    def _write(self, shard: int, dead: pa.Table) -> RowCounts:
         if not dead.num_rows:
-            return Tally()
+            return RowCounts()
         lines = "".join(f"{line}\n" for line in dead["line"].to_pylist())
         name = shard_file(shard, self.shards, "jsonl")
         files.write_record(self.folder, name, lines.encode())
-        return Tally(dead=dead.num_rows, reasons=Counter(dead["reason"].to_pylist()))
+        return RowCounts(dead=dead.num_rows, reasons=Counter(dead["reason"].to_pylist()))
 
 
 def map_shards(
@@ -113,7 +115,9 @@ class RequireRows(beam.PTransform):
 
     otherwise: str  # the message
 
-    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+    def expand(
+        self, sharded: beam.PCollection[tuple[int, pa.Table]]
+    ) -> beam.PCollection[RowCounts]:
         return (
             sharded
             | "Count" >> beam.MapTuple(lambda _, table: table.num_rows)
@@ -121,7 +125,7 @@ class RequireRows(beam.PTransform):
             | "Check" >> beam.Map(self._check)
         )
 
-    def _check(self, rows: int) -> Tally:
+    def _check(self, rows: int) -> RowCounts:
         if not rows:
             raise InputError(self.otherwise)
-        return Tally()
+        return RowCounts()

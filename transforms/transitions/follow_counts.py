@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.interests.follow_lift import UNIT, Affinity, count_follows, likeness
+from models.interests.follow_lift import UNIT, Affinity, cosine_similarity, count_follows
 from transforms import schemas as col
 from transforms.storage import files
 
@@ -48,7 +48,7 @@ def read_affinity(transitions: str, embeddings: np.ndarray) -> Affinity:
     known, novel, weight = (table[name].to_numpy() for name in col.AFFINITY.names)
     follows = np.zeros((len(embeddings),) * 2, np.int64)
     follows[known, novel] = np.rint(weight / UNIT)
-    return Affinity.of(follows, likeness(embeddings))
+    return Affinity.of(follows, cosine_similarity(embeddings))
 
 
 @dataclass(eq=False)

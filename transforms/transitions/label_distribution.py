@@ -17,7 +17,7 @@ import pyarrow as pa
 from models.evaluation.statistics.ranking import entropy
 from transforms import schemas as col
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 
 log = logging.getLogger("interest-explorer")
 
@@ -165,7 +165,7 @@ class WriteLabelDistribution(beam.PTransform):
     folder: str
     labels: int  # M
 
-    def expand(self, tables: Any) -> beam.PCollection[Tally]:
+    def expand(self, tables: Any) -> beam.PCollection[RowCounts]:
         none = np.zeros(self.labels, np.int64)
         before = (
             tables["counts"]
@@ -174,7 +174,7 @@ class WriteLabelDistribution(beam.PTransform):
         )
         return tables["drawn"] | "Write" >> beam.Map(self._write, beam.pvalue.AsSingleton(before))
 
-    def _write(self, drawn: pa.Table, before: np.ndarray) -> Tally:
+    def _write(self, drawn: pa.Table, before: np.ndarray) -> RowCounts:
         after = rows_per_label(drawn, self.labels)
         was, now = measure(before), measure(after)
         log.info(
@@ -188,7 +188,7 @@ class WriteLabelDistribution(beam.PTransform):
             100 * was.top_1_percent_share,
             100 * now.top_1_percent_share,
         )
-        return Tally(
+        return RowCounts(
             files=(files.write_record(self.folder, PICTURE, draw(before, after)),),
             figures={
                 "label_distribution": {

@@ -13,7 +13,7 @@ from models.language.prompt import Prompts, PromptTemplate, aligned_starts
 from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import shard_file
 
 STARTS_FILE = "prompt_starts.parquet"
@@ -80,10 +80,12 @@ class WriteExamples(beam.PTransform):
     shards: int
     prompts: Prompts
 
-    def expand(self, sharded: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[Tally]:
+    def expand(
+        self, sharded: beam.PCollection[tuple[int, pa.Table]]
+    ) -> beam.PCollection[RowCounts]:
         return sharded | beam.MapTuple(self._write)
 
-    def _write(self, shard: int, rows: pa.Table) -> Tally:
+    def _write(self, shard: int, rows: pa.Table) -> RowCounts:
         parts = (
             write_examples(rows.slice(start, _ROWS), self.prompts)
             for start in range(0, rows.num_rows, _ROWS)
@@ -91,4 +93,4 @@ class WriteExamples(beam.PTransform):
         name = f"{self.name}/{shard_file(shard, self.shards)}"
         record = files.write_row_groups(self.folder, name, col.EXAMPLES, parts)
         Metrics.counter(self.name, "rows_written").inc(rows.num_rows)
-        return Tally(written=rows.num_rows, files=(record,))
+        return RowCounts(written=rows.num_rows, files=(record,))

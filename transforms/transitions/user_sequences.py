@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.inputs.validate import positive
+from transforms.inputs.validate import filter_engagements
 from transforms.tables.shuffle import PARTS, ShardBy
 
 ENGAGEMENTS = pa.schema(
@@ -106,7 +106,7 @@ class SequenceParts(beam.PTransform):
         )
 
     def _engagements(self, interactions: pa.Table) -> pa.Table:
-        engaged = positive(interactions, self.min_rating)
+        engaged = filter_engagements(interactions, self.min_rating)
         Metrics.counter("sequences", "interactions_not_positive").inc(
             interactions.num_rows - engaged.num_rows
         )

@@ -9,7 +9,7 @@ from transforms.tables.shuffle import PARTS
 log = logging.getLogger("interest-explorer")
 
 
-class NowAndThen:
+class LogThrottle:
     """Says when it is time for another line of the log.
 
     Parameters
@@ -53,7 +53,7 @@ class PartsDone:
         self._pipeline, self._what = pipeline, rows
         self._parts = self._rows = 0
         self._begun = time.monotonic()
-        self._line = NowAndThen(seconds)
+        self._line = LogThrottle(seconds)
 
     def add_rows(self, count: int) -> None:
         """Count rows that are done, and log it now and then."""

@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from models.common.model_process import ChildLost, ChildProcess
+from models.common.model_process import ModelProcess, ModelProcessLost
 from transforms.errors import as_input_error
 
 log = logging.getLogger("interest-explorer")
@@ -22,7 +22,7 @@ class SharedProcess:
     pipeline, name
         Who has it and what it is called, in log lines.
     factory, arguments, environment, timeout
-        As `ChildProcess` takes them.
+        As `ModelProcess` takes them.
     secret
         Known to the workers of the job alone.
     """
@@ -45,22 +45,22 @@ class SharedProcess:
         ------
         ValueError, RuntimeError
             Whatever the method raises.
-        ChildLost
+        ModelProcessLost
             If process after process is lost.
         """
         for _ in range(_ATTEMPTS - 1):
             try:
                 return self._process.call(method, *arguments)
-            except ChildLost as error:
+            except ModelProcessLost as error:
                 log.warning("%s: %s", self.pipeline, error)
                 self._process = self._start()
         return self._process.call(method, *arguments)
 
-    def _start(self) -> ChildProcess:
+    def _start(self) -> ModelProcess:
         log.info("%s: starting the %s", self.pipeline, self.name)
         begun = time.monotonic()
         with as_input_error():
-            process = ChildProcess(
+            process = ModelProcess(
                 self.factory,
                 self.arguments,
                 self.environment,

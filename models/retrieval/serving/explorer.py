@@ -194,12 +194,14 @@ class Explorer(tf.Module):
         """
         return self.grounded(
             history,
-            lambda last, stocked: pooled(last, self.novel, self.evidence, self.allowed, stocked),
+            lambda last, has_items: pooled(
+                last, self.novel, self.evidence, self.allowed, has_items
+            ),
         )
 
-    def pairs(self, last: tf.Tensor, stocked: tf.Tensor) -> Pairs:
+    def pairs(self, last: tf.Tensor, has_items: tf.Tensor) -> Pairs:
         """Ask the novelty table, as `answered_pairs`."""
-        return answered_pairs(last, self.novel, self.probability, stocked)
+        return answered_pairs(last, self.novel, self.probability, has_items)
 
     def grounded(
         self, history: tf.Tensor, policy: Callable[[tf.Tensor, tf.Tensor], Choice]
@@ -208,8 +210,8 @@ class Explorer(tf.Module):
         places = self.place_of.lookup(history)  # [batch, L]
         clusters = tf.where(places < 0, -1, tf.gather(self.clusters, tf.maximum(places, 0)))
         last = last_engagements(clusters, len(self.descriptions))
-        stocked = self.starts[1:] > self.starts[:-1]  # [clusters], with eligible items
-        choice = policy(last, stocked)
+        has_items = self.starts[1:] > self.starts[:-1]  # [clusters], with eligible items
+        choice = policy(last, has_items)
         text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
         items = self.rank(places, choice.novel[:, None])
         stranger = (choice.c2 < 0)[:, None]

@@ -118,7 +118,7 @@ def recent_pairs(last: tf.Tensor) -> RecentPairs:
 
 
 def answered_pairs(
-    last: tf.Tensor, novel: tf.Tensor, probability: tf.Tensor, stocked: tf.Tensor
+    last: tf.Tensor, novel: tf.Tensor, probability: tf.Tensor, has_items: tf.Tensor
 ) -> Pairs:
     """Ask the novelty table about the pairs of every user.
 
@@ -131,7 +131,7 @@ def answered_pairs(
         [batch, M], of `last_engagements`.
     novel, probability
         [M, M, n], the novelty table: clusters after (c1, c2), best first, -1 pads.
-    stocked
+    has_items
         [M] bool, whether a cluster has items to recommend. Nothing of a cluster that the user does
         not know can be in the history, so all of them are left.
 
@@ -147,7 +147,7 @@ def answered_pairs(
     row = tf.gather_nd(novel, pair)  # [batch, pairs, n]
     asked = tf.maximum(row, 0)
     fresh = tf.gather(last < 0, asked, batch_dims=1) & (row >= 0) & has[..., None]
-    full = fresh & tf.gather(stocked, asked)
+    full = fresh & tf.gather(has_items, asked)
     usable = tf.where(tf.reduce_any(full, axis=[1, 2], keepdims=True), full, fresh)
     # Argmax promises nothing about ties, so the first is found as the least index.
     first = tf.reduce_min(tf.where(usable, tf.range(n), n), axis=-1)  # [batch, pairs]

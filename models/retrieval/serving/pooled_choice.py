@@ -15,7 +15,7 @@ def pooled(
     novel: tf.Tensor,
     evidence: tf.Tensor,
     allowed: tf.Tensor,
-    stocked: tf.Tensor,
+    has_items: tf.Tensor,
 ) -> Choice:
     """Choose the cluster new to the user that all pairs together say most for.
 
@@ -32,7 +32,7 @@ def pooled(
         [M, M, n] int32, of `models.interests.log_odds.evidence`.
     allowed
         [M] bool, whether a cluster may be an answer; the table lists no other.
-    stocked
+    has_items
         [M] bool, whether a cluster has items to recommend.
 
     Returns
@@ -54,7 +54,7 @@ def pooled(
 
     fresh = last < 0
     listed = fresh & (total > 0)
-    full = listed & stocked
+    full = listed & has_items
     usable = tf.where(tf.reduce_any(full, axis=1, keepdims=True), full, listed)
     best = tf.reduce_max(tf.where(usable, total, 0), axis=1, keepdims=True)
     chosen = first(usable & (total == best))

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.clustering.power_diagram import NearestSites, costs, nearest
+from models.clustering.power_diagram import PowerDiagram, costs, nearest
 from models.clustering.unit_vectors import unit_rows
 
 
@@ -35,7 +35,7 @@ def test_under_changing_prices_the_nearest_sites_are_those_of_a_look_at_all(coun
     sites[count // 2] = sites[0]  # equals
     rng = np.random.default_rng(seed)
     prices = rng.normal(size=count).astype(np.float32)
-    labels_under = NearestSites(points, sites, prices)
+    labels_under = PowerDiagram(points, sites, prices)
     for scale in scales:
         prices = (prices + scale * rng.normal(size=count)).astype(np.float32)
         assert (labels_under(prices) == nearest(points, sites, prices)).all()

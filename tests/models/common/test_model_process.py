@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from models.common import model_process
-from models.common.model_process import ChildLost, ChildProcess, end_children
+from models.common.model_process import ModelProcess, ModelProcessLost, end_model_processes
 
 HERE = "tests.models.common.test_model_process"
 LIBC = ("ctypes:CDLL", {"name": None})  # an object that starts fast: getpid, usleep, ...
@@ -58,12 +58,12 @@ class Hosted:
         time.sleep(60)
 
 
-def host(start: int = 0, timeout: float = 60.0, **environment: str) -> ChildProcess:
-    return ChildProcess(f"{HERE}:Hosted", {"start": start}, environment, timeout=timeout)
+def host(start: int = 0, timeout: float = 60.0, **environment: str) -> ModelProcess:
+    return ModelProcess(f"{HERE}:Hosted", {"start": start}, environment, timeout=timeout)
 
 
-def libc(shared_as: str | None = None, timeout: float = 60.0) -> ChildProcess:
-    return ChildProcess(*LIBC, {}, shared_as, timeout)
+def libc(shared_as: str | None = None, timeout: float = 60.0) -> ModelProcess:
+    return ModelProcess(*LIBC, {}, shared_as, timeout)
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def secret() -> str:
 @pytest.fixture(autouse=True)
 def _end() -> Iterator[None]:
     yield
-    end_children()
+    end_model_processes()
 
 
 class Worker:
@@ -82,12 +82,12 @@ class Worker:
 
     PROGRAM = """if True:
         import json, sys
-        from models.common.model_process import ChildProcess
+        from models.common.model_process import ModelProcess
         child = None
         for line in sys.stdin:
             order = json.loads(line)
             if isinstance(order, dict):
-                child = ChildProcess(**order)
+                child = ModelProcess(**order)
                 answer = "here"
             elif order:
                 answer = child.call(*order)
@@ -179,7 +179,7 @@ def stop(pid: int) -> None:
     assert soon(lambda: state(pid) == "T")
 
 
-def sockets(child: ChildProcess) -> int:
+def sockets(child: ModelProcess) -> int:
     return Path("/proc/net/unix").read_text().count(f"@{child._address[1:]}")
 
 
@@ -209,7 +209,7 @@ def test_error_of_the_factory_is_raised() -> None:
 
 def test_argument_that_the_factory_does_not_take_is_a_value_error() -> None:
     with pytest.raises(ValueError, match="unexpected keyword argument 'begin'"):
-        ChildProcess(f"{HERE}:Hosted", {"begin": 1}, {})
+        ModelProcess(f"{HERE}:Hosted", {"begin": 1}, {})
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_error_of_a_call_is_raised_and_the_object_stays(method: str, message: st
     child = host(start=1)
     with pytest.raises(RuntimeError, match=message) as raised:
         child.call(method)
-    assert not isinstance(raised.value, ChildLost)
+    assert not isinstance(raised.value, ModelProcessLost)
     assert child.call("add", 1) == 2
 
 
@@ -230,7 +230,7 @@ def test_answers_go_to_the_threads_that_asked() -> None:
 
 
 def test_end_of_the_child_is_an_error_with_its_last_words() -> None:
-    with pytest.raises(ChildLost, match=r"ended with 7; its last words: .*about to go"):
+    with pytest.raises(ModelProcessLost, match=r"ended with 7; its last words: .*about to go"):
         host().call("die")
 
 
@@ -238,20 +238,20 @@ def test_child_killed_in_a_call_is_an_error_with_its_last_words() -> None:
     child = host()
     timer = threading.Timer(0.5, os.kill, (child.call("pid"), signal.SIGKILL))
     timer.start()
-    with pytest.raises(ChildLost, match=r"ended with -9; its last words: .*about to hang"):
+    with pytest.raises(ModelProcessLost, match=r"ended with -9; its last words: .*about to hang"):
         child.call("hang")
 
 
 def test_lost_child_stays_lost() -> None:
     child = libc()
     for _ in range(2):
-        with pytest.raises(ChildLost, match="ended with 3"):
+        with pytest.raises(ModelProcessLost, match="ended with 3"):
             child.call("_exit", 3)
 
 
 def test_child_that_cannot_start_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(ChildLost, match="did not start with 1; its last words"):
+    with pytest.raises(ModelProcessLost, match="did not start with 1; its last words"):
         libc()
 
 
@@ -259,7 +259,9 @@ def test_call_that_hangs_is_an_error_that_shows_where() -> None:
     child = host(timeout=0.5)
     pid = child.call("pid")
     begun = time.monotonic()
-    with pytest.raises(ChildLost, match=r"did not answer for [12] s (.|\n)*test_child.* in hang"):
+    with pytest.raises(
+        ModelProcessLost, match=r"did not answer for [12] s (.|\n)*test_child.* in hang"
+    ):
         child.call("hang")
     assert time.monotonic() - begun < 5
     assert wait_until_gone(pid)
@@ -267,8 +269,8 @@ def test_call_that_hangs_is_an_error_that_shows_where() -> None:
 
 def test_factory_that_hangs_is_killed_with_what_it_started(tmp_path: Path) -> None:
     script = f"echo $$ > {tmp_path}/pid; exec sleep 60"
-    with pytest.raises(ChildLost, match="did not answer"):
-        ChildProcess("subprocess:run", {"args": ["sh", "-c", script]}, {}, timeout=0.5)
+    with pytest.raises(ModelProcessLost, match="did not answer"):
+        ModelProcess("subprocess:run", {"args": ["sh", "-c", script]}, {}, timeout=0.5)
     assert wait_until_gone(int((tmp_path / "pid").read_text()))
 
 
@@ -278,7 +280,7 @@ def test_stopped_child_is_an_error_and_is_killed() -> None:
     pid = child.call("getpid")
     stop(pid)
     begun = time.monotonic()
-    with pytest.raises(ChildLost, match=r"did not answer for 1 s"):
+    with pytest.raises(ModelProcessLost, match=r"did not answer for 1 s"):
         child.call("getpid")
     assert time.monotonic() - begun < 3
     assert wait_until_gone(pid)
@@ -288,7 +290,7 @@ def test_stopped_child_is_an_error_and_is_killed() -> None:
 def test_stopped_child_is_noticed_by_a_call_too_large_to_be_sent() -> None:
     child = libc(timeout=0.5)
     stop(child.call("getpid"))
-    with pytest.raises(ChildLost, match="did not answer"):
+    with pytest.raises(ModelProcessLost, match="did not answer"):
         child.call("strlen", b"x" * 10_000_000)
 
 
@@ -297,7 +299,7 @@ def test_stopped_child_is_noticed_by_who_comes_late(secret: str) -> None:
     first = libc(secret)
     pid = first.call("getpid")
     stop(pid)
-    with pytest.raises(ChildLost, match="let nobody in"):
+    with pytest.raises(ModelProcessLost, match="let nobody in"):
         libc(secret, timeout=0.1)
     assert wait_until_gone(pid)
     assert libc(secret).call("getpid") != pid
@@ -305,7 +307,7 @@ def test_stopped_child_is_noticed_by_who_comes_late(secret: str) -> None:
 
 def test_call_that_holds_the_interpreter_is_no_hang(secret: str) -> None:
     children = [
-        ChildProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, secret, timeout=2.5) for _ in range(2)
+        ModelProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, secret, timeout=2.5) for _ in range(2)
     ]
     with ThreadPoolExecutor(2) as threads:
         slow = threads.submit(children[0].call, "sleep", 2)
@@ -315,9 +317,9 @@ def test_call_that_holds_the_interpreter_is_no_hang(secret: str) -> None:
 
 
 def test_hang_that_holds_the_interpreter_is_an_error() -> None:
-    child = ChildProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, timeout=0.5)
+    child = ModelProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, timeout=0.5)
     pid = child.call("getpid")
-    with pytest.raises(ChildLost, match=r"did not answer for [12] s"):
+    with pytest.raises(ModelProcessLost, match=r"did not answer for [12] s"):
         child.call("sleep", 60)
     assert wait_until_gone(pid)
 
@@ -359,14 +361,14 @@ def test_another_secret_is_another_child(secret: str) -> None:
 
 
 def test_other_arguments_are_another_child(secret: str) -> None:
-    other = ChildProcess("ctypes:CDLL", {"name": None, "use_errno": True}, {}, secret)
+    other = ModelProcess("ctypes:CDLL", {"name": None, "use_errno": True}, {}, secret)
     assert libc(secret).call("getpid") != other.call("getpid")
 
 
 def test_equal_arguments_share_a_child_however_they_were_built(secret: str) -> None:
     part, same = "part", "".join(["pa", "rt"])
     children = [
-        ChildProcess("types:SimpleNamespace", {"a": part, "b": b}, {}, secret) for b in (part, same)
+        ModelProcess("types:SimpleNamespace", {"a": part, "b": b}, {}, secret) for b in (part, same)
     ]
     assert children[0]._pid == children[1]._pid
 
@@ -417,7 +419,7 @@ def test_error_of_a_shared_factory_is_told_to_all_and_the_child_ends(
 
     def fail(_: int) -> str:
         with pytest.raises(RuntimeError, match="CalledProcessError") as raised:
-            ChildProcess("subprocess:run", arguments, {"IE_TEST": secret}, secret)
+            ModelProcess("subprocess:run", arguments, {"IE_TEST": secret}, secret)
         return type(raised.value).__name__
 
     with ThreadPoolExecutor(4) as threads:
@@ -442,7 +444,7 @@ def test_lost_child_of_another_process_is_an_error(
     pid = other.join(secret)
     child = libc(secret)
     os.kill(pid, signal.SIGKILL)
-    with pytest.raises(ChildLost, match=f"{pid} that hosts the model ended; who started it"):
+    with pytest.raises(ModelProcessLost, match=f"{pid} that hosts the model ended; who started it"):
         child.call("getpid")
     assert libc(secret).call("getpid") != pid
 
@@ -539,7 +541,7 @@ def test_close_does_not_kill_a_busy_child_of_others(
 ) -> None:
     monkeypatch.setattr(model_process, "_GRACE_SECONDS", 0.3)
     mine, other = (
-        ChildProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, secret, timeout=60.0) for _ in range(2)
+        ModelProcess(*LIBC_THAT_HOLDS_THE_INTERPRETER, {}, secret, timeout=60.0) for _ in range(2)
     )
     with ThreadPoolExecutor(1) as threads:
         call = threads.submit(other.call, "sleep", 2)
@@ -551,7 +553,7 @@ def test_close_does_not_kill_a_busy_child_of_others(
 def test_children_end_together() -> None:
     children = [libc(), libc()]
     pids = [child.call("getpid") for child in children]
-    end_children()
+    end_model_processes()
     assert all(wait_until_gone(pid) for pid in pids)
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.interests.follow_lift import DISCOUNT, UNIT, Affinity, count_follows, likeness
+from models.interests.follow_lift import DISCOUNT, UNIT, Affinity, cosine_similarity, count_follows
 
 HISTORIES = st.lists(
     st.permutations(range(5)).flatmap(lambda p: st.just(p[: 1 + p[0]])), max_size=6
@@ -46,24 +46,24 @@ def test_what_follows_more_often_than_usual_scores_higher() -> None:
 
 
 def test_without_counts_what_is_alike_is_likelier() -> None:
-    alike = likeness(np.array([[1, 0, 0], [2, 0.2, 0], [0, 0, 1]]))
+    alike = cosine_similarity(np.array([[1, 0, 0], [2, 0.2, 0], [0, 0, 1]]))
     lift = Affinity.of(np.zeros((3, 3), np.int64), alike).lift
     assert lift[0, 1] > lift[0, 2]
 
 
 def test_many_counts_outweigh_likeness() -> None:
-    alike = likeness(np.array([[1, 0], [1, 0.1], [0, 1]]))
+    alike = cosine_similarity(np.array([[1, 0], [1, 0.1], [0, 1]]))
     lift = Affinity.of(np.array([[0, 0, 5000], [5000, 0, 0], [5000, 0, 0]]) << 16, alike).lift
     assert lift[0].argmax() == 2
 
 
 def test_likeness_is_the_cosine_about_the_mean() -> None:
-    alike = likeness(np.array([[3.0, 0], [0, 1]]))
+    alike = cosine_similarity(np.array([[3.0, 0], [0, 1]]))
     assert alike == pytest.approx(np.array([[1, -1], [-1, 1]]))
 
 
 def test_an_embedding_of_nothing_is_like_nothing_else() -> None:
-    assert np.isfinite(likeness(np.zeros((2, 3)))).all()
+    assert np.isfinite(cosine_similarity(np.zeros((2, 3)))).all()
 
 
 def test_without_counts_nor_likeness_nothing_is_likelier() -> None:

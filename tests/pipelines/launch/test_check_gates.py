@@ -11,13 +11,13 @@ import pytest
 
 from pipelines import build_novelty_table, explore, recommend
 from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_force, check_gates, failed_gates
+from pipelines.launch.check_gates import add_ignore_gates, check_gates, failed_gates
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
 from transforms import schemas as col
 from transforms.errors import InputError
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.load_bigquery import LoadTable
 
 GATES = {
@@ -77,7 +77,7 @@ def test_a_report_that_is_not_complete_says_nothing(root: Path) -> None:
 
 def test_a_report_with_passed_gates_refuses_nothing(root: Path) -> None:
     write_report(root, {"recall": GATES["recall"]})
-    check_gates(argparse.Namespace(force=False), Workspace(str(root)))
+    check_gates(argparse.Namespace(ignore_gates=False), Workspace(str(root)))
 
 
 def test_recommend_refuses_in_one_line(root: Path, tmp_path: Path, capsys) -> None:
@@ -87,22 +87,22 @@ def test_recommend_refuses_in_one_line(root: Path, tmp_path: Path, capsys) -> No
     assert code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line == (
-        f"error: {SAID}. {root}/report/index.html says why and what helps; give --force to use the "
-        "table all the same"
+        f"error: {SAID}. {root}/report/index.html says why and what helps; give --ignore_gates to "
+        "use the table all the same"
     )
 
 
 def test_force_is_stronger(root: Path) -> None:
     write_report(root)
     workspace = Workspace(str(root))
-    with pytest.raises(InputError, match="--force"):
-        check_gates(argparse.Namespace(force=False), workspace)
-    check_gates(argparse.Namespace(force=True), workspace)
+    with pytest.raises(InputError, match="--ignore_gates"):
+        check_gates(argparse.Namespace(ignore_gates=False), workspace)
+    check_gates(argparse.Namespace(ignore_gates=True), workspace)
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     command_line.add_workspace(parser)
-    add_force(parser)
+    add_ignore_gates(parser)
 
 
 def tallies(*given: Any) -> list[beam.PCollection]:
@@ -142,7 +142,7 @@ def test_a_complete_table_that_failed_is_not_exported(exported: Path, capsys) ->
     assert SAID in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("flags", [[TO_BIGQUERY, "--force"], []])
+@pytest.mark.parametrize("flags", [[TO_BIGQUERY, "--ignore_gates"], []])
 def test_force_exports_and_no_export_needs_no_force(exported: Path, flags: list[str]) -> None:
     write_report(exported)
     assert EXPORT.main([f"--workspace={exported}", *flags]) == 0
@@ -162,7 +162,7 @@ def test_a_table_built_again_as_it_was_reported_on_is_not_exported(
     (exported / "novelty_table" / "manifest.json").unlink()
     loads: list[None] = []
     monkeypatch.setattr(LoadTable, "_load", lambda load: loads.append(None))
-    again = replace(EXPORT, build=lambda pipeline, *_: [pipeline | beam.Create([Tally()])])
+    again = replace(EXPORT, build=lambda pipeline, *_: [pipeline | beam.Create([RowCounts()])])
     assert again.main([f"--workspace={exported}", TO_BIGQUERY]) == 2
     assert SAID in capsys.readouterr().err
     assert not loads
@@ -170,10 +170,10 @@ def test_a_table_built_again_as_it_was_reported_on_is_not_exported(
 
 @pytest.mark.parametrize("pipeline", [recommend, build_novelty_table])
 def test_what_shows_a_table_to_users_has_the_flag(pipeline: Any) -> None:
-    assert "--force" in pipeline.STAGE.parser().format_help()
+    assert "--ignore_gates" in pipeline.STAGE.parser().format_help()
 
 
 def test_explore_has_the_flag_too() -> None:
     parser = argparse.ArgumentParser(conflict_handler="resolve")
     explore.add_flags(parser)
-    assert "--force" in parser.format_help()
+    assert "--ignore_gates" in parser.format_help()

@@ -20,7 +20,12 @@ from transforms.storage.folders import Scratch
 pytestmark = pytest.mark.timeout(600)
 
 TRAINING = [
-    *("--shards=2", "--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3"),
+    *(
+        "--output_shards=2",
+        "--retriever_epochs=3",
+        "--retriever_dimension=16",
+        "--items_per_answer=3",
+    ),
 ]
 
 
@@ -51,7 +56,7 @@ def train(root: str, log: str, *flags: str) -> int:
 
 def recommended(root: str, log: str, *flags: str) -> int:
     return recommend.STAGE.main(
-        [f"--workspace={root}", f"--interactions={log}", "--shards=2", *flags]
+        [f"--workspace={root}", f"--interactions={log}", "--output_shards=2", *flags]
     )
 
 

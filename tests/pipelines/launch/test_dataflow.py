@@ -86,9 +86,9 @@ def test_a_local_input_is_refused(refused, tmp_path: Path, name: str, pattern: s
 
 def test_a_local_table_is_refused(refused, tmp_path: Path) -> None:
     given = argparse.Namespace(
-        **vars(flags()), table=["one=gs://some-bucket/one", f"other={tmp_path}"]
+        **vars(flags()), compare_table=["one=gs://some-bucket/one", f"other={tmp_path}"]
     )
-    assert refused(options(), given).startswith(f"--table={tmp_path} is on this machine")
+    assert refused(options(), given).startswith(f"--compare_table={tmp_path} is on this machine")
 
 
 def test_a_local_model_is_refused(refused, tmp_path: Path) -> None:

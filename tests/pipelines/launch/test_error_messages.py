@@ -15,12 +15,12 @@ from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
 from pipelines.launch import flags as command_line
-from pipelines.launch.error_messages import guarded
+from pipelines.launch.error_messages import run_guarded
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.storage import bigquery_client, cloud_storage, files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import WriteTable
 
 URL = "GET https://storage.googleapis.com/storage/v1/b/shop?alt=json&key=x: "
@@ -74,7 +74,7 @@ def test_an_error_of_google_cloud_is_one_line(
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
             pipeline | beam.Create([None]) | beam.Map(fail, error)
 
-    assert guarded(work) == code
+    assert run_guarded(work) == code
     lines = capfd.readouterr().err.splitlines()
     assert len(lines) == 1
     assert said in lines[0]
@@ -84,7 +84,7 @@ def test_an_error_of_google_cloud_is_one_line(
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:
     with pytest.raises(KeyError):
-        guarded(lambda: {}["NotFound: it"])
+        run_guarded(lambda: {}["NotFound: it"])
 
 
 # A stage on services that are unwell.
@@ -96,7 +96,7 @@ NUMBERS = pa.table(
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     return [
         pipeline
         | beam.Create([NUMBERS])

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
     command_line.add_workspace(made)
     command_line.add_interactions(made)
-    command_line.add_cut(made)
+    command_line.add_train_until(made)
     command_line.add_shards(made)
     command_line.add_fields(made, Oven, "oven_", HELP)
     return made
@@ -60,7 +60,12 @@ def test_the_project_of_beam_is_that_of_the_input() -> None:
 
 def test_flags_have_defaults() -> None:
     flags, beam_flags = parse()
-    assert (flags.workspace, flags.interactions, flags.seed, flags.shards) == ("w", "log.csv", 0, 4)
+    assert (flags.workspace, flags.interactions, flags.seed, flags.output_shards) == (
+        "w",
+        "log.csv",
+        0,
+        4,
+    )
     assert flags.min_rating is None
     assert beam_flags == []
 
@@ -105,14 +110,16 @@ def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> 
     ],
 )
 def test_a_cut_outside_of_the_period_is_refused(period: str, said: str) -> None:
-    flags, _ = parse("--cut=2026-01-31", period)
-    with pytest.raises(InputError, match=f"--cut=2026-01-31T00:00:00.*{said}"):
-        command_line.check_cut(flags)
+    flags, _ = parse("--train_until=2026-01-31", period)
+    with pytest.raises(InputError, match=f"--train_until=2026-01-31T00:00:00.*{said}"):
+        command_line.check_train_until(flags)
 
 
 def test_a_cut_within_the_period_becomes_microseconds() -> None:
-    flags, _ = parse("--cut=1970-01-01T00:00:01", "--since=1970-01-01", "--until=1970-01-02")
-    command_line.check_cut(flags)
+    flags, _ = parse(
+        "--train_until=1970-01-01T00:00:01", "--since=1970-01-01", "--until=1970-01-02"
+    )
+    command_line.check_train_until(flags)
     assert command_line.cut(flags) == 1_000_000
     assert command_line.cut(parse()[0]) is None
 
@@ -139,7 +146,10 @@ def test_flags_of_beam_are_handed_on(beam_flags: list[str]) -> None:
 
 def test_an_unknown_flag_is_named_with_the_nearest(capsys) -> None:
     said = complaint(capsys, "--shard=3")
-    assert "--shard is a flag neither of this pipeline nor of Beam; did you mean --shards?" in said
+    assert (
+        "--shard is a flag neither of this pipeline nor of Beam; did you mean --output_shards?"
+        in said
+    )
 
 
 def test_an_unknown_flag_like_no_other_points_to_help(capsys) -> None:
@@ -154,9 +164,9 @@ def test_a_word_that_is_no_flag_is_named(capsys) -> None:
 @pytest.mark.parametrize(
     ("flag", "limit"),
     [
-        ("--shards=0", "'0' is not a whole number of at least 1"),
-        ("--shards=2.5", "'2.5' is not a whole number of at least 1"),
-        ("--shards=many", "'many' is not a whole number of at least 1"),
+        ("--output_shards=0", "'0' is not a whole number of at least 1"),
+        ("--output_shards=2.5", "'2.5' is not a whole number of at least 1"),
+        ("--output_shards=many", "'many' is not a whole number of at least 1"),
         ("--seed=-1", "'-1' is not a whole number from 0 to 4294967295"),
         ("--seed=4294967296", "'4294967296' is not a whole number from 0 to 4294967295"),
         ("--min_rating=good", "'good' is not a number"),
@@ -188,7 +198,7 @@ def test_a_value_that_the_dataclass_refuses_is_an_input_error() -> None:
 
 def test_names_are_those_of_all_flags() -> None:
     assert command_line.names(parser()) == {
-        *("help", "workspace", "seed", "shards"),
-        *("interactions", "since", "until", "row_restriction", "min_rating", "cut"),
+        *("help", "workspace", "seed", "output_shards"),
+        *("interactions", "since", "until", "row_restriction", "min_rating", "train_until"),
         *("oven_degrees", "oven_minutes", "oven_mode"),
     }

@@ -21,7 +21,7 @@ from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.inputs.read_files import ReadTables, find_files
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 
 RUNS: list[str] = []  # names of the stages that were built
 
@@ -33,7 +33,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=int, default=0)
 
 
-def shout(table: pa.Table, folder: str, fail: str | None) -> Tally:
+def shout(table: pa.Table, folder: str, fail: str | None) -> RowCounts:
     """Write the words of a table in capitals."""
     if fail == "input":
         raise InputError("--items: the word 'quiet' can't be shouted; leave it out")
@@ -41,12 +41,12 @@ def shout(table: pa.Table, folder: str, fail: str | None) -> Tally:
         raise RuntimeError("no voice")
     words = "\n".join(table["word"].to_pylist()).upper()
     record = files.write_record(folder, "words.txt", words.encode())
-    return Tally(table.num_rows, table.num_rows, written=table.num_rows, files=(record,))
+    return RowCounts(table.num_rows, table.num_rows, written=table.num_rows, files=(record,))
 
 
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     RUNS.append("shout")
     read = pipeline | ReadTables(tuple(find_files(flags.items, "items")))
     return [read | beam.Map(shout, workspace.folder("clusters"), flags.fail)]
@@ -67,9 +67,9 @@ SHOUT = Stage(
 
 def build_echo(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
-) -> list[beam.PCollection[Tally]]:
+) -> list[beam.PCollection[RowCounts]]:
     RUNS.append("echo")
-    return [pipeline | beam.Create([Tally()])]
+    return [pipeline | beam.Create([RowCounts()])]
 
 
 ECHO = Stage(
@@ -217,13 +217,13 @@ def test_committed_files_of_another_plan_go_when_told(run, stage_folder: Path) -
     with pytest.raises(RuntimeError):
         run(stage=replace(SHOUT, build=interrupted_after_a_commit, commits=True, resumes=True))
     again = replace(SHOUT, commits=True, resumes=True, add_flags=add_start_over)
-    run("--seed=1", "--start_over", stage=again)
+    run("--seed=1", "--discard_partial", stage=again)
     assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
 
 
 def add_start_over(parser: argparse.ArgumentParser) -> None:
     add_flags(parser)
-    parser.add_argument("--start_over", action="store_true")
+    parser.add_argument("--discard_partial", action="store_true")
 
 
 @pytest.mark.parametrize(
@@ -388,7 +388,7 @@ def test_temporary_files_lie_where_the_next_run_deletes_them(run, tmp_path: Path
         made.append(Path(pipeline.local_tempdir))
         raise RuntimeError
 
-    def look(*arguments) -> list[beam.PCollection[Tally]]:
+    def look(*arguments) -> list[beam.PCollection[RowCounts]]:
         assert not made[0].exists()
         return build(*arguments)
 

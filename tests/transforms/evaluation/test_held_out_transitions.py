@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
 from transforms.evaluation.held_out_transitions import (
-    HeldOut,
+    SplitSpec,
     engagements_by_item,
     held_out_transitions,
     lowest_hashes,
-    opened_items,
+    test_case_items,
     users_by_pair,
 )
 
@@ -82,7 +82,7 @@ def test_those_drawn_come_with_the_item_and_what_was_before(
     assert len(lowest) == min(count, len(expected))
     if not len(lowest):
         return
-    drawn = opened_items(table, CLUSTERS, ITEM_IDS, at, 0, int(lowest[-1])).to_pylist()
+    drawn = test_case_items(table, CLUSTERS, ITEM_IDS, at, 0, int(lowest[-1])).to_pylist()
     assert len(drawn) == len(lowest)
     by_key = {(row[0], row[3]): row for row in expected}
     for row in drawn:
@@ -104,9 +104,9 @@ def test_pairs_are_the_two_latest_interests(rows: list[list[int]]) -> None:
 
 def test_popularity_is_of_all_that_the_retriever_learns_from() -> None:
     table = sequences([[0, 1, 2]] * 40)
-    by_user = HeldOut(0.25, 0.25, 0, None)
+    by_user = SplitSpec(0.25, 0.25, 0, None)
     learned = 40 - by_user.users(table, "test").num_rows
     assert 0 < learned < 40
     assert engagements_by_item(table, 6, by_user).tolist() == [learned] * 3 + [0] * 3
-    by_time = HeldOut(0.25, 0.25, 0, 2_000_000)
+    by_time = SplitSpec(0.25, 0.25, 0, 2_000_000)
     assert engagements_by_item(table, 6, by_time).tolist() == [40, 40, 0, 0, 0, 0]

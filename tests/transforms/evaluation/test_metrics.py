@@ -10,7 +10,7 @@ from benchmarks.report_data import synthetic_report
 from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
 from models.evaluation.statistics.calibration import reliability_sums
 from models.evaluation.statistics.ranking_statistics import RankSums, rank_sums
-from transforms.evaluation.metrics import Measured, told
+from transforms.evaluation.metrics import Measured, suppress_small
 from transforms.evaluation.score_items import ItemSums
 
 M, USERS = 3, 12
@@ -49,8 +49,8 @@ def values(intervals: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def test_few_users_are_not_told() -> None:
-    assert [told(users, 10) for users in (0, 9, 10, 11)] == [None, None, 10, 11]
-    assert told(0, 0) == 0
+    assert [suppress_small(users, 10) for users in (0, 9, 10, 11)] == [None, None, 10, 11]
+    assert suppress_small(0, 0) == 0
 
 
 def test_ours_are_measured_on_all_transitions_and_the_retriever_on_those_drawn(

@@ -6,7 +6,7 @@ import pytest
 
 from tests.models.evaluation.simulation.synthetic_users import ByNumber
 from transforms.evaluation import score_items
-from transforms.evaluation.held_out_transitions import OPENED
+from transforms.evaluation.held_out_transitions import TEST_CASES
 from transforms.evaluation.score_items import Drawn, popular_items
 from transforms.evaluation.score_policies import Resamples
 
@@ -33,8 +33,8 @@ def test_hits_ranks_and_novelty_of_two_transitions() -> None:
             pa.array([[0] * 8, [1] + [0] * 7]),  # the newest first
             pa.array([["a"], ["a", "c"]]),
         ],
-        names=OPENED.names,
-    ).cast(OPENED)
+        names=TEST_CASES.names,
+    ).cast(TEST_CASES)
     answered = opened
     for name, items in (
         ("within", [["d", "c"], []]),
@@ -83,8 +83,8 @@ class Asked:
 def test_blocked_and_known_clusters_are_not_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(score_items, "HistoryModel", Asked)
     opened = pa.table(
-        [["u"], [0], [1], [2], [3], [[0, 1]], [[1] + [0] * 7], [["a"]]], names=OPENED.names
-    ).cast(OPENED)
+        [["u"], [0], [1], [2], [3], [[0, 1]], [[1] + [0] * 7], [["a"]]], names=TEST_CASES.names
+    ).cast(TEST_CASES)
     score_items._Retriever("model", 5, (3,), "secret").ask(opened)
     within, new, anywhere = Asked.clusters
     assert within == [[2]]

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from transforms import schemas as col
-from transforms.inputs.dead_letter import Reasons
+from transforms.inputs.dead_letter import RowReasons
 from transforms.inputs.read_files import MALFORMED, POSITION
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
@@ -20,7 +20,7 @@ def dead(*, rows: list[int] | None = None, **columns: list | pa.Array) -> list[s
     """Return the lines of some rows of a table (None: of all)."""
     table = pa.table(columns)
     table = table.append_column(POSITION, pa.array(range(table.num_rows), pa.int64()))
-    reasons = Reasons(table.num_rows)
+    reasons = RowReasons(table.num_rows)
     mask = np.isin(np.arange(table.num_rows), range(table.num_rows) if rows is None else rows)
     reasons.add("why", mask)
     found = reasons.dead_rows(table, "items")
@@ -30,7 +30,7 @@ def dead(*, rows: list[int] | None = None, **columns: list | pa.Array) -> list[s
 
 
 def test_the_first_reason_counts() -> None:
-    reasons = Reasons(4)
+    reasons = RowReasons(4)
     reasons.add("first", np.array([True, False, False, False]))
     reasons.add("second", pa.array([True, True, None, False]))
     assert reasons.usable.tolist() == [False, False, True, True]

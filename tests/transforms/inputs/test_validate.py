@@ -19,11 +19,11 @@ from transforms.inputs.read_files import MALFORMED, POSITION
 from transforms.inputs.validate import (
     dead_duplicates,
     drop_duplicates,
-    positive,
+    filter_engagements,
     validate_interactions,
     validate_items,
 )
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
 MICROSECONDS = round(NOON.timestamp() * 1e6)
@@ -160,12 +160,14 @@ def test_no_strings_break_validation_and_every_row_is_accounted_for(rows: list[t
 def test_a_rating_equal_to_the_least_is_positive(least: float) -> None:
     ratings = pa.array([least, least - 0.1, None, least + 0.1], pa.float32())
     table = pa.table({"rating": ratings})
-    assert positive(table, least)["rating"].equals(pa.chunked_array([ratings.take([0, 3])]))
+    assert filter_engagements(table, least)["rating"].equals(
+        pa.chunked_array([ratings.take([0, 3])])
+    )
 
 
 def test_without_a_least_rating_all_are_positive() -> None:
     table = pa.table({"rating": [1.0, None]})
-    assert positive(table, None) is table
+    assert filter_engagements(table, None) is table
 
 
 # Items.
@@ -324,8 +326,8 @@ def test_without_duplicates_none_is_dead(positions: list[np.ndarray]) -> None:
 # The transforms.
 
 
-def total(tallies: list[Tally]) -> Tally:
-    return sum(tallies, Tally())
+def total(tallies: list[RowCounts]) -> RowCounts:
+    return sum(tallies, RowCounts())
 
 
 def test_the_transform_of_interactions_counts_and_separates() -> None:

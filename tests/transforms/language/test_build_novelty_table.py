@@ -19,7 +19,7 @@ from transforms.errors import InputError
 from transforms.language import build_novelty_table as nt
 from transforms.language.novelty_engine import LanguagePolicy
 from transforms.storage import files
-from transforms.storage.commit_log import Committed
+from transforms.storage.commit_log import CommitLog
 
 NAMES = ["tea, green", "salt", "bread, rye"]
 
@@ -87,8 +87,8 @@ class StandIn:
         return novel.astype(np.int32), np.ones((len(c1), 1), np.float32)
 
 
-def committed(folder: Path | str) -> Committed:
-    return Committed(files.join(str(folder), "table"), files.join(str(folder), "notes"))
+def committed(folder: Path | str) -> CommitLog:
+    return CommitLog(files.join(str(folder), "table"), files.join(str(folder), "notes"))
 
 
 def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:

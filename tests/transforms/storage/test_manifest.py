@@ -13,25 +13,27 @@ from tests.transforms.eager import run
 from transforms.storage.files import FileRecord
 from transforms.storage.manifest import (
     MANIFEST,
+    RowCounts,
     StagePlan,
-    SumTallies,
-    Tally,
+    SumRowCounts,
     WriteManifest,
     read_manifest,
 )
 
 PLAN = StagePlan("make_tea", {"leaves": "f00"}, {"sugar": 2, "note": "heiß"}, 1)
 TALLIES = [
-    Tally(read=5, used=3),
-    Tally(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
-    Tally(written=3, files=(FileRecord("b", 2, "22", "2="),)),
-    Tally(written=1, files=(FileRecord("a", 1, "11", "1="),), figures={"warmth": {"mean": 0.5}}),
-    Tally(figures={"taste": 3}),
+    RowCounts(read=5, used=3),
+    RowCounts(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
+    RowCounts(written=3, files=(FileRecord("b", 2, "22", "2="),)),
+    RowCounts(
+        written=1, files=(FileRecord("a", 1, "11", "1="),), figures={"warmth": {"mean": 0.5}}
+    ),
+    RowCounts(figures={"taste": 3}),
 ]
 
 tallies = st.lists(
     st.builds(
-        Tally,
+        RowCounts,
         read=st.integers(0, 9),
         used=st.integers(-9, 9),
         dead=st.integers(0, 9),
@@ -43,8 +45,8 @@ tallies = st.lists(
 
 
 @given(tallies, st.integers(0, 8))
-def test_tallies_add_up_in_any_grouping(parts: list[Tally], cut: int) -> None:
-    combine = SumTallies()
+def test_tallies_add_up_in_any_grouping(parts: list[RowCounts], cut: int) -> None:
+    combine = SumRowCounts()
     halves = []
     for half in (parts[:cut], parts[cut:]):
         accumulator = combine.create_accumulator()
@@ -57,7 +59,7 @@ def test_tallies_add_up_in_any_grouping(parts: list[Tally], cut: int) -> None:
     assert total.reasons == sum((tally.reasons for tally in parts), Counter())
 
 
-def write(folder: Path, parts: list[Tally]) -> None:
+def write(folder: Path, parts: list[RowCounts]) -> None:
     run(
         lambda pipeline: {
             "total": pipeline

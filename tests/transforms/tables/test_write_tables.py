@@ -12,7 +12,7 @@ from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import GatherTables, ShardBy, Spill, Spilled, table_of
 from transforms.tables.write_tables import (
     RequireRows,
@@ -34,7 +34,7 @@ def tables(rows: list[dict], size: int) -> list[pa.Table]:
     ]
 
 
-def write(folder: Path, parts: list[pa.Table], *flags: str) -> list[Tally]:
+def write(folder: Path, parts: list[pa.Table], *flags: str) -> list[RowCounts]:
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         created = pipeline | beam.Create(parts).with_output_types(pa.Table)
         return {
@@ -128,7 +128,7 @@ def test_a_single_table_is_written_under_its_name(tmp_path: Path) -> None:
         }
     )["tally"]
     assert pq.read_table(tmp_path / "all.parquet").equals(table)
-    assert tallies == [Tally(written=30, files=tuple(files.folder_records(str(tmp_path))))]
+    assert tallies == [RowCounts(written=30, files=tuple(files.folder_records(str(tmp_path))))]
 
 
 def test_dead_rows_are_a_line_each_and_counted_by_reason(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_dead_rows_are_a_line_each_and_counted_by_reason(tmp_path: Path) -> None
     )["tally"]
     written = "".join(path.read_text() for path in sorted(tmp_path.glob("*.jsonl")))
     assert sorted(written.split("\n")) == sorted(["", *lines])
-    total = sum(tallies, Tally())
+    total = sum(tallies, RowCounts())
     assert total.dead == 22
     assert total.reasons == {"odd": 8, "old": 14}
 
@@ -157,7 +157,7 @@ def test_no_dead_rows_leave_no_file(tmp_path: Path) -> None:
             | WriteDeadLetter(str(tmp_path), 4)
         }
     )["tally"]
-    assert sum(tallies, Tally()) == Tally()
+    assert sum(tallies, RowCounts()) == RowCounts()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.transitions.label_distribution import (
     PICTURE,
     WriteLabelDistribution,
@@ -108,7 +108,7 @@ def test_numbers_and_picture_are_in_the_tally(tmp_path: Path) -> None:
     )["tally"]
     content = (tmp_path / PICTURE).read_bytes()
     assert content == draw(users_per_label(COUNTS, 6), rows_per_label(COUNTS.slice(1), 6))
-    assert tally == Tally(
+    assert tally == RowCounts(
         files=(files.record(PICTURE, content),),
         figures={
             "label_distribution": {

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import schemas as col
-from transforms.inputs.validate import positive
+from transforms.inputs.validate import filter_engagements
 from transforms.transitions.diversify import Sampling, diversify
 from transforms.transitions.mine import (
     count_transitions,
@@ -86,7 +86,7 @@ def test_clusters_revisited_again_and_again_are_searched_through(rows: list[Row]
 def test_what_a_user_did_not_like_is_no_engagement(rows: list[Row], ratings: list[float]) -> None:
     ratings = ratings[: len(rows)]
     liked = [row for row, rating in zip(rows, ratings, strict=True) if rating == 5]
-    engaged = user_sequences(positive(interactions(rows, ratings), min_rating=3))
+    engaged = user_sequences(filter_engagements(interactions(rows, ratings), min_rating=3))
     assert found(mine_transitions(engaged, CLUSTERS)) == oracle(liked)
 
 

@@ -11,7 +11,7 @@ from models.language.prompt import Prompts, PromptTemplate
 from tests.transforms.eager import run
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import Tally
+from transforms.storage.manifest import RowCounts
 from transforms.transitions import training_examples
 from transforms.transitions.training_examples import (
     STARTS_FILE,
@@ -56,7 +56,7 @@ def test_examples_are_written_as_many_at_a_time_as_memory_allows(
     written = pq.ParquetFile(tmp_path / "train" / "part-00001-of-00003.parquet")
     assert written.num_row_groups == 2
     assert written.read().equals(write_examples(rows, prompts))
-    assert tally == Tally(written=3, files=tuple(files.folder_records(str(tmp_path))))
+    assert tally == RowCounts(written=3, files=tuple(files.folder_records(str(tmp_path))))
 
 
 def test_prompts_are_read_as_they_were_written(tmp_path: Path) -> None:

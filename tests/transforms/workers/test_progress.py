@@ -5,13 +5,13 @@ import logging
 import pytest
 
 from tests.transforms.fake_clock import Clock, clock
-from transforms.workers.progress import NowAndThen, PartsDone
+from transforms.workers.progress import LogThrottle, PartsDone
 
 __all__ = ["clock"]
 
 
 def test_a_line_is_due_when_the_last_one_is_so_long_ago(clock: Clock) -> None:
-    line = NowAndThen(10)
+    line = LogThrottle(10)
     due = []
     for clock.now in (109.9, 110, 119.9, 120):
         due.append(line.is_due())
@@ -19,12 +19,12 @@ def test_a_line_is_due_when_the_last_one_is_so_long_ago(clock: Clock) -> None:
 
 
 def test_the_first_line_may_be_due_at_once(clock: Clock) -> None:
-    line = NowAndThen(10, at_once=True)
+    line = LogThrottle(10, at_once=True)
     assert [line.is_due(), line.is_due()] == [True, False]
 
 
 def test_another_line_counts_as_one(clock: Clock) -> None:
-    line = NowAndThen(10)
+    line = LogThrottle(10)
     clock.now = 109
     line.restart()
     clock.now = 118

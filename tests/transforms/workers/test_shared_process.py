@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from models.common.model_process import ChildLost, end_children
+from models.common.model_process import ModelProcessLost, end_model_processes
 from transforms.errors import InputError
 from transforms.workers.shared_process import SharedProcess
 
@@ -42,7 +42,7 @@ def secret() -> str:
 @pytest.fixture(autouse=True)
 def _end() -> Iterator[None]:
     yield
-    end_children()
+    end_model_processes()
 
 
 def test_workers_of_a_job_share_it_and_other_jobs_do_not(secret: str) -> None:
@@ -64,7 +64,7 @@ def test_a_lost_one_is_replaced_and_said_so(secret: str, caplog) -> None:
 
 def test_one_that_is_always_lost_is_given_up(secret: str, caplog) -> None:
     caplog.set_level("INFO", "interest-explorer")
-    with pytest.raises(ChildLost):
+    with pytest.raises(ModelProcessLost):
         shared(secret).call("die")
     assert caplog.text.count("starting the thing") == 3
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.common.model_process import ChildProcess
+from models.common.model_process import ModelProcess
 from models.language.decoding.vllm_engine import engine_environment
 from models.language.description_trie import DescriptionTrie
 from models.language.language_model import (
@@ -37,8 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Iterator[ChildProcess]:
-    process = ChildProcess(
+def engine(folder: Path) -> Iterator[ModelProcess]:
+    process = ModelProcess(
         "models.language.decoding.vllm_engine:VllmEngine",
         {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}},
         engine_environment(),
@@ -54,7 +54,7 @@ def prompts(folder: Path) -> Prompts:
 
 
 @pytest.fixture(scope="module")
-def decoder(folder: Path, prompts: Prompts) -> Iterator[ChildProcess]:
+def decoder(folder: Path, prompts: Prompts) -> Iterator[ModelProcess]:
     arguments = {
         "model": str(folder),
         "prompts": prompts,
@@ -63,7 +63,7 @@ def decoder(folder: Path, prompts: Prompts) -> Iterator[ChildProcess]:
         "seed": 0,
         "engine_args": {"dtype": "float32"},
     }
-    process = ChildProcess(
+    process = ModelProcess(
         "models.language.decoding.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
     )
     yield process
@@ -71,7 +71,7 @@ def decoder(folder: Path, prompts: Prompts) -> Iterator[ChildProcess]:
 
 
 def test_hidden_states_are_those_that_the_output_head_reads(
-    engine: ChildProcess, folder: Path
+    engine: ModelProcess, folder: Path
 ) -> None:
     import torch
 
@@ -85,7 +85,7 @@ def test_hidden_states_are_those_that_the_output_head_reads(
         np.testing.assert_allclose(mine, logits, atol=1e-4)
 
 
-def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ChildProcess) -> None:
+def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ModelProcess) -> None:
     texts = [list(range(5, 105))]
     engine.call("forget")
     first = engine.call("last_hidden_states", texts)
@@ -94,10 +94,10 @@ def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ChildProces
     np.testing.assert_array_equal(engine.call("last_hidden_states", texts), first)
 
 
-def test_two_shards_of_the_model_compute_what_one_does(engine: ChildProcess, folder: Path) -> None:
+def test_two_shards_of_the_model_compute_what_one_does(engine: ModelProcess, folder: Path) -> None:
     texts = [list(range(5, 105)), [7, 8]]
     arguments = {"dtype": "float32", "tensor_parallel_size": 2}
-    process = ChildProcess(
+    process = ModelProcess(
         "models.language.decoding.vllm_engine:VllmEngine",
         {"model": str(folder), "seed": 0, "engine_args": arguments},
         engine_environment() | {"VLLM_CPU_OMP_THREADS_BIND": "0|1"},  # a core for each
@@ -113,7 +113,7 @@ def pairs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_decoder_finds_the_constrained_distribution(
-    decoder: ChildProcess, folder: Path, prompts: Prompts
+    decoder: ModelProcess, folder: Path, prompts: Prompts
 ) -> None:
     c1, c2 = pairs()
     clusters, probabilities = decoder.call("decode", c1, c2)
@@ -137,7 +137,7 @@ def constrained_distribution(
     return np.exp(trie.log_probabilities(scores, excluded))
 
 
-def test_order_and_batch_of_pairs_change_rounding_only(decoder: ChildProcess) -> None:
+def test_order_and_batch_of_pairs_change_rounding_only(decoder: ModelProcess) -> None:
     c1, c2 = pairs()
     together = decoder.call("decode", c1, c2)
     backwards = decoder.call("decode", c1[::-1], c2[::-1])
@@ -150,7 +150,7 @@ def test_order_and_batch_of_pairs_change_rounding_only(decoder: ChildProcess) ->
         np.testing.assert_allclose(other[1], together[1], atol=1e-6)
 
 
-def test_same_pairs_give_the_same_bits_after_any_others(decoder: ChildProcess) -> None:
+def test_same_pairs_give_the_same_bits_after_any_others(decoder: ModelProcess) -> None:
     c1, c2 = pairs()
     first = decoder.call("decode", c1[:7], c2[:7])
     decoder.call("decode", c1[7:], c2[7:])

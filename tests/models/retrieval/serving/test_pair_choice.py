@@ -37,17 +37,17 @@ Answer = tuple[int, int, int, float]  # c1, c2, novel, probability
     ]
 )
 def both_policies(
-    clusters: tf.Tensor, seeds: tf.Tensor, stocked: tf.Tensor
+    clusters: tf.Tensor, seeds: tf.Tensor, has_items: tf.Tensor
 ) -> tuple[Choice, Choice]:
     last = last_engagements(clusters, M)
-    pairs = answered_pairs(last, tf.constant(NOVEL), tf.constant(PROBABILITY), stocked)
+    pairs = answered_pairs(last, tf.constant(NOVEL), tf.constant(PROBABILITY), has_items)
     return most_recent(pairs), sampled(pairs, seeds)
 
 
-def choose(history: list[int], seed: int | None = None, stocked: np.ndarray = STOCKED) -> Choice:
+def choose(history: list[int], seed: int | None = None, has_items: np.ndarray = STOCKED) -> Choice:
     """Ask for one user, by default with the policy `most_recent`."""
     clusters = tf.constant([history], tf.int32, [1, len(history)])
-    recent, drawn = both_policies(clusters, tf.constant([seed or 0], tf.int64), stocked)
+    recent, drawn = both_policies(clusters, tf.constant([seed or 0], tf.int64), has_items)
     return Choice(*(value.numpy()[0] for value in (recent if seed is None else drawn)))
 
 
@@ -183,11 +183,11 @@ def test_cluster_without_items_is_the_answer_only_where_no_pair_has_another() ->
     (c1, c2, _, _) = next(iter(expected_answers(history).values()))
     nothing = np.zeros(M, bool)
     options = [c for c in NOVEL[c1, c2].tolist() if c >= 0 and c not in history]
-    assert choose(history, stocked=nothing).novel == options[0]
+    assert choose(history, has_items=nothing).novel == options[0]
     only = nothing.copy()
     only[options[-1]] = True
     assert options[-1] != options[0]
-    assert choose(history, stocked=only).novel == options[-1]
+    assert choose(history, has_items=only).novel == options[-1]
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0)])

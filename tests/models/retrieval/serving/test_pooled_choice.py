@@ -42,13 +42,13 @@ STOCKED = RNG.random(M) < 0.7
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([M], tf.bool)])
-def _choose(clusters: tf.Tensor, stocked: tf.Tensor) -> Choice:
+def _choose(clusters: tf.Tensor, has_items: tf.Tensor) -> Choice:
     last = last_engagements(clusters, M)
-    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), tf.constant(ALLOWED), stocked)
+    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), tf.constant(ALLOWED), has_items)
 
 
-def choose(history: list[int], stocked: np.ndarray = STOCKED) -> Choice:
-    answer = _choose(tf.constant([history], tf.int32, [1, len(history)]), stocked)
+def choose(history: list[int], has_items: np.ndarray = STOCKED) -> Choice:
+    answer = _choose(tf.constant([history], tf.int32, [1, len(history)]), has_items)
     return Choice(*(value.numpy()[0] for value in answer))
 
 
