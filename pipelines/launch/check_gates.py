@@ -12,15 +12,6 @@ from transforms.storage.manifest import read_manifest
 _REPORT, _TABLE = "report", "novelty_table"
 
 
-def add_ignore_gates(parser: argparse.ArgumentParser) -> None:
-    """Add --ignore_gates."""
-    parser.add_argument(
-        "--ignore_gates",
-        action="store_true",
-        help="show users a novelty table although the report on it says that its gates failed",
-    )
-
-
 def check_gates(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError if the report on the novelty table that is there says it failed.
 

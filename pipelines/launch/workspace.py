@@ -11,7 +11,9 @@ from transforms.storage.commit_log import CommitLog
 from transforms.storage.files import FileRecord
 from transforms.storage.manifest import read_manifest
 
-_FOLDERS = {
+# Folder of the artefacts -> pipeline, in the order in which they run. A new pipeline is a module of
+# `pipelines` and a line here.
+PIPELINES = {
     "clusters": "build_clusters",
     "transitions": "mine_transitions",
     "language_model": "finetune",
@@ -59,12 +61,12 @@ class Workspace:
         """
         manifest = self.manifest(folder)
         for name, seen in manifest["inputs"].items():
-            if name not in _FOLDERS or read_manifest(self.folder(name)) is None:
+            if name not in PIPELINES or read_manifest(self.folder(name)) is None:
                 continue
             if self.fingerprint(name) != seen:
                 raise InputError(
                     f"{self.folder(folder)} was built from other {name} than there are now; run "
-                    f"`python -m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                    f"`python -m pipelines.{PIPELINES[folder]}` again, or pipelines.explore for all"
                 )
         return digest([manifest["files"], manifest["level"]])
 
@@ -74,7 +76,7 @@ class Workspace:
         for record in files.altered(self.folder(folder), records):
             raise InputError(
                 f"{self.folder(folder, record.path)} is missing or was altered; run `python "
-                f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                f"-m pipelines.{PIPELINES[folder]}` again, or pipelines.explore for all"
             )
 
     def level(self, folder: str) -> int:
@@ -87,6 +89,6 @@ class Workspace:
         if manifest is None:
             raise InputError(
                 f"{self.folder(folder)} is not complete; run `python -m pipelines."
-                f"{_FOLDERS[folder]} --workspace={self.root}` first, or pipelines.explore for all"
+                f"{PIPELINES[folder]} --workspace={self.root}` first, or pipelines.explore for all"
             )
         return manifest

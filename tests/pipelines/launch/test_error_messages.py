@@ -14,8 +14,8 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
-from pipelines.launch import flags as command_line
 from pipelines.launch.error_messages import run_guarded
+from pipelines.launch.shared_flags import SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
@@ -108,12 +108,10 @@ COUNT = Stage(
     name="count",
     folder="novelty_table",
     description="Writes two rows.",
-    add_flags=command_line.add_workspace,
-    external={},
-    stages=(),
+    own_flags=(WORKSPACE, SEED),
     level=lambda flags, workspace: None,
     build=build,
-    table=col.NOVELTY_TABLE,
+    output_schema=col.NOVELTY_TABLE,
 )
 
 
