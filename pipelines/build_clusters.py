@@ -116,7 +116,7 @@ FLAGS = (
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the models that are here, and of the earlier clusters.
+    """Return the files of local models and of the earlier clusters.
 
     Raises
     ------
@@ -207,8 +207,8 @@ def build(
         part, kept = numbered
         return add_traffic(table_of(kept), traffic[part])
 
-    # Every part gets its traffic twice, for the sample and once there are clusters: what waits for
-    # these then need not be kept again.
+    # The traffic is added twice, for the sample and for the assignment: parts that wait for the
+    # clusters need not be stored again.
     sample = (
         parts
         | "Weigh" >> beam.Map(weighted, traffic).with_output_types(pa.Table)

@@ -150,7 +150,7 @@ def check_flags(flags: argparse.Namespace) -> None:
 def check_split(split_by: str, train_until: str | None) -> None:
     """Raise InputError unless a cut in time and --split_by=time come together."""
     if split_by == "time" and train_until is None:
-        raise InputError("--split_by=time needs clusters that were built with --train_until")
+        raise InputError("--split_by=time needs --train_until, which is a flag of build_clusters")
     if split_by != "time" and train_until is not None:
         raise InputError(f"--train_until={train_until} needs --split_by=time")
 

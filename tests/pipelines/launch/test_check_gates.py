@@ -26,8 +26,8 @@ GATES = {
     "coverage": {"value": None, "threshold": 0.25, "passed": False, "why": ""},
 }
 SAID = (
-    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is asked for; changed is "
-    "0.71, at most 0.5 is asked for; coverage could not be measured, 0.25 is asked for"
+    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is required; changed is "
+    "0.71, at most 0.5 is required; coverage could not be measured, 0.25 is required"
 )
 
 

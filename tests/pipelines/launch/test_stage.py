@@ -239,8 +239,8 @@ def test_what_is_wrong_with_the_disk_is_one_line(
     monkeypatch.setattr(files, "write_record", fail)
     assert run() == 1
     assert capsys.readouterr().err == (
-        f"error: {said}: '/somewhere/words.txt'; nothing is lost: mend that and start the same "
-        "command again\n"
+        f"error: {said}: '/somewhere/words.txt'; no work is lost: fix the disk and rerun the "
+        "same command\n"
     )
 
 
