@@ -19,7 +19,8 @@ from transforms.clusters.fit_sample import DrawSample
 from transforms.clusters.item_embeddings import EmbedItems
 from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.filters import before, filter_engagements
+from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import (
     DEAD,
     DUPLICATES,
@@ -28,7 +29,6 @@ from transforms.inputs.validate import (
     DeadDuplicates,
     DropDuplicates,
     ValidateItems,
-    filter_engagements,
 )
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts

@@ -39,7 +39,6 @@ from transforms.evaluation.score_policies import (
     CoverPairs,
     Resamples,
     ScorePolicies,
-    SumFn,
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import WriteReport
@@ -47,6 +46,7 @@ from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 from transforms.tables.write_tables import WriteDeadLetter
 from transforms.transitions.user_sequences import UserSequences
 

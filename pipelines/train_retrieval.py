@@ -17,7 +17,8 @@ from pipelines.launch.upstream import blocked_clusters, held_out
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions
-from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.filters import before
+from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
 from transforms.retrieval.train_retriever import TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards

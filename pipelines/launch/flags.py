@@ -13,7 +13,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from models.language.language_model import local_path
 from pipelines.launch.workspace import Workspace
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.sources import Period, Source, find_source
+from transforms.inputs.filters import Period
+from transforms.inputs.sources import Source, find_source
 from transforms.storage import files
 
 if TYPE_CHECKING:

@@ -25,8 +25,9 @@ from transforms.errors import InputError
 from transforms.storage import files
 from transforms.storage.bigquery_client import TableName
 from transforms.storage.files import FileRecord
-from transforms.storage.manifest import MANIFEST, RowCounts, StagePlan, WriteManifest, read_manifest
+from transforms.storage.manifest import MANIFEST, RowCounts, StagePlan, read_manifest
 from transforms.tables.load_bigquery import LoadTable, check_target
+from transforms.tables.write_tables import WriteManifest
 
 log = logging.getLogger("interest-explorer")
 

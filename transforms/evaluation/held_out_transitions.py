@@ -10,7 +10,7 @@ from apache_beam.metrics import Metrics
 
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
-from transforms.inputs.interactions import before
+from transforms.inputs.filters import before
 from transforms.tables.sharding import mix, stable_hash
 from transforms.transitions.mine import mine_transitions, on_side_of_cut, split_users
 from transforms.transitions.user_sequences import item_ids_of
@@ -60,7 +60,7 @@ class SplitSpec:
         if self.cut is not None:
             return sequences
         kept = sequences.filter(pc.not_equal(self._split(sequences), "test"))
-        Metrics.counter("held_out", "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
+        Metrics.counter(SplitSpec, "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
         return kept
 
     def _split(self, sequences: pa.Table) -> pa.Array:

@@ -7,7 +7,7 @@ import pytest
 
 from pipelines.launch import flags as command_line
 from transforms.errors import InputError
-from transforms.inputs.sources import Period
+from transforms.inputs.filters import Period
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from emulators.storm import watched
 from emulators.tables import load
 from tests.transforms.eager import run
 from transforms.errors import InputError
-from transforms.inputs.sources import Period, Source, find_source
+from transforms.inputs.filters import Period
+from transforms.inputs.sources import Source, find_source
 from transforms.storage import bigquery_client
 
 COLUMNS = ["user_id", "item_id", "timestamp"]

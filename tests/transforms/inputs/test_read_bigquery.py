@@ -86,7 +86,7 @@ def test_a_bundle_that_is_tried_again_gives_the_same_rows(
     numbers: TableName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_bigquery, "BATCH_ROWS", 1000)
-    stream = next(read_bigquery._streams(numbers, ("n",), "", "--items"))
+    stream = next(ReadBigQuery(numbers, ("n",), "", "--items")._streams(numbers))
     reader = ReadStream("--items")
     reader.setup()
     given_up = reader.process(stream)

@@ -1,4 +1,4 @@
-"""What of the input can be used, and what is said of the rest."""
+"""Valid rows are used; each invalid row is dead, with one reason."""
 
 import datetime
 import json
@@ -19,7 +19,6 @@ from transforms.inputs.read_files import MALFORMED, POSITION
 from transforms.inputs.validate import (
     dead_duplicates,
     drop_duplicates,
-    filter_engagements,
     validate_interactions,
     validate_items,
 )
@@ -154,20 +153,6 @@ def test_no_strings_break_validation_and_every_row_is_accounted_for(rows: list[t
     for line in dead["line"].to_pylist():
         row = json.loads(line)
         assert tuple(row[name] for name in names) in rows
-
-
-@pytest.mark.parametrize("least", [3.3, 3, -1.0])
-def test_a_rating_equal_to_the_least_is_positive(least: float) -> None:
-    ratings = pa.array([least, least - 0.1, None, least + 0.1], pa.float32())
-    table = pa.table({"rating": ratings})
-    assert filter_engagements(table, least)["rating"].equals(
-        pa.chunked_array([ratings.take([0, 3])])
-    )
-
-
-def test_without_a_least_rating_all_are_positive() -> None:
-    table = pa.table({"rating": [1.0, None]})
-    assert filter_engagements(table, None) is table
 
 
 # Items.

@@ -12,11 +12,12 @@ from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import RowCounts
+from transforms.storage.manifest import RowCounts, StagePlan, read_manifest
 from transforms.tables.shuffle import GatherTables, ShardBy, Spill, Spilled, table_of
 from transforms.tables.write_tables import (
     RequireRows,
     WriteDeadLetter,
+    WriteManifest,
     WriteShards,
     WriteTable,
     map_shards,
@@ -159,6 +160,16 @@ def test_no_dead_rows_leave_no_file(tmp_path: Path) -> None:
     )["tally"]
     assert sum(tallies, RowCounts()) == RowCounts()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("counts", [[], [RowCounts(read=5, used=3), RowCounts(dead=2)]])
+def test_the_manifest_has_the_sum_of_all_counts(tmp_path: Path, counts: list[RowCounts]) -> None:
+    write = WriteManifest(str(tmp_path), StagePlan("make_tea", {}, {}, None), {}, 0.0)
+    found = run(lambda pipeline: {"total": pipeline | beam.Create(counts) | write})["total"]
+    assert found == [sum(counts, RowCounts())]
+    manifest = read_manifest(str(tmp_path))
+    assert manifest is not None
+    assert manifest["rows"]["read"] == sum(count.read for count in counts)
 
 
 def test_a_function_is_applied_to_the_table_of_each_shard() -> None:
