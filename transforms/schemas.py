@@ -17,7 +17,7 @@ ELIGIBLE = "eligible"
 TRAFFIC = "traffic"
 TIMESTAMPS = "timestamps"
 ITEMS_OF_USER = "items"  # positions in the catalogue
-ITEM = "item"  # position of the item in the catalogue, which is sorted by id
+ITEM = "item"  # position in the catalogue, which is sorted by item_id
 
 # Clusters.
 LEVEL = "level"
@@ -38,7 +38,7 @@ USERS = "users"
 KNOWN = "known"
 RECENT = "recent"
 WEIGHT = "weight"
-START = "start"  # of the prompts of an older interest
+START = "start"  # of a prompt
 SPLIT = "split"
 PROMPT = "prompt"
 COMPLETION = "completion"
@@ -48,7 +48,7 @@ PROBABILITY = "probability"
 NOVEL_CLUSTER = "novel_cluster"
 ITEM_IDS = "item_ids"
 SCORES = "scores"
-PROPENSITY = "propensity"  # of the novel cluster: how likely the policy was to choose it
+PROPENSITY = "propensity"  # with which the policy chose the novel cluster
 
 TIME_TYPE = pa.timestamp("us", tz="UTC")
 
@@ -69,9 +69,13 @@ INTERACTIONS = pa.schema(
         ITEM: pa.int32(),
     }
 )
-# What each user engaged with; both lists of a user are of one length.
+# The engagements of each user in order; the lists of a user have the same length.
 SEQUENCES = pa.schema(
     {USER_ID: pa.string(), TIMESTAMPS: pa.list_(TIME_TYPE), ITEMS_OF_USER: pa.list_(pa.int32())}
+)
+# SEQUENCES with item ids.
+USER_SEQUENCES = pa.schema(
+    {USER_ID: pa.string(), ITEM_IDS: pa.list_(pa.string()), TIMESTAMPS: pa.list_(TIME_TYPE)}
 )
 ITEMS = pa.schema(
     {
@@ -94,7 +98,6 @@ CLUSTERS = pa.schema(
         TRAFFIC: pa.float64(),
     }
 )
-# Finest clusters before and after; null where it is gone, or new.
 CLUSTER_MAPPING = pa.schema({OLD_ID: pa.int32(), NEW_ID: pa.int32()})
 ITEM_CLUSTERS = pa.schema({ITEM_ID: pa.string(), CLUSTER_IDS: pa.list_(pa.int32())})
 ITEM_FEATURES = pa.schema({ITEM_ID: pa.string(), FEATURES: pa.list_(pa.float32())})
@@ -111,8 +114,6 @@ TRANSITIONS = pa.schema(
 TRANSITION_COUNTS = pa.schema(
     {C1: pa.int32(), C2: pa.int32(), NOVEL: pa.int32(), USERS: pa.int64()}
 )
-# How often a cluster was taken up after another, by training users before the cut; those between
-# them discount it.
 AFFINITY = pa.schema({KNOWN: pa.int32(), NOVEL: pa.int32(), WEIGHT: pa.float64()})
 USER_SPLITS = pa.schema({USER_ID: pa.string(), SPLIT: pa.string()})
 PROMPT_STARTS = pa.schema({CLUSTER_ID: pa.int32(), START: pa.string()})
@@ -158,7 +159,7 @@ RECOMMENDATIONS = pa.schema(
         PROPENSITY: pa.float32(),
     }
 )
-# What a worker keeps of a row it can't use: the JSON line of the dead letter, and why.
+# An invalid row of the input: its line of the dead letter, and the reason.
 DEAD_ROWS = pa.schema({"line": pa.string(), "reason": pa.string()})
 
 
@@ -231,6 +232,12 @@ ARTEFACTS = {
         CLUSTER_MAPPING,
         old_id="cluster_id in the previous workspace; null for a new cluster",
         new_id="cluster_id in this workspace; null for a cluster that is gone",
+    ),
+    "transitions/sequences/*.parquet": _artefact(
+        "The engagements of each user in order, in shards by user_id, sorted by user_id in a file.",
+        USER_SEQUENCES,
+        item_ids="items that the user engaged with, oldest first",
+        timestamps="when the user engaged with each item, in UTC",
     ),
     "transitions/counts/*.parquet": _artefact(
         "How many training users made each transition (before --train_until, if it is given).",
