@@ -80,19 +80,6 @@ def download(copies: Iterable[tuple[str, Path]]) -> None:
     _parallel(copy, copies)
 
 
-def find(path: str) -> Stored | None:
-    """Look an object up; None if it is missing."""
-    from google.api_core.exceptions import NotFound
-
-    blob = _blob(_client(), path)
-    try:
-        with _errors_name(path):
-            blob.reload(retry=_retry())
-    except NotFound:
-        return None
-    return _stored(blob)
-
-
 def listing(folder: str) -> list[Stored]:
     """List all objects below a folder by name, without the placeholders of empty folders."""
     return starting_with(f"{folder.rstrip('/')}/")

@@ -50,7 +50,7 @@ def is_local(path: str) -> bool:
 
 def exists(path: str) -> bool:
     """Say whether a file exists."""
-    return os.path.exists(path) if is_local(path) else cloud_storage.find(path) is not None
+    return FileSystems.exists(path)
 
 
 def open_file(path: str) -> io.BufferedIOBase:

@@ -10,7 +10,7 @@ import pytest
 from google.api_core.exceptions import Forbidden, RetryError
 
 from emulators.fixtures import Cloud
-from emulators.json_service import serve
+from emulators.http_service import serve_json
 from emulators.read_proxy import read_proxy
 from emulators.storm import watched
 from emulators.tables import load
@@ -210,8 +210,8 @@ def refusing(patch: pytest.MonkeyPatch, status: int, reason: str) -> Iterator[li
         asked.append(path)
         return status, {"error": {"code": status, "message": "No", "errors": [error]}}
 
-    with serve(refuse) as port:
-        patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    with serve_json(refuse) as url:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", url)
         yield asked
 
 
