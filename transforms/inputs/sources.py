@@ -26,7 +26,7 @@ from transforms.storage import bigquery_client, files
 from transforms.storage.bigquery_client import TableName
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import Client, QueryJob, SchemaField, Table
+    from google.cloud.bigquery import Client, QueryJob, Table
 
 TABLE_PREFIX = "bq://"
 _QUERY = re.compile(r"\s*(SELECT|WITH)\s", re.IGNORECASE)
@@ -145,7 +145,8 @@ class _BigQuerySource(Source):
 
     @property
     @abstractmethod
-    def _schema(self) -> list[SchemaField]: ...
+    def _described(self) -> Table | QueryJob:
+        """The table, or a dry run of the query."""
 
     @property
     def _where(self) -> str:
@@ -157,7 +158,7 @@ class _BigQuerySource(Source):
         return {
             field.name: ("REPEATED " if field.mode == "REPEATED" else "")
             + _LEGACY.get(field.field_type, field.field_type)
-            for field in self._schema
+            for field in self._described.schema or []
         }
 
     def has_column(self, column: str) -> bool:
@@ -193,14 +194,11 @@ class TableSource(_BigQuerySource):
         return TableName.parse(self.value.removeprefix(TABLE_PREFIX), self.name)
 
     @cached_property
-    def _table(self) -> Table:
+    def _described(self) -> Table:
         with bigquery_client.user_errors(self._where, ROLES):
-            client = bigquery_client.client(self.project)
-            return client.get_table(str(self._table_name), retry=bigquery_client.rest_retry())
-
-    @property
-    def _schema(self) -> list[SchemaField]:
-        return self._table.schema
+            return bigquery_client.get_table(
+                bigquery_client.client(self.project), str(self._table_name)
+            )
 
     @property
     def _restriction(self) -> str:
@@ -208,12 +206,13 @@ class TableSource(_BigQuerySource):
         return " AND ".join(f"({one})" for one in given if one)
 
     def check(self, required: list[str]) -> None:
-        if self._table.table_type not in _READABLE:
+        table = self._described
+        if table.table_type not in _READABLE:
             raise InputError(
-                f"{self._where} is of type {self._table.table_type}: give a query that reads it, "
+                f"{self._where} is of type {table.table_type}: give a query that reads it, "
                 f"--{self.name}='SELECT * FROM `{self._table_name}`'"
             )
-        if not self._table.num_rows and self._table.streaming_buffer is None:
+        if not table.num_rows and table.streaming_buffer is None:
             raise InputError(f"{self._where} has no rows")
         self._check_schema(required)
         # A session is free, and fails if the restriction is wrong or a permission is missing.
@@ -225,7 +224,7 @@ class TableSource(_BigQuerySource):
             raise InputError(f"{self._where} has no rows where {self._restriction or 'TRUE'}")
 
     def fingerprint(self) -> list[str]:
-        return _version(self._table)
+        return _version(self._described)
 
     def read(self) -> beam.PTransform:
         return ReadBigQuery(
@@ -238,7 +237,7 @@ class QuerySource(_BigQuerySource):
     """The result of a query. The text is run as the user wrote it."""
 
     @cached_property
-    def _job(self) -> QueryJob:
+    def _described(self) -> QueryJob:
         from google.cloud.bigquery import QueryJobConfig
 
         with bigquery_client.user_errors(self._where, ROLES):
@@ -249,13 +248,9 @@ class QuerySource(_BigQuerySource):
                 job_retry=None,
             )
 
-    @property
-    def _schema(self) -> list[SchemaField]:
-        return self._job.schema or []
-
     def check(self, required: list[str]) -> None:
-        if self._job.statement_type != "SELECT":
-            raise InputError(f"{self._where} is {self._job.statement_type}; give one SELECT alone")
+        if (kind := self._described.statement_type) != "SELECT":
+            raise InputError(f"{self._where} is {kind}; give one SELECT alone")
         self._check_schema(required)
 
     def fingerprint(self) -> list[str]:
@@ -265,7 +260,7 @@ class QuerySource(_BigQuerySource):
         changed at each call. A query that depends on the time or on chance is not noticed.
         """
         client = bigquery_client.client(self.project)
-        versions = [_version_of(client, str(table)) for table in self._job.referenced_tables]
+        versions = [_version_of(client, str(table)) for table in self._described.referenced_tables]
         return sum(versions, [self.value])
 
     def read(self) -> beam.PTransform:
@@ -276,7 +271,7 @@ def _version_of(client: Client, table: str) -> list[str]:
     from google.api_core.exceptions import ClientError
 
     try:
-        return _version(client.get_table(table, retry=bigquery_client.rest_retry()))
+        return _version(bigquery_client.get_table(client, table))
     except ClientError:
         return [table, datetime.datetime.now(datetime.UTC).isoformat()]
 

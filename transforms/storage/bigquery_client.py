@@ -79,6 +79,11 @@ def client(project: str | None = None) -> bigquery.Client:
         ) from None
 
 
+def get_table(client: bigquery.Client, name: str) -> bigquery.Table:
+    """Look a table up."""
+    return client.get_table(name, retry=rest_retry())
+
+
 def read_client() -> bigquery_storage_v1.BigQueryReadClient:
     """Return a client of the Storage Read API."""
     from google.cloud import bigquery_storage_v1

@@ -29,7 +29,7 @@ from apache_beam.metrics import Metrics
 
 from transforms.errors import InputError
 from transforms.storage import bigquery_client, cloud_storage, files
-from transforms.storage.bigquery_client import TableName
+from transforms.storage.bigquery_client import TableName, get_table
 from transforms.storage.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -133,10 +133,12 @@ def _is_ours(client: Client, target: TableName, table: Table, pipeline: str) -> 
     """Say whether a pipeline wrote a table; a rollback may have removed its labels."""
     if PIPELINE in table.labels:
         return table.labels[PIPELINE] == pipeline
-    retry = bigquery_client.rest_retry()
+    found = client.list_tables(
+        f"{target.project}.{target.dataset}", retry=bigquery_client.rest_retry()
+    )
     return any(
-        client.get_table(one, retry=retry).labels.get(PIPELINE) == pipeline
-        for one in client.list_tables(f"{target.project}.{target.dataset}", retry=retry)
+        get_table(client, str(one.reference)).labels.get(PIPELINE) == pipeline
+        for one in found
         if re.fullmatch(re.escape(target.table) + "_[0-9a-f]{12}", one.table_id)
     )
 
@@ -224,16 +226,15 @@ class LoadTable(beam.PTransform):
 
     def _label(self, client: Client, name: TableName, version: Version) -> None:
         """Label a table with its version, after it has the rows."""
-        retry = bigquery_client.rest_retry()
-        table = client.get_table(str(name), retry=retry)
+        table = get_table(client, str(name))
         table.labels = {PIPELINE: self.written_by, VERSION: version.digest}
         table.description = f"{self.folder} by interest-explorer's pipeline {self.written_by}"
-        client.update_table(table, ["labels", "description"], retry=retry)
+        client.update_table(table, ["labels", "description"], retry=bigquery_client.rest_retry())
 
 
 def _check_rows(client: Client, name: TableName, version: Version) -> None:
     """Raise ValueError if rows are missing after a load."""
-    rows = client.get_table(str(name), retry=bigquery_client.rest_retry()).num_rows
+    rows = get_table(client, str(name)).num_rows
     if rows != version.rows:
         raise ValueError(
             f"{name} has {rows:,} rows after {version.rows:,} were loaded; start the same command "
@@ -249,7 +250,7 @@ def _find(client: Client, name: TableName) -> Table | None:
     from google.api_core.exceptions import NotFound
 
     try:
-        return client.get_table(str(name), retry=bigquery_client.rest_retry())
+        return get_table(client, str(name))
     except NotFound:
         return None
 
