@@ -21,7 +21,7 @@ class Period:
     until: int | None = None  # microseconds since 1970, exclusive
 
     def __bool__(self) -> bool:
-        """Say whether the period has a limit."""
+        """Return whether the period has a limit."""
         return self != Period()
 
     def restriction(self, kind: str) -> str:

@@ -76,7 +76,7 @@ def require_columns(where: str, columns: list[str], required: list[str]) -> None
 
 
 def has_column(paths: list[str], column: str) -> bool:
-    """Say whether the first file of an input has a column."""
+    """Return whether the first file of an input has a column."""
     columns = _csv_columns(paths[0]) if _is_csv(paths[0]) else _parquet_head(paths[0])[0]
     return column in columns
 

@@ -72,7 +72,7 @@ class Source(ABC):
 
     @abstractmethod
     def has_column(self, column: str) -> bool:
-        """Say whether the input has a column."""
+        """Return whether the input has a column."""
 
     @abstractmethod
     def fingerprint(self) -> list[str]:
@@ -100,8 +100,8 @@ def find_source(
         return TableSource(value, name, period, project, row_restriction or "")
     if row_restriction is not None:
         raise InputError(
-            f"--row_restriction is for BigQuery tables, and --{name}={_short(value)} is none; "
-            "in a query, WHERE does the same"
+            f"--row_restriction is for BigQuery tables, not for --{name}={_short(value)}; "
+            "in a query, use WHERE"
         )
     kind = QuerySource if _QUERY.match(value) else FileSource
     return kind(value, name, period, project)

@@ -44,12 +44,12 @@ def join(folder: str, *parts: str) -> str:
 
 
 def is_local(path: str) -> bool:
-    """Say whether a path is in the file system of this machine."""
+    """Return whether a path is in the file system of this machine."""
     return FileSystems.get_scheme(path) is None
 
 
 def exists(path: str) -> bool:
-    """Say whether a file exists."""
+    """Return whether a file exists."""
     return FileSystems.exists(path)
 
 

@@ -120,7 +120,7 @@ def _check_location(target: TableName, dataset: str, workspace: str) -> None:
 
 
 def can_load(dataset: str, bucket: str) -> bool:
-    """Say whether a dataset at a location can load from a bucket at another.
+    """Return whether a dataset at a location can load from a bucket at another.
 
     A bucket in several regions, whose location has no hyphen, is left to BigQuery.
     """
@@ -130,7 +130,7 @@ def can_load(dataset: str, bucket: str) -> bool:
 
 
 def _is_ours(client: Client, target: TableName, table: Table, pipeline: str) -> bool:
-    """Say whether a pipeline wrote a table; a rollback may have removed its labels."""
+    """Return whether a pipeline wrote a table; a rollback may have removed its labels."""
     if PIPELINE in table.labels:
         return table.labels[PIPELINE] == pipeline
     found = client.list_tables(
@@ -157,7 +157,7 @@ class LoadTable(beam.PTransform):
         return done | "Load" >> beam.Map(lambda _: self._load())
 
     def is_done(self) -> bool:
-        """Say whether the table holds the version of the complete stage."""
+        """Return whether the table holds the version of the complete stage."""
         with _user_errors(self.target):
             table = _find(bigquery_client.client(self.project), self.target)
             return _holds(table, Version.of(self.folder))
@@ -256,7 +256,7 @@ def _find(client: Client, name: TableName) -> Table | None:
 
 
 def _holds(table: Table | None, version: Version) -> bool:
-    """Say whether a table has the label of a version, which is written last."""
+    """Return whether a table has the label of a version, which is written last."""
     return table is not None and table.labels.get(VERSION) == version.digest
 
 

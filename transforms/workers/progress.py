@@ -17,7 +17,7 @@ class LogThrottle:
         self._last = -math.inf if at_once else time.monotonic()
 
     def is_due(self) -> bool:
-        """Say whether an interval has passed since the last line; if so, start another."""
+        """Return whether an interval has passed since the last line; if so, start another."""
         if time.monotonic() - self._last < self._seconds:
             return False
         self.restart()
