@@ -43,7 +43,7 @@ from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import (
     DEAD,
     DUPLICATES,
-    TALLY,
+    ROW_COUNTS,
     VALID_ITEMS,
     DeadDuplicates,
     DropDuplicates,
@@ -258,9 +258,9 @@ def build(
         )
     dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
-        valid_items[TALLY],
-        items[TALLY],
-        interactions[TALLY],
+        valid_items[ROW_COUNTS],
+        items[ROW_COUNTS],
+        interactions[ROW_COUNTS],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
         named | "Quality" >> beam.Map(fit_clusters.quality_tally, fitted_once),

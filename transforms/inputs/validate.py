@@ -22,7 +22,7 @@ from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import Spill, table_of
 
 DEAD = "dead"
-TALLY = "tally"
+ROW_COUNTS = "row_counts"
 DUPLICATES = "duplicates"
 
 # Valid items before duplicates are dropped. POSITION tells which of two rows was first.
@@ -170,7 +170,9 @@ class _Validate(beam.DoFn):
         usable, dead = self._check(raw, *side)
         self._read.inc(raw.num_rows)
         self._dropped.inc(dead.num_rows)
-        yield beam.pvalue.TaggedOutput(TALLY, RowCounts(read=raw.num_rows, used=usable.num_rows))
+        yield beam.pvalue.TaggedOutput(
+            ROW_COUNTS, RowCounts(read=raw.num_rows, used=usable.num_rows)
+        )
         if dead.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, dead)
         if usable.num_rows:
@@ -179,7 +181,7 @@ class _Validate(beam.DoFn):
 
 @dataclass(eq=False)
 class ValidateInteractions(beam.PTransform):
-    """Raw tables -> INTERACTIONS of known items; outputs `usable`, DEAD and TALLY.
+    """Raw tables -> INTERACTIONS of known items; outputs `usable`, DEAD and ROW_COUNTS.
 
     The side input is a tuple that begins with the known item ids, a string array [items].
     """
@@ -195,23 +197,23 @@ class ValidateInteractions(beam.PTransform):
 
         return raw | beam.ParDo(
             _Validate(check, ValidateInteractions), self.known_items
-        ).with_output_types(pa.Table).with_outputs(DEAD, TALLY, main="usable")
+        ).with_output_types(pa.Table).with_outputs(DEAD, ROW_COUNTS, main="usable")
 
 
 class ValidateItems(beam.PTransform):
-    """Raw tables -> VALID_ITEMS; outputs `usable`, DEAD and TALLY."""
+    """Raw tables -> VALID_ITEMS; outputs `usable`, DEAD and ROW_COUNTS."""
 
     def expand(self, raw: beam.PCollection[pa.Table]) -> Any:
         return raw | beam.ParDo(_Validate(validate_items, ValidateItems)).with_output_types(
             pa.Table
-        ).with_outputs(DEAD, TALLY, main="usable")
+        ).with_outputs(DEAD, ROW_COUNTS, main="usable")
 
 
 @dataclass(eq=False)
 class DropDuplicates(beam.PTransform):
     """(shard, VALID_ITEMS) -> (shard, ITEMS) with unique ids.
 
-    Outputs `usable`, DUPLICATES (arrays of positions, for DeadDuplicates) and TALLY.
+    Outputs `usable`, DUPLICATES (arrays of positions, for DeadDuplicates) and ROW_COUNTS.
     """
 
     ordered: bool  # as in drop_duplicates
@@ -219,13 +221,13 @@ class DropDuplicates(beam.PTransform):
     def expand(self, items: beam.PCollection[tuple[int, pa.Table]]) -> Any:
         return items | beam.FlatMapTuple(self._drop).with_output_types(
             tuple[int, pa.Table]
-        ).with_outputs(DUPLICATES, TALLY, main="usable")
+        ).with_outputs(DUPLICATES, ROW_COUNTS, main="usable")
 
     def _drop(self, shard: int, items: pa.Table) -> Iterator[Any]:
         kept, positions = drop_duplicates(items, self.ordered)
         Metrics.counter(DropDuplicates, "duplicates").inc(len(positions))
         # ValidateItems counted them as used.
-        yield beam.pvalue.TaggedOutput(TALLY, RowCounts(used=-len(positions)))
+        yield beam.pvalue.TaggedOutput(ROW_COUNTS, RowCounts(used=-len(positions)))
         if len(positions):
             yield beam.pvalue.TaggedOutput(DUPLICATES, positions)
         yield shard, kept

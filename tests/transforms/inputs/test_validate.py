@@ -299,12 +299,12 @@ def test_the_transform_of_interactions_counts_and_separates() -> None:
             | beam.Create([table, one(item_id="x")])
             | validate.ValidateInteractions(known, LATEST)
         )
-        return {name: checked[name] for name in ("usable", validate.DEAD, validate.TALLY)}
+        return {name: checked[name] for name in ("usable", validate.DEAD, validate.ROW_COUNTS)}
 
     found = run(build)
     assert [part.num_rows for part in found["usable"]] == [1]
     assert sum(part.num_rows for part in found[validate.DEAD]) == 3
-    counted = sum(found[validate.TALLY], RowCounts())
+    counted = sum(found[validate.ROW_COUNTS], RowCounts())
     assert (counted.read, counted.used, counted.dead) == (4, 1, 0)  # the writer counts the dead
 
 
@@ -327,7 +327,8 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
             "items": first.usable,
             "dead": checked[validate.DEAD],
             "duplicates": tables | validate.DeadDuplicates(positions),
-            "tally": (checked[validate.TALLY], first[validate.TALLY]) | "All" >> beam.Flatten(),
+            "counts": (checked[validate.ROW_COUNTS], first[validate.ROW_COUNTS])
+            | "All" >> beam.Flatten(),
         }
 
     found = run(build)
@@ -338,5 +339,5 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
     [duplicates] = found["duplicates"]
     titles = [json.loads(line)["title"] for line in duplicates["line"].to_pylist()]
     assert titles == ["B", "E"]
-    counted = sum(found["tally"], RowCounts())
+    counted = sum(found["counts"], RowCounts())
     assert (counted.read, counted.used) == (5, 2)

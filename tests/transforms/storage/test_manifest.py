@@ -15,7 +15,7 @@ from transforms.storage.manifest import (
 )
 
 PLAN = StagePlan("make_tea", {"leaves": "f00"}, {"sugar": 2, "note": "heiß"}, 1)
-TALLIES = [
+COUNTS = [
     RowCounts(read=5, used=3),
     RowCounts(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
     RowCounts(written=3, files=(FileRecord("b", 2, "22", "2="),)),
@@ -31,7 +31,7 @@ def write(folder: Path, parts: list[RowCounts]) -> None:
 
 
 def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
-    write(tmp_path, TALLIES)
+    write(tmp_path, COUNTS)
     manifest = read_manifest(str(tmp_path))
     assert manifest is not None
     assert manifest.pop("seconds") > 0
@@ -53,7 +53,7 @@ def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
 
 def test_lost_rows_leave_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="make_tea lost rows: it read 5, used 3 and put 0"):
-        write(tmp_path, TALLIES[:1])
+        write(tmp_path, COUNTS[:1])
     assert read_manifest(str(tmp_path)) is None
 
 

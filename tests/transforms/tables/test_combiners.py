@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from transforms.storage.manifest import RowCounts
 from transforms.tables.combiners import SumFn
 
-tallies = st.lists(
+row_counts = st.lists(
     st.builds(
         RowCounts,
         read=st.integers(0, 9),
@@ -21,19 +21,19 @@ tallies = st.lists(
 )
 
 
-@given(tallies, st.integers(0, 8))
+@given(row_counts, st.integers(0, 8))
 def test_row_counts_add_up_in_any_grouping(parts: list[RowCounts], cut: int) -> None:
     combine = SumFn(RowCounts)
     halves = []
     for half in (parts[:cut], parts[cut:]):
         accumulator = combine.create_accumulator()
-        for tally in half:
-            accumulator = combine.add_input(accumulator, tally)
+        for count in half:
+            accumulator = combine.add_input(accumulator, count)
         halves.append(accumulator)
     total = combine.extract_output(combine.merge_accumulators(halves))
     for name in ("read", "used", "dead", "written"):
-        assert getattr(total, name) == sum(getattr(tally, name) for tally in parts)
-    assert total.reasons == sum((tally.reasons for tally in parts), Counter())
+        assert getattr(total, name) == sum(getattr(count, name) for count in parts)
+    assert total.reasons == sum((count.reasons for count in parts), Counter())
 
 
 def test_the_sum_of_nothing_is_zero_or_none() -> None:
