@@ -28,15 +28,15 @@ class ServerError(RuntimeError):
 
 @contextmanager
 def run(
-    module: str, *arguments: str, python: Path | str = sys.executable, **environment: str
+    module: str, python: Path | str = sys.executable, **environment: str
 ) -> Iterator[dict[str, str]]:
-    """Run `python -m module arguments`, and yield the addresses that it announces.
+    """Run `python -m module`, and yield the addresses that it announces.
 
     The environment is added to that of this process. The server calls `lifetime.announce`.
     """
     with TemporaryFile() as errors:
         server = subprocess.Popen(
-            [python, "-m", module, *arguments],
+            [python, "-m", module],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
