@@ -38,16 +38,16 @@ from transforms.clusters.fit_sample import DrawSample
 from transforms.clusters.item_embeddings import EmbedItems
 from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.filters import before, filter_engagements
+from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import (
     DEAD,
     DUPLICATES,
-    TALLY,
+    ROW_COUNTS,
     VALID_ITEMS,
     DeadDuplicates,
     DropDuplicates,
     ValidateItems,
-    filter_engagements,
 )
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
@@ -258,9 +258,9 @@ def build(
         )
     dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
-        valid_items[TALLY],
-        items[TALLY],
-        interactions[TALLY],
+        valid_items[ROW_COUNTS],
+        items[ROW_COUNTS],
+        interactions[ROW_COUNTS],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
         named | "Quality" >> beam.Map(fit_clusters.quality_tally, fitted_once),

@@ -25,7 +25,7 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions, resolve_level
 from transforms.errors import InputError
 from transforms.inputs.interactions import ReadInteractions
-from transforms.inputs.validate import DEAD, TALLY
+from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
@@ -207,7 +207,7 @@ def build(
         for split in ("valid", "test")
     }
     return [
-        log[TALLY],
+        log[ROW_COUNTS],
         pipeline
         | "Prompts" >> beam.Create([prompt_starts(prompts)])
         | "WritePrompts" >> WriteTable(folder, STARTS_FILE),

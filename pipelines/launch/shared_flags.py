@@ -7,7 +7,8 @@ from pipelines.launch.flag_types import microseconds, moment, number, whole_numb
 from pipelines.launch.flags import Flag
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.sources import Period, Source, find_source
+from transforms.inputs.filters import Period
+from transforms.inputs.sources import Source, find_source
 from transforms.storage import files
 
 _INPUT, _WORKSPACE = "input", "workspace"

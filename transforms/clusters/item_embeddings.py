@@ -85,7 +85,7 @@ class _Embedder:
             batches.append(self._encoder.encode(texts[start : start + _ENCODE_ROWS]))
             self._done.add_rows(len(batches[-1]))
         self._done.add_part()
-        Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
+        Metrics.counter(EmbedItems, "items_embedded").inc(len(texts))
         vectors = np.concatenate(batches)  # [items, dimension]
         at = items.schema.get_field_index(col.EMBEDDING)
         return part, items.set_column(at, col.ITEMS.field(col.EMBEDDING), as_lists(vectors))

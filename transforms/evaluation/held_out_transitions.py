@@ -59,7 +59,7 @@ class SplitSpec:
         if self.cut is not None:
             return truncate(sequences, self.cut)
         kept = sequences.filter(pc.not_equal(self._split(sequences), "test"))
-        Metrics.counter("held_out", "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
+        Metrics.counter(SplitSpec, "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
         return kept
 
     def _split(self, sequences: pa.Table) -> pa.Array:

@@ -18,7 +18,8 @@ from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, ran
 from transforms import schemas as col
 from transforms.evaluation.held_out_transitions import TEST_CASES, lowest_hashes, test_case_items
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
-from transforms.evaluation.score_policies import Resamples, SumFn, sums_of_scores
+from transforms.evaluation.score_policies import Resamples, sums_of_scores
+from transforms.tables.combiners import SumFn
 from transforms.workers.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"

@@ -4,10 +4,8 @@ Policies rank the clusters that are new to the user, as they are served: what a 
 the next novel interest.
 """
 
-import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import apache_beam as beam
@@ -21,29 +19,13 @@ from models.evaluation.statistics.ranking import best, ranks
 from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, rank_sums
 from transforms.evaluation.held_out_transitions import Transitions, held_out_transitions
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
+from transforms.tables.combiners import SumFn
 from transforms.tables.sharding import mix, stable_hash
 
 RANKS, RELIABILITY, USERS = "ranks", "reliability", "users"
 # Weights that popularity may have beside a table.
 WEIGHTS = np.round(np.arange(0, 2.05, 0.1), 1)
 _K = 5  # of the recall that chooses among them
-
-
-class SumFn(beam.CombineFn):
-    """Adds elements up with +; None for none."""
-
-    def create_accumulator(self) -> Any:
-        return None
-
-    def add_input(self, accumulator: Any, element: Any) -> Any:
-        return element if accumulator is None else accumulator + element
-
-    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
-        found = [one for one in accumulators if one is not None]
-        return reduce(operator.add, found) if found else None
-
-    def extract_output(self, accumulator: Any) -> Any:
-        return accumulator
 
 
 @dataclass(frozen=True)
@@ -103,7 +85,7 @@ class ScorePolicies(beam.PTransform):
         return {
             name: scored[name] | f"Add-{name}" >> beam.CombinePerKey(SumFn())
             for name in (RANKS, RELIABILITY)
-        } | {USERS: scored[USERS] | "Add-users" >> beam.CombineGlobally(sum)}
+        } | {USERS: scored[USERS] | "Add-users" >> beam.CombineGlobally(SumFn(int))}
 
     def _score(
         self,
@@ -113,7 +95,7 @@ class ScorePolicies(beam.PTransform):
         weight: float,
     ) -> Iterator[Any]:
         for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
-            Metrics.counter("evaluate", "test_transitions").inc(len(some.user))
+            Metrics.counter(ScorePolicies, "test_transitions").inc(len(some.user))
             yield beam.pvalue.TaggedOutput(USERS, len(some.user_ids))
             weights, known = self.resamples.weights(some.user_ids), some.known()
             scores_of = {

@@ -138,8 +138,8 @@ def world_of(histories: pa.Table, size: int, config: SimulationConfig) -> World 
     World, or None without users.
     """
     some = histories.slice(0, config.users)
-    Metrics.counter("simulate", "users").inc(some.num_rows)
-    Metrics.counter("simulate", "users_not_drawn").inc(histories.num_rows - some.num_rows)
+    Metrics.counter(Simulate, "users").inc(some.num_rows)
+    Metrics.counter(Simulate, "users_not_drawn").inc(histories.num_rows - some.num_rows)
     if not some.num_rows:
         return None
     lists = some[_CLUSTERS].combine_chunks()
@@ -221,7 +221,7 @@ class Replay(beam.DoFn):
                 seed,
                 np.array(self.blocked, np.int32),
             )
-        Metrics.counter("simulate", "engagements").inc(int(totals[:, 2].sum()))
+        Metrics.counter(Simulate, "engagements").inc(int(totals[:, 2].sum()))
         yield (name, number), totals
 
     def _policy(self, name: str, here: InProcess, arms: Arms, seed: int) -> Scorer | None:

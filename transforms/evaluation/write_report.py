@@ -156,7 +156,7 @@ class WriteReport(beam.PTransform):
         metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
         for name, gate in metrics["gates"].items():
             log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
-        Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
+        Metrics.counter(WriteReport, "policies").inc(len(metrics["policies"]))
         metrics["summary"] = summary_sentences(metrics)
         page = report_page(self.report_data(metrics, table, popular, pair_users))
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)

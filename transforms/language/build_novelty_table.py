@@ -178,7 +178,7 @@ class _Resume(beam.DoFn):
         if record is None:
             yield unit
         else:
-            Metrics.counter("novelty_table", "pairs_resumed").inc(len(unit.c2))
+            Metrics.counter(BuildNoveltyTable, "pairs_resumed").inc(len(unit.c2))
             tally = RowCounts(written=len(unit.c2), files=(record,))
             yield beam.pvalue.TaggedOutput("done", tally)
 
@@ -198,7 +198,7 @@ class _Write(beam.DoFn):
     def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[RowCounts]:
         unit, table = decoded
         record = self._committed.write(unit.file, table)
-        Metrics.counter("novelty_table", "pairs_written").inc(table.num_rows)
+        Metrics.counter(BuildNoveltyTable, "pairs_written").inc(table.num_rows)
         if self._line.is_due():
             log.info("build_novelty_table: %s", progress_line(self._committed, self._size))
         yield RowCounts(written=table.num_rows, files=(record,))

@@ -11,6 +11,7 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 from transforms.tables.sharding import stable_hash
 from transforms.transitions.user_sequences import item_ids_of
 from transforms.workers.progress import PartsDone
@@ -79,7 +80,7 @@ class _CountRows(beam.PTransform):
     """Tables -> the number of their rows."""
 
     def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[int]:
-        return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(sum)
+        return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(SumFn(int))
 
 
 def _figures(users: int, found: int) -> RowCounts:
@@ -114,8 +115,8 @@ class _Recommender:
         if self._signature == PAIR_CHOICES["sampled"]:
             inputs["seed"] = stable_hash(user_ids, self._seed).view(np.int64)
         found = recommendations(user_ids, self._model.answer(self._signature, inputs))
-        Metrics.counter("recommend", "users_read").inc(len(user_ids))
-        Metrics.counter("recommend", "users_without_novel").inc(len(user_ids) - found.num_rows)
+        Metrics.counter(Explore, "users_read").inc(len(user_ids))
+        Metrics.counter(Explore, "users_without_novel").inc(len(user_ids) - found.num_rows)
         return found
 
 

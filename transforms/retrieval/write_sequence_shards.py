@@ -54,7 +54,7 @@ def _write(numbered: tuple[int, pa.Table], fingerprint: str, folder: str, seed: 
     part, sequences = numbered
     name, rows = shard_file(part, PARTS), shard_rows(sequences, seed)
     files.write_row_groups(folder, name, shard_schema(fingerprint), cut_into_groups(rows))
-    Metrics.counter("sequence_shards", "users_written").inc(rows.num_rows)
+    Metrics.counter(WriteSequenceShards, "users_written").inc(rows.num_rows)
     items = pc.sum(pc.list_value_length(rows[1])).as_py() or 0
-    Metrics.counter("sequence_shards", "interactions_written").inc(items)
+    Metrics.counter(WriteSequenceShards, "interactions_written").inc(items)
     return files.join(folder, name)

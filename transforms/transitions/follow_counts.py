@@ -1,7 +1,7 @@
 """Counting what users took up after what; see models.interests.follow_lift."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import apache_beam as beam
 import numpy as np
@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from models.interests.follow_lift import UNIT, Affinity, cosine_similarity, count_follows
 from transforms import schemas as col
 from transforms.storage import files
+from transforms.tables.combiners import SumFn
 
 AFFINITY_FILE = "affinity.parquet"
 
@@ -58,13 +59,11 @@ class CountFollows(beam.PTransform):
     clusters: int
 
     def expand(self, transitions: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+        none = partial(np.zeros, (self.clusters, self.clusters), np.int64)
         return (
             transitions
             | "Count"
             >> beam.Map(lambda table: count_follows(*interests_in_order(table), self.clusters))
-            | "Sum" >> beam.CombineGlobally(self._sum)
+            | "Sum" >> beam.CombineGlobally(SumFn(none))
             | "Table" >> beam.Map(follows_table).with_output_types(pa.Table)
         )
-
-    def _sum(self, counts: Iterable[np.ndarray]) -> np.ndarray:
-        return sum(counts, np.zeros((self.clusters, self.clusters), np.int64))

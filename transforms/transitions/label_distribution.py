@@ -8,6 +8,7 @@ import io
 import logging
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,6 +19,7 @@ from models.evaluation.statistics.ranking import entropy
 from transforms import schemas as col
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 
 log = logging.getLogger("interest-explorer")
 
@@ -166,11 +168,10 @@ class WriteLabelDistribution(beam.PTransform):
     labels: int  # M
 
     def expand(self, tables: Any) -> beam.PCollection[RowCounts]:
-        none = np.zeros(self.labels, np.int64)
         before = (
             tables["counts"]
             | "Users" >> beam.Map(users_per_label, self.labels)
-            | "Sum" >> beam.CombineGlobally(lambda parts: sum(parts, none))
+            | "Sum" >> beam.CombineGlobally(SumFn(partial(np.zeros, self.labels, np.int64)))
         )
         return tables["drawn"] | "Write" >> beam.Map(self._write, beam.pvalue.AsSingleton(before))
 

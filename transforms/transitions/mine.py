@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.inputs.interactions import before, from_on
+from transforms.inputs.filters import before, from_on
 from transforms.tables.sharding import stable_hash
 
 SPLITS = ("train", "valid", "test")
@@ -185,5 +185,5 @@ def mine_by_split(
     for split in SPLITS:
         mined = mine_transitions(sequences.filter(pc.equal(split_of, split)), clusters)
         of_split = on_side_of_cut(mined, split, cut)
-        Metrics.counter("mine_transitions", f"{split}_transitions").inc(of_split.num_rows)
+        Metrics.counter(__name__, f"{split}_transitions").inc(of_split.num_rows)
         yield beam.pvalue.TaggedOutput(split, of_split)

@@ -92,5 +92,5 @@ class WriteExamples(beam.PTransform):
         )
         name = f"{self.name}/{shard_file(shard, self.shards)}"
         record = files.write_row_groups(self.folder, name, col.EXAMPLES, parts)
-        Metrics.counter(self.name, "rows_written").inc(rows.num_rows)
+        Metrics.counter(WriteExamples, "rows_written").inc(rows.num_rows)
         return RowCounts(written=rows.num_rows, files=(record,))

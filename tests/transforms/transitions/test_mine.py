@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import schemas as col
-from transforms.inputs.validate import filter_engagements
+from transforms.inputs.filters import filter_engagements
 from transforms.transitions.diversify import Sampling, diversify
 from transforms.transitions.mine import (
     count_transitions,
