@@ -24,15 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from sklearn.metrics import adjusted_rand_score
 
 from models.clustering.balancing import Cap, capped_prices
-from models.clustering.cluster_quality import coherence, separation, stability
-from models.clustering.cluster_tree import (
-    assign_clusters,
-    fit_cluster_tree,
-    most_traffic,
-    traffic_balance,
-)
+from models.clustering.cluster_quality import coherence, separation
+from models.clustering.cluster_tree import assign_clusters, most_traffic, traffic_balance
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
@@ -167,8 +164,8 @@ def measures(rows: np.ndarray, traffic: np.ndarray, assign: Assignment) -> list[
                 "traffic_coherence": coherence(rows, ids, traffic),
                 "separation": separation(rows, ids),
                 "traffic_separation": separation(rows, ids, traffic),
-                "seed_stability": stability(ids, other[:, level]),
-                "sample_stability": stability(parts[0][:, level], parts[1][:, level]),
+                "seed_stability": adjusted_rand_score(ids, other[:, level]),
+                "sample_stability": adjusted_rand_score(parts[0][:, level], parts[1][:, level]),
                 "seconds": seconds,
             }
         )

@@ -12,12 +12,8 @@ import pyarrow.compute as pc
 
 from models.clustering.cluster_matching import Match, match_clusters, renumbered
 from models.clustering.cluster_quality import coherence, separation
-from models.clustering.cluster_tree import (
-    ClusterTree,
-    assign_clusters,
-    fit_cluster_tree,
-    traffic_balance,
-)
+from models.clustering.cluster_tree import ClusterTree, assign_clusters, traffic_balance
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.naming.cluster_descriptions import describe_clusters, description
 from models.language.language_model import load_tokenizer
 from models.retrieval.item_features import Projection, fit_projection, project

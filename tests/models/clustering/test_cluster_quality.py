@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
-from models.clustering.cluster_quality import coherence, separation, stability
+from models.clustering.cluster_quality import coherence, separation
 
 
 def vectors(items: int, seed: int = 0) -> np.ndarray:
@@ -69,9 +69,3 @@ def test_what_cannot_be_measured_is_nan():
     assert np.isnan(coherence(vectors(3), np.arange(3)))
     assert np.isnan(coherence(vectors(0), np.zeros(0, int)))
     assert np.isnan(separation(vectors(3), np.zeros(3, int)))
-
-
-def test_stability_does_not_mind_the_numbers_of_clusters():
-    ids = np.arange(60) % 6
-    assert stability(ids, (ids + 2) % 6) == 1.0
-    assert stability(ids, np.arange(60) // 10) < 0.1

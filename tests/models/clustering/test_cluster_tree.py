@@ -10,9 +10,9 @@ from models.clustering.balancing import Cap, apportion, capped_prices
 from models.clustering.cluster_tree import (
     ClusterTree,
     assign_clusters,
-    fit_cluster_tree,
     traffic_balance,
 )
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.traffic_sample import sample_keys, smallest, times_drawn
 
 

@@ -14,9 +14,9 @@ from models.clustering.cluster_quality import coherence
 from models.clustering.cluster_tree import (
     ClusterTree,
     assign_clusters,
-    fit_cluster_tree,
     traffic_balance,
 )
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.naming.cluster_descriptions import describe_clusters
 from models.clustering.naming.item_terms import normalise_keyword
 from models.language.language_model import load_tokenizer
