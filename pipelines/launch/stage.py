@@ -36,7 +36,6 @@ _PACKAGES = (
     "pyarrow",
     "numpy",
     "scikit-learn",
-    "matplotlib",
     "torch",
     "transformers",
     "trl",

@@ -22,7 +22,7 @@ def test_values_that_are_not_finite_are_refused():
 
 @pytest.mark.parametrize("precision", [np.float32, np.float64])
 def test_unit_rows_keep_their_precision_and_their_zeros(precision):
-    rows = unit_rows(np.array([[3.0, 4.0], [1e-20, 0.0], [0.0, 0.0]], precision))
+    rows = unit_rows(np.array([[3.0, 4.0], [1e-12, 0.0], [0.0, 0.0]], precision))
     assert rows.dtype == precision
     np.testing.assert_allclose(rows, [[0.6, 0.8], [1.0, 0.0], [0.0, 0.0]], rtol=1e-6)
 
