@@ -33,7 +33,7 @@ from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.clusters import fit_clusters
+from transforms.clusters import describe_clusters, fit_clusters
 from transforms.clusters.fit_sample import DrawSample
 from transforms.clusters.item_embeddings import EmbedItems
 from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
@@ -232,19 +232,21 @@ def build(
         ),
         fitted_once,
     ).with_output_types(tuple[int, pa.Table])
-    counts = assigned | "Count" >> beam.Map(fit_clusters.count_finest, sizes)
+    counts = assigned | "Count" >> beam.Map(describe_clusters.count_finest, sizes)
     named = (
         sample
         | "Name"
         >> beam.Map(
-            lambda keyed, fitted: fit_clusters.name_clusters(
+            lambda keyed, fitted: describe_clusters.cluster_keywords(
                 table_of(keyed[1]), fitted, keyword_count, base_model
             ),
             fitted_once,
         )
         | "Clusters"
         >> beam.Map(
-            lambda names, fitted, counts: fit_clusters.cluster_table(names, fitted.tree, counts),
+            lambda keywords, fitted, counts: describe_clusters.cluster_table(
+                keywords, fitted.tree, counts
+            ),
             fitted_once,
             beam.pvalue.AsList(counts),
         ).with_output_types(pa.Table)

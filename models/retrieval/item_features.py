@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from models.common.unit_vectors import unit_rows
+
 MOST = 64  # components that are kept
 _NOISE = 1e-6  # share of the first component's variance that is rounding
 _BATCH = 8_192
@@ -52,7 +54,7 @@ def fit_projection(embeddings: np.ndarray, times: np.ndarray, most: int = MOST) 
     mean, moments = np.zeros(dimension), np.zeros((dimension, dimension))
     for start in range(0, len(embeddings), _BATCH):
         part = slice(start, start + _BATCH)
-        rows = _unit_rows(embeddings[part]).astype(np.float64)
+        rows = unit_rows(embeddings[part].astype(np.float32)).astype(np.float64)
         mean += weights[part] @ rows
         moments += (rows * weights[part, None]).T @ rows
     values, vectors = np.linalg.eigh(moments - np.outer(mean, mean))  # ascending
@@ -83,11 +85,6 @@ def project(projection: Projection, embeddings: np.ndarray) -> np.ndarray:
     features = np.empty((len(embeddings), projection.axes.shape[1]), np.float32)
     for start in range(0, len(embeddings), _BATCH):
         part = slice(start, start + _BATCH)
-        features[part] = (_unit_rows(embeddings[part]) - projection.mean) @ projection.axes
+        rows = unit_rows(embeddings[part].astype(np.float32))
+        features[part] = (rows - projection.mean) @ projection.axes
     return features
-
-
-def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of unit length [n, d] float32; zeros stay."""
-    rows = np.asarray(embeddings, np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.metrics import Metrics
 
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
 from transforms.tables.sharding import mix, stable_hash
-from transforms.transitions.mine import mine_transitions, on_side_of_cut, split_users
-from transforms.transitions.user_sequences import item_ids_of, truncate
+from transforms.transitions.mine import mine_transitions
+from transforms.transitions.splits import SplitSpec, on_side_of_cut
+from transforms.transitions.user_sequences import item_ids_of
 
 _ROWS = 4096  # transitions whose scores are in memory at a time, and those of their last user
 _NEVER = np.iinfo(np.int32).max
@@ -28,42 +28,6 @@ TEST_CASES = pa.schema(
         col.ITEM_IDS: pa.list_(pa.string()),
     }
 )
-
-
-@dataclass(frozen=True)
-class SplitSpec:
-    """How `mine_transitions` kept users and times apart.
-
-    Attributes
-    ----------
-    valid_share, test_share, seed
-        Of the users.
-    cut
-        Microseconds since 1970; None where all times are alike.
-    """
-
-    valid_share: float
-    test_share: float
-    seed: int
-    cut: int | None
-
-    def users(self, sequences: pa.Table, split: str) -> pa.Table:
-        """Keep the SEQUENCES of the users of a split."""
-        return sequences.filter(pc.equal(self._split(sequences), split))
-
-    def learned_from(self, sequences: pa.Table) -> pa.Table:
-        """Keep what may be learned from: SEQUENCES before the cut or, without one, of other users.
-
-        Test users are left out where there is no cut.
-        """
-        if self.cut is not None:
-            return truncate(sequences, self.cut)
-        kept = sequences.filter(pc.not_equal(self._split(sequences), "test"))
-        Metrics.counter(SplitSpec, "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
-        return kept
-
-    def _split(self, sequences: pa.Table) -> pa.Array:
-        return split_users(sequences[col.USER_ID], self.valid_share, self.test_share, self.seed)
 
 
 @dataclass(frozen=True, eq=False)

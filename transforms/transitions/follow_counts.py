@@ -1,4 +1,4 @@
-"""Counting what users took up after what; see models.interests.follow_lift."""
+"""Counts how often an interest follows another; see models.interests.follow_lift."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -17,20 +17,13 @@ AFFINITY_FILE = "affinity.parquet"
 
 
 def interests_in_order(transitions: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interests of users in the order in which they took them up.
+    """Return user numbers and clusters [interests] of users, in the order of the first engagements.
 
-    Parameters
-    ----------
-    transitions
-        TRANSITIONS, all of some users, in the order of users and time.
-
-    Returns
-    -------
-    user (a number) and cluster, [interests] each.
+    `transitions` are all TRANSITIONS of some users, in the order of users and time.
     """
     user = pc.rank(transitions[col.USER_ID], tiebreaker="dense").to_numpy().astype(np.int64)
     first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
-    # Before the first transition of a user stands the one interest that it follows.
+    # The first transition of a user follows one more interest.
     known = transitions[col.C2].to_numpy()[first]
     novel = transitions[col.NOVEL].to_numpy()
     return np.insert(user, first, user[first]), np.insert(novel, first, known)
@@ -44,7 +37,7 @@ def follows_table(follows: np.ndarray) -> pa.Table:
 
 
 def read_affinity(transitions: str, embeddings: np.ndarray) -> Affinity:
-    """Read what mine_transitions counted in its folder, of clusters with embeddings [M, F]."""
+    """Read the counts from the folder of mine_transitions; clusters have embeddings [M, F]."""
     table = files.read_parquet(files.join(transitions, AFFINITY_FILE), col.AFFINITY)
     known, novel, weight = (table[name].to_numpy() for name in col.AFFINITY.names)
     follows = np.zeros((len(embeddings),) * 2, np.int64)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
+from models.common.unit_vectors import unit_rows
 from models.evaluation.policies.policy import Policy
 
 # Users that the lower order counts for. Of 5, 20, 50, 100 and 200, on the valid users of
@@ -215,7 +216,7 @@ def count_policies(
     older, newer = (conditional(counts.after(earlier), p) for earlier in (counts.c1, counts.c2))
     log_older, log_newer = np.log(older), np.log(newer)
     nothing = np.zeros((size, size))
-    unit = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    unit = unit_rows(embeddings, shortest=1e-12)
     cosine = unit.astype(np.float64) @ unit.astype(np.float64).T / 2
 
     def additive(

@@ -22,6 +22,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.unit_vectors import unit_rows
+
 _PRECISION = 1.0  # of the prior of a weight, in observations of a unit feature
 _NOISE = 0.05  # variance of a reward before any is seen, and how many of it the prior counts for
 _NOISE_COUNT = 100.0
@@ -69,8 +71,7 @@ class Arms:
         """Return the embeddings along their principal axes, in unit length, [M, <= dimensions]."""
         centred = self.embeddings - self.embeddings.mean(axis=0)
         axes = np.linalg.svd(centred, full_matrices=False)[2][:dimensions]
-        rows = centred @ axes.T
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit_rows(centred @ axes.T, shortest=1e-12)
 
 
 class Random:
