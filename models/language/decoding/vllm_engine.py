@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
+from models.language.language_model import has_bfloat16
 from models.language.prompt import BLOCK_TOKENS
 
 

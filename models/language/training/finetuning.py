@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
 from models.language.language_model import (
+    has_bfloat16,
     load_language_model,
     quiet_transformers,
     save_language_model,
@@ -202,25 +202,24 @@ def _train(
 ) -> None:
     """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
     import torch
-    from datasets import Dataset
-    from transformers import PrinterCallback, Trainer
-    from trl import SFTConfig, SFTTrainer
-
-    class CompletionTrainer(SFTTrainer):
-        # TRL's own loss projects every token of the prompts onto the vocabulary where there is no
-        # Triton: twice the time of a step on a CPU. The batches name the positions that count.
-        compute_loss = Trainer.compute_loss
+    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     model, tokenizer = load_language_model(base_model, config.dtype)
     check_output_head(model)
+    if config.method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        adapters = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        set_seed(config.seed)  # of the adapters' first weights
+        model = get_peft_model(model, adapters)
     valid = _drawn(valid, config)
     last = last_checkpoint(run)
-    # Rows are tokenised here, not by TRL: the end token as an id, not as text to be parsed again.
-    datasets = [
-        Dataset.from_list([labelled_tokens(tokenizer, example) for example in examples])
-        for examples in (train, valid)
-    ]
-    arguments = SFTConfig(
+    arguments = TrainingArguments(
         output_dir=str(run),
         max_steps=config.max_steps,
         per_device_train_batch_size=config.batch_size,
@@ -231,9 +230,6 @@ def _train(
         weight_decay=0.0,
         bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
         eval_strategy="steps",
         eval_steps=config.eval_every,
         eval_on_start=last is None,
@@ -245,24 +241,13 @@ def _train(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    adapters = None
-    if config.method == "lora":
-        from peft import LoraConfig
-
-        adapters = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-    trainer = CompletionTrainer(
+    trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1],
+        train_dataset=[labelled_tokens(tokenizer, each) for each in train],
+        eval_dataset=[labelled_tokens(tokenizer, each) for each in valid],
         data_collator=partial(collate, tokenizer.pad_token_id),
         processing_class=tokenizer,
-        peft_config=adapters,
         callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress, on_checkpoint)],
     )
     trainer.remove_callback(PrinterCallback)

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
 from models.language.description_trie import DescriptionTrie
-from models.language.language_model import branch_log_probabilities, generate_completions
+from models.language.language_model import (
+    branch_log_probabilities,
+    generate_completions,
+    has_bfloat16,
+)
 from models.language.prompt import completion_token_ids
 from models.language.training.examples import Example, collate, labelled_tokens
 
