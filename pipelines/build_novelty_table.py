@@ -20,13 +20,9 @@ from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.errors import as_input_error
-from transforms.language.build_novelty_table import (
-    BuildNoveltyTable,
-    progress_line,
-    resolve_blocked,
-    row_parts,
-)
-from transforms.language.novelty_engine import LanguagePolicy
+from transforms.language.blocked_clusters import resolve_blocked
+from transforms.language.build_novelty_table import BuildNoveltyTable, progress_line, row_parts
+from transforms.language.novelty_engine import NoveltyEngineSpec
 from transforms.storage.folders import local_copy
 from transforms.storage.manifest import RowCounts, read_manifest
 from transforms.transitions.training_examples import read_prompts
@@ -98,9 +94,9 @@ def _descriptions(workspace: Workspace) -> list[str]:
     return read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
 
 
-def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
+def _engine_spec(flags: argparse.Namespace, workspace: Workspace) -> NoveltyEngineSpec:
     descriptions = _descriptions(workspace)
-    return LanguagePolicy(
+    return NoveltyEngineSpec(
         model=workspace.folder("language_model"),
         prompts=read_prompts(
             workspace.folder("transitions"), prompt_template(workspace), descriptions
@@ -117,9 +113,9 @@ def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
-    policy = _policy(flags, workspace)
+    spec = _engine_spec(flags, workspace)
     committed = workspace.committed(STAGE.folder, STAGE.name)
-    return [pipeline | BuildNoveltyTable(committed, policy, dataflow.hints(flags))]
+    return [pipeline | BuildNoveltyTable(committed, spec, dataflow.hints(flags))]
 
 
 def add_reports(parser: argparse.ArgumentParser) -> None:
@@ -155,19 +151,19 @@ def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
 
 def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
     workspace.manifest("language_model")
-    policy = _policy(flags, workspace)
+    spec = _engine_spec(flags, workspace)
     machine = None if flags.estimate == HERE else flags.estimate
-    model = local_copy(policy.model)
+    model = local_copy(spec.model)
     with as_input_error("--estimate: "):
         if machine is not None:
             machine_type(machine)
         size = model_size(model)
         work = count_work(
             load_tokenizer(model),
-            policy.prompts,
-            policy.blocked,
-            policy.n,
-            row_parts(len(policy.prompts.descriptions)),
+            spec.prompts,
+            spec.blocked,
+            spec.n,
+            row_parts(len(spec.prompts.descriptions)),
         )
         return table_cost.report(work, size, table_cost.estimate(work, size, machine))
 

@@ -7,7 +7,7 @@ from pipelines.launch import flags as command_line
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.evaluation.held_out_transitions import SplitSpec
-from transforms.language.build_novelty_table import resolve_blocked
+from transforms.language.blocked_clusters import resolve_blocked
 
 
 def held_out(workspace: Workspace) -> SplitSpec:
