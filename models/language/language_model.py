@@ -17,7 +17,7 @@ from models.common.model_location import model_path
 from models.language.description_trie import DescriptionTrie
 
 DTYPES = ("bfloat16", "float32")
-# Tokens in a forward pass without gradients: fills two cores and the caches of a small model.
+# Tokens in a forward pass without gradients: enough to use two cores fully.
 TOKENS_PER_BATCH = 4096
 
 
@@ -71,11 +71,11 @@ def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(name)
     with quiet_transformers():
         if path is not None and path.is_file():
-            with redirect_stderr(StringIO()):  # a progress bar that knows no off switch
+            with redirect_stderr(StringIO()):  # a progress bar without an option
                 read = AutoModelForCausalLM.from_pretrained(
                     str(path.parent), gguf_file=path.name, dtype=torch_dtype
                 )
-            # The weights are dequantized by now, but a model read from GGUF will not be saved.
+            # The weights are dequantized, but transformers does not save a model from GGUF.
             config = read.config
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
@@ -118,7 +118,7 @@ def load_tokenizer(name: str) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _gguf_tokenizer(path: Path, modified: int) -> Any:
-    """Read the tokenizer out of a GGUF file, which takes seconds: once, until the file changes."""
+    """Read the tokenizer of a GGUF file once: it takes seconds."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
@@ -138,7 +138,7 @@ def _loading(name: str) -> Iterator[None]:
 
 
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save a model and its tokenizer as a plain Hugging Face folder, whole or not at all."""
+    """Save a model and its tokenizer as a Hugging Face folder, whole or not at all."""
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with quiet_transformers():
@@ -250,7 +250,7 @@ def _token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 
 
 def _batches(texts: Sequence[Sequence[int]], further: int) -> Iterator[Sequence[Sequence[int]]]:
-    """Yield texts in batches that have a similar cost with `further` tokens for each."""
+    """Yield batches of similar cost, for texts that grow by `further` tokens each."""
     longest = max(map(len, texts), default=0) + further
     size = max(1, TOKENS_PER_BATCH // max(longest, 1))
     for start in range(0, len(texts), size):

@@ -1,4 +1,4 @@
-"""What a novelty table takes, before it is built: time and money."""
+"""The time and money that a novelty table will take."""
 
 from dataclasses import dataclass
 
@@ -6,54 +6,36 @@ from models.language.cost.count_queries import Work
 from models.language.cost.machine_types import PRICES, Machine, machine_type
 from models.language.cost.model_size import ModelSize, flops, product_tflops
 
-# Of the speed of matrix products; benchmarks/novelty_table.py measures it.
+# Share of the speed of matrix products; measured by benchmarks/novelty_table.py.
 ENGINE_SHARE = 0.65
 ENGINE_START_SECONDS = 20.0  # on two cores, with a small model
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a table takes on one machine.
+    """Time and money on one machine; "at most" means that every branch is asked."""
 
-    Attributes
-    ----------
-    machine : Machine or None
-        None for this one.
-    tflops : float
-        Matrix products in 10^12 floating point operations a second: the peak of a machine type, or
-        measured on this one.
-    seconds, seconds_at_most : float
-        Without the start of the engine; expected, and if every branch is asked.
-    dollars, dollars_at_most : float or None
-        With the start of the engine; None for this machine.
-    """
-
-    machine: Machine | None
-    tflops: float
-    seconds: float
+    machine: Machine | None  # None: this machine
+    tflops: float  # peak of a machine type, or measured on this machine
+    seconds: float  # without the start of the engine
     seconds_at_most: float
-    dollars: float | None
+    dollars: float | None  # with the start of the engine; None for this machine
     dollars_at_most: float | None
 
 
 def estimate(work: Work, size: ModelSize, machine: str | None) -> Estimate:
-    """Estimate what a table takes on one machine.
-
-    Parameters
-    ----------
-    machine
-        The name of a machine type; None for this machine, which is measured for a second.
+    """Estimate a table on a machine type, or on this machine, which is measured for a second.
 
     Raises
     ------
     ValueError
-        If the machine type is not known.
+        If the machine type is unknown.
     """
     rented = None if machine is None else machine_type(machine)
     tflops = product_tflops(size) if rented is None else rented.tflops
     likely, most = (
-        flops(questions, size) / (ENGINE_SHARE * tflops * 1e12)
-        for questions in (work.likely, work.most)
+        flops(queries, size) / (ENGINE_SHARE * tflops * 1e12)
+        for queries in (work.likely, work.most)
     )
     if rented is None:
         return Estimate(None, tflops, likely, most, None, None)
@@ -69,12 +51,12 @@ def estimate(work: Work, size: ModelSize, machine: str | None) -> Estimate:
 
 
 def report(work: Work, size: ModelSize, result: Estimate) -> str:
-    """Return the estimate for people."""
+    """Return the estimate as text."""
     machine, likely, most = result.machine, work.likely, work.most
     share = f"the engine reaches {ENGINE_SHARE:.0%} of {result.tflops:,.3g} TFLOP/s"
     lines = {
         "pairs": f"{work.pairs:,}",
-        "questions": _range(likely.count, most.count),
+        "queries": _range(likely.count, most.count),
         "prompt tokens": _range(likely.tokens, most.tokens),
         "of these cached": f"{work.cached_share:.1%}",
         "of these computed": _range(likely.computed, most.computed),
@@ -92,8 +74,8 @@ def report(work: Work, size: ModelSize, result: Estimate) -> str:
     width = max(map(len, lines)) + 2
     table = [name.ljust(width) + value for name, value in lines.items()]
     assumed = (
-        "Assumed: a pair's best clusters are any, so that some branches of their descriptions need "
-        f"not be asked; at most, all are; {share}."
+        "Assumed: any clusters may be the best of a pair, so that some branches of descriptions "
+        f"are not asked; at most, all are asked; {share}."
     )
     return "\n".join([*table, assumed])
 

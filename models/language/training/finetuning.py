@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the language model on (prompt, description) examples."""
+"""Fine-tunes the language model on (prompt, description) examples."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from models.language.language_model import (
 from models.language.output_head import check_output_head
 from models.language.training.examples import Example, collate, labelled_tokens
 from models.language.training.finetune_config import FinetuneConfig
-from models.language.training.output_head_fit import Targets, fit_output_head
+from models.language.training.output_head_fit import HeadTargets, fit_output_head
 from models.language.training.training_log import (
     HistoryRow,
     best_step,
@@ -38,7 +38,7 @@ from models.language.training.validation import Measures, description_token_ids,
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training is: after ``step`` of at most ``total`` steps, with the last step's loss."""
+    """The step just done of at most `total`, with its loss."""
 
     step: int
     total: int
@@ -56,42 +56,28 @@ def finetune(
     config: FinetuneConfig,
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
-    targets: Targets | None = None,
+    targets: HeadTargets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
-    """Fine-tune a language model and save the weights with the best validation loss.
+    """Fine-tune a language model and save the weights with the best validation loss in bfloat16.
 
-    The examples teach all weights; targets, if there are some, then the output head alone.
-
-    Killed at any moment and called again with the same arguments, it goes on from its last
-    checkpoint and writes the bytes that an undisturbed run would have written.
+    The examples teach all weights; then targets, if given, fit the output head. After a kill, a
+    call with the same arguments continues from the last checkpoint and writes the same bytes.
 
     Parameters
     ----------
-    base_model : str
-        What `load_language_model` takes.
-    train, valid : sequence of Example
-    descriptions : sequence of M str
-        By cluster id.
-    output : Path
-        The Hugging Face folder to write, in bfloat16: it appears whole or not at all.
-    checkpoints : Path
-        A local folder for what a later call resumes from; the caller removes it once it no
-        longer needs that.
-    config : FinetuneConfig
-    on_progress : callable
-        Called after every step.
-    on_checkpoint : callable
-        Called after every checkpoint.
-    targets : Targets, optional
-        See `fit_output_head`.
-    on_phase : callable
-        Called with what is done next, before what takes long and is no step.
-
-    Returns
-    -------
-    list of HistoryRow
-        By step, from 0.
+    base_model
+        As of `load_language_model`.
+    descriptions
+        [M] by cluster id.
+    output
+        The Hugging Face folder to write; it appears whole or not at all.
+    checkpoints
+        A local folder to resume from. The caller removes it.
+    on_progress, on_checkpoint
+        Called after each step, after each checkpoint.
+    on_phase
+        Called with the name of a long phase without steps, before it.
 
     Raises
     ------
@@ -100,7 +86,7 @@ def finetune(
         prompts and completions, or the model's logits are not those of its output head.
     """
     _check(train, valid, descriptions)
-    # Other arguments must not resume from these checkpoints.
+    # Other arguments do not resume from these checkpoints.
     arguments = (base_model, tuple(train), tuple(valid), tuple(descriptions), config)
     digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
     run = checkpoints / digest[:16]
@@ -108,16 +94,8 @@ def finetune(
     log = read_log(run)
     if config.max_steps and not is_over(log, config.max_steps, config.patience):
         with quiet_transformers(), _deterministic():
-            _train(
-                base_model,
-                train,
-                valid,
-                descriptions,
-                run,
-                config,
-                on_progress,
-                on_checkpoint,
-            )
+            observe = (on_progress, on_checkpoint)
+            _train(base_model, train, valid, descriptions, run, config, *observe)
         log = read_log(run)
 
     model, tokenizer = _best_model(base_model, run, log, config)
@@ -139,7 +117,7 @@ def finetune(
 
 
 def _drawn(valid: Sequence[Example], config: FinetuneConfig) -> list[Example]:
-    """Return the validation examples that are measured on."""
+    """Return the validation examples of the validation loss."""
     order = np.random.default_rng(config.seed).permutation(len(valid))
     return [valid[row] for row in order[: config.eval_examples]]
 
@@ -168,7 +146,7 @@ def _measured(
     descriptions: Sequence[str],
     config: FinetuneConfig,
 ) -> HistoryRow:
-    """Measure a model that is in no checkpoint."""
+    """Measure a model without a checkpoint."""
     measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
     return HistoryRow(0, math.nan, mean_loss(model, tokenizer, valid), **measures(model))
 
@@ -200,7 +178,7 @@ def _train(
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> None:
-    """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
+    """Train to the end, from the last checkpoint in the folder `run` or from the start."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
@@ -262,7 +240,7 @@ def _observer(
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> Any:
-    """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
+    """Return the callback that reports, measures, stops early and deletes old checkpoints."""
     from transformers import TrainerCallback
 
     measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
@@ -282,13 +260,13 @@ def _observer(
         def on_evaluate(
             self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any
         ) -> None:
-            # Into the entry that the trainer has just logged, which goes into the checkpoint.
+            # Into the trainer's last log entry, which goes into the checkpoint.
             state.log_history[-1] |= measures(model)
             if is_over(state.log_history, config.max_steps, config.patience):
                 control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # The trainer's own clean-up goes by file times, and could delete the best.
+            # The trainer's own clean-up goes by file times and could delete the best checkpoint.
             kept = {state.global_step, best_step(state.log_history)}
             for folder in Path(args.output_dir).glob("checkpoint-*"):
                 if int(folder.name.removeprefix("checkpoint-")) not in kept:
@@ -300,7 +278,7 @@ def _observer(
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Have torch choose deterministic algorithms where it has them."""
+    """Let torch use deterministic algorithms where it has them."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()

@@ -1,4 +1,4 @@
-"""How well a language model answers validation examples."""
+"""Measures a language model on validation examples."""
 
 from __future__ import annotations
 
@@ -20,18 +20,8 @@ _BATCH = 16
 
 
 def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Return the share of rows whose label is among the k most probable clusters.
+    """Return the share of rows whose label [rows] is among the k largest of log_probs [rows, M].
 
-    Parameters
-    ----------
-    log_probs : np.ndarray
-        [rows, M].
-    labels : np.ndarray
-        [rows] int.
-    k : int
-
-    Examples
-    --------
     >>> recall(np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]), np.array([0, 2]), 2)
     0.5
     """
@@ -43,21 +33,13 @@ def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
 def description_token_ids(
     tokenizer: Any, examples: Sequence[Example], descriptions: Sequence[str]
 ) -> list[list[int]]:
-    """Return the tokens of each description, as they stand after the examples' prompts."""
+    """Return the tokens of each description after the examples' prompts."""
     prompt = examples[0].prompt
     return [completion_token_ids(tokenizer, prompt, text) for text in descriptions]
 
 
 class Measures:
-    """The figures of a model on validation examples; see `HistoryRow` for what they are.
-
-    Parameters
-    ----------
-    tokenizer
-        As of `load_language_model`.
-    examples : sequence of Example
-    descriptions : sequence of M str
-    """
+    """Measures match rate and recall of a model on examples, see `HistoryRow`."""
 
     def __init__(
         self, tokenizer: Any, examples: Sequence[Example], descriptions: Sequence[str]

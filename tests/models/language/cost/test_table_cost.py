@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from models.language.cost import model_size as sizes
-from models.language.cost.count_queries import Questions, Work
+from models.language.cost.count_queries import QueryCounts, Work
 from models.language.cost.machine_types import MACHINES
 from models.language.cost.model_size import flops, model_size
 from models.language.cost.table_cost import (
@@ -17,9 +17,9 @@ from tests.models.language.tiny_llm import save_tiny_llm
 
 WORK = Work(
     pairs=1_234_567,
-    first=Questions(1_234_567, 80_000_000, 20_000_000),
-    deeper=Questions(2_000_000, 120_000_000, 30_000_000),
-    every=Questions(9_000_000, 600_000_000, 150_000_000),
+    first=QueryCounts(1_234_567, 80_000_000, 20_000_000),
+    deeper=QueryCounts(2_000_000, 120_000_000, 30_000_000),
+    every=QueryCounts(9_000_000, 600_000_000, 150_000_000),
 )
 
 
@@ -63,7 +63,7 @@ def test_the_report_has_the_figures(folder):
     lines = report(WORK, size, result).splitlines()
     for line in (
         "pairs                1,234,567",
-        "questions            3,234,567, at most 10,234,567",
+        "queries              3,234,567, at most 10,234,567",
         "prompt tokens        200,000,000, at most 680,000,000",
         "of these cached      75.0%",
         "of these computed    50,000,000, at most 170,000,000",
