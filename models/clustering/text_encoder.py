@@ -11,10 +11,7 @@ _MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer read
 class TextEncoder:
     """A sentence-transformers model; `model_path` says what a name can be.
 
-    Raises
-    ------
-    ValueError
-        If there is no such model.
+    Raises ValueError if there is no such model.
     """
 
     def __init__(self, name: str) -> None:

@@ -12,10 +12,7 @@ def model_path(name: str) -> Path | None:
     A name is a folder, a .gguf file, `package:<module>` for the one .gguf file or the folder
     `model` inside an installed Python package, or a hub id.
 
-    Raises
-    ------
-    ValueError
-        If the package, folder or file is not there, or is no model.
+    Raises ValueError if the package, folder or file is not there, or is no model.
     """
     if name.startswith(_PACKAGE):
         return _in_package(name, name.removeprefix(_PACKAGE))

@@ -113,10 +113,8 @@ class ModelProcess:
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the object; its ValueError or RuntimeError is raised here.
 
-        Raises
-        ------
-        ModelProcessLost
-            If the child ended or does not answer, in this call or in an earlier one.
+        Raises ModelProcessLost if the child ended or does not answer, in this call or in an
+        earlier one.
         """
         return self._exchange((method, arguments))
 

@@ -101,6 +101,8 @@ class DescriptionTrie:
         probability of its token, divided by the sum over the tokens that lead to some allowed
         description.
 
+        Raises ValueError if all allowed tokens of a branch have the probability 0.
+
         Parameters
         ----------
         branch_log_probs
@@ -114,21 +116,7 @@ class DescriptionTrie:
         np.ndarray
             [batch, M] float64, -inf where excluded. The probabilities of a row sum to 1, or are 0
             if all clusters are excluded.
-
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit the trie, or all allowed tokens of a branch have the
-            probability 0.
         """
-        batch = len(excluded)
-        shapes = [np.shape(scores) for scores in branch_log_probs]
-        expected = [(batch, len(branch.tokens)) for branch in self.branches]
-        if excluded.shape != (batch, len(self)) or shapes != expected:
-            raise ValueError(
-                f"log-probabilities of shapes {shapes} with exclusions of shape {excluded.shape} "
-                f"do not fit {len(self)} descriptions with branches of shapes {expected}"
-            )
         allowed = ~excluded[:, self._order]  # [batch, M] in trie order, as is everything below
         result = np.where(allowed, 0.0, -np.inf)
         for branch, edges, scores, allowed_behind in zip(

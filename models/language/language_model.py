@@ -16,7 +16,6 @@ import numpy as np
 from models.common.model_location import model_path
 from models.language.description_trie import DescriptionTrie
 
-DTYPES = ("bfloat16", "float32")
 # Tokens in a forward pass without gradients: enough to use two cores fully.
 TOKENS_PER_BATCH = 4096
 
@@ -56,16 +55,11 @@ def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
     The tokenizer has a padding token. Model and tokenizer agree on it and on the end token. The
     model generates greedily unless asked otherwise.
 
-    Raises
-    ------
-    ValueError
-        If the model is not there, or the tokenizer has no end token.
+    Raises ValueError if the model is not there, or the tokenizer has no end token.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     torch_dtype = getattr(torch, dtype)
     path = model_path(name)
     tokenizer = load_tokenizer(name)

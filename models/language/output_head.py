@@ -16,10 +16,7 @@ class OutputHead:
 
     In bfloat16 a logit has three digits: close clusters would tie or change places.
 
-    Raises
-    ------
-    ValueError
-        If the model folder does not hold the weights of the head.
+    Raises ValueError if the model folder does not hold the weights of the head.
     """
 
     def __init__(self, model: str, tokens: np.ndarray) -> None:

@@ -41,10 +41,8 @@ class PromptTemplate:
 
         It may begin with ``{filler}``. Other braces are doubled, as in ``str.format``.
 
-        Raises
-        ------
-        ValueError
-            If the braces do not match, or the placeholders are not ``{c1}`` and then ``{c2}``.
+        Raises ValueError if the braces do not match, or the placeholders are not ``{c1}`` and then
+        ``{c2}``.
         """
         filled = text.startswith("{filler}")
         try:
@@ -134,10 +132,8 @@ def _common(rows: Sequence[Sequence[int]]) -> int:
 def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[int]:
     """Return the token ids of prompt + completion after those of the prompt, no special tokens.
 
-    Raises
-    ------
-    ValueError
-        If the tokenizer merges the end of the prompt with the start of the completion.
+    Raises ValueError if the tokenizer merges the end of the prompt with the start of the
+    completion.
     """
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     ids = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
@@ -149,16 +145,18 @@ def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[i
     return list(ids[len(prompt_ids) :])
 
 
+def description_token_ids(
+    tokenizer: Any, prompt: str, descriptions: Sequence[str]
+) -> list[list[int]]:
+    """Return the tokens of each description after a prompt; see `completion_token_ids`."""
+    return [completion_token_ids(tokenizer, prompt, text) for text in descriptions]
+
+
 def description_trie(tokenizer: Any, prompts: Prompts) -> DescriptionTrie:
     """Return the trie of the descriptions' tokens after a prompt.
 
-    Raises
-    ------
-    ValueError
-        If the tokenizer cannot separate two descriptions, or merges prompt and description.
+    Raises ValueError if the tokenizer cannot separate two descriptions, or merges prompt and
+    description.
     """
-    some = prompts.render(0, 0)
-    return DescriptionTrie(
-        [completion_token_ids(tokenizer, some, text) for text in prompts.descriptions],
-        tokenizer.eos_token_id,
-    )
+    ids = description_token_ids(tokenizer, prompts.render(0, 0), prompts.descriptions)
+    return DescriptionTrie(ids, tokenizer.eos_token_id)

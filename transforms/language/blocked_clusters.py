@@ -8,10 +8,7 @@ from transforms.errors import InputError
 def resolve_blocked(names: Sequence[str], descriptions: Sequence[str]) -> list[int]:
     """Return the ids of clusters that are given by id or by description.
 
-    Raises
-    ------
-    InputError
-        If there is no such cluster, or all clusters are blocked.
+    Raises InputError if there is no such cluster, or all clusters are blocked.
     """
     by_description = {text.casefold(): cluster for cluster, text in enumerate(descriptions)}
     blocked = set()

@@ -31,10 +31,7 @@ class SharedProcess:
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the object; its ValueError or RuntimeError is raised here.
 
-        Raises
-        ------
-        ModelProcessLost
-            If three processes are lost.
+        Raises ModelProcessLost if three processes are lost.
         """
         for _ in range(_ATTEMPTS - 1):
             try:

@@ -78,17 +78,15 @@ def count_work(
     For a large table 3 M prompts are tokenised, and the others are put together from their parts.
     If the tokenizer does not cut between the parts, a sample of rows stands for all.
 
+    Raises ValueError if the tokenizer cannot separate two descriptions, or merges prompt and
+    description.
+
     Parameters
     ----------
     blocked
         Ids of the clusters that are never an answer.
     row_parts
         The ranges of c2 between which the decoder empties its cache.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer cannot separate two descriptions, or merges prompt and description.
     """
     size = len(prompts.descriptions)
     trie = description_trie(tokenizer, prompts)

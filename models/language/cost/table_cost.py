@@ -19,34 +19,23 @@ class Estimate:
     tflops: float  # peak of a machine type, or measured on this machine
     seconds: float  # without the start of the engine
     seconds_at_most: float
-    dollars: float | None  # with the start of the engine; None for this machine
-    dollars_at_most: float | None
+
+    def dollars(self, seconds: float) -> float:
+        """Return the price of the start of the engine and further seconds."""
+        assert self.machine is not None
+        return self.machine.dollars_per_hour / 3600 * (ENGINE_START_SECONDS + seconds)
 
 
 def estimate(work: Work, size: ModelSize, machine: str | None) -> Estimate:
     """Estimate a table on a machine type, or on this machine, which is measured for a second.
 
-    Raises
-    ------
-    ValueError
-        If the machine type is unknown.
+    Raises ValueError if the machine type is unknown.
     """
     rented = None if machine is None else machine_type(machine)
     tflops = product_tflops(size) if rented is None else rented.tflops
-    likely, most = (
-        flops(queries, size) / (ENGINE_SHARE * tflops * 1e12)
-        for queries in (work.likely, work.most)
-    )
-    if rented is None:
-        return Estimate(None, tflops, likely, most, None, None)
-    dollars = rented.dollars_per_hour / 3600
+    speed = ENGINE_SHARE * tflops * 1e12
     return Estimate(
-        rented,
-        tflops,
-        likely,
-        most,
-        dollars * (likely + ENGINE_START_SECONDS),
-        dollars * (most + ENGINE_START_SECONDS),
+        rented, tflops, flops(work.likely, size) / speed, flops(work.most, size) / speed
     )
 
 
@@ -68,7 +57,8 @@ def report(work: Work, size: ModelSize, result: Estimate) -> str:
     if machine is None:
         share += ", as fast as matrices were multiplied here just now"
     else:
-        lines["cost"] = f"{_money(result.dollars)}, at most {_money(result.dollars_at_most)}"
+        costs = (result.dollars(result.seconds), result.dollars(result.seconds_at_most))
+        lines["cost"] = "{}, at most {}".format(*(f"${max(cost, 0.01):,.2f}" for cost in costs))
         share += ", the machine's peak (a small model reaches less of a GPU's)"
         share += f"; ${machine.dollars_per_hour:.3f} an hour, {PRICES}"
     width = max(map(len, lines)) + 2
@@ -92,7 +82,3 @@ def _duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:,.0f} min"
     return f"{seconds / 3600:,.1f} h"
-
-
-def _money(dollars: float | None) -> str:
-    return "no price" if dollars is None else f"${max(dollars, 0.01):,.2f}"

@@ -15,11 +15,8 @@ from models.language.prompt import Prompts, description_trie
 class NoveltyDecoder:
     """A language model that answers only with descriptions of clusters, at most n per pair.
 
-    Raises
-    ------
-    ValueError
-        If the tokenizer cannot separate two descriptions or merges prompt and description, or the
-        model folder lacks the weights of the output head.
+    Raises ValueError if the tokenizer cannot separate two descriptions or merges prompt and
+    description, or the model folder lacks the weights of the output head.
     """
 
     def __init__(

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 
-from models.language.language_model import DTYPES
-
 METHODS = ("full", "lora")
+DTYPES = ("bfloat16", "float32")
 
 
 @dataclass(frozen=True)

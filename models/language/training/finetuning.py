@@ -22,6 +22,7 @@ from models.language.language_model import (
     save_language_model,
 )
 from models.language.output_head import check_output_head
+from models.language.prompt import description_token_ids
 from models.language.training.examples import Example, collate, labelled_tokens
 from models.language.training.finetune_config import FinetuneConfig
 from models.language.training.output_head_fit import HeadTargets, fit_output_head
@@ -33,7 +34,7 @@ from models.language.training.training_log import (
     last_checkpoint,
     read_log,
 )
-from models.language.training.validation import Measures, description_token_ids, mean_loss
+from models.language.training.validation import Measures, mean_loss
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,9 @@ def finetune(
     The examples teach all weights; then targets, if given, fit the output head. After a kill, a
     call with the same arguments continues from the last checkpoint and writes the same bytes.
 
+    Raises ValueError if there are no examples, or the tokenizer merges prompts and completions, or
+    the model's logits are not those of its output head.
+
     Parameters
     ----------
     base_model
@@ -78,48 +82,40 @@ def finetune(
         Called after each step, after each checkpoint.
     on_phase
         Called with the name of a long phase without steps, before it.
-
-    Raises
-    ------
-    ValueError
-        If there are no examples, or one does not fit the descriptions, or the tokenizer merges
-        prompts and completions, or the model's logits are not those of its output head.
     """
-    _check(train, valid, descriptions)
+    for name, examples in (("training", train), ("validation", valid)):
+        if not examples:
+            raise ValueError(f"there are no {name} examples; give more interactions or users")
     # Other arguments do not resume from these checkpoints.
     arguments = (base_model, tuple(train), tuple(valid), tuple(descriptions), config)
-    digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
-    run = checkpoints / digest[:16]
+    run = checkpoints / hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
+    order = np.random.default_rng(config.seed).permutation(len(valid))
+    valid = [valid[row] for row in order[: config.eval_examples]]
 
-    log = read_log(run)
-    if config.max_steps and not is_over(log, config.max_steps, config.patience):
-        with quiet_transformers(), _deterministic():
+    with quiet_transformers(), _deterministic():
+        log = read_log(run)
+        if config.max_steps and not is_over(log, config.max_steps, config.patience):
             observe = (on_progress, on_checkpoint)
             _train(base_model, train, valid, descriptions, run, config, *observe)
-        log = read_log(run)
-
-    model, tokenizer = _best_model(base_model, run, log, config)
-    history, changed = history_of(log), targets is not None or not log
-    if targets is not None:
-        on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
-        with quiet_transformers(), _deterministic():
-            token_ids = description_token_ids(tokenizer, valid, descriptions)
+            log = read_log(run)
+        model, tokenizer = _best_model(base_model, run, log, config)
+        if targets is not None:
+            on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
+            token_ids = description_token_ids(tokenizer, valid[0].prompt, descriptions)
             fit_output_head(model, tokenizer, targets, token_ids, config.seed)
-    model = model.bfloat16()
-    save_language_model(model, tokenizer, output)
-    if changed:
+        model = model.bfloat16()
+        save_language_model(model, tokenizer, output)
+
+        history = history_of(log)
+        step = history[-1].step + 1 if history else 0
+        if log and targets is None:
+            kept = next(row for row in history if row.step == best_step(log))
+            return [*history, replace(kept, step=step, loss=math.nan)]
         on_phase("the weights that are kept are measured")
-        with quiet_transformers(), _deterministic():
-            kept = _measured(model.float(), tokenizer, _drawn(valid, config), descriptions, config)
-    else:
-        kept = next(row for row in history if row.step == best_step(log))
-    return [*history, replace(kept, step=history[-1].step + 1 if history else 0, loss=math.nan)]
-
-
-def _drawn(valid: Sequence[Example], config: FinetuneConfig) -> list[Example]:
-    """Return the validation examples of the validation loss."""
-    order = np.random.default_rng(config.seed).permutation(len(valid))
-    return [valid[row] for row in order[: config.eval_examples]]
+        model = model.float()
+        measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
+        loss = mean_loss(model, tokenizer, valid)
+        return [*history, HistoryRow(step, math.nan, loss, **measures(model))]
 
 
 def _best_model(
@@ -137,35 +133,6 @@ def _best_model(
 
     model, tokenizer = load_language_model(base_model, "float32")
     return PeftModel.from_pretrained(model, best).merge_and_unload(), tokenizer
-
-
-def _measured(
-    model: Any,
-    tokenizer: Any,
-    valid: Sequence[Example],
-    descriptions: Sequence[str],
-    config: FinetuneConfig,
-) -> HistoryRow:
-    """Measure a model without a checkpoint."""
-    measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
-    return HistoryRow(0, math.nan, mean_loss(model, tokenizer, valid), **measures(model))
-
-
-def _check(train: Sequence[Example], valid: Sequence[Example], descriptions: Sequence[str]) -> None:
-    for name, examples in (("training", train), ("validation", valid)):
-        if not examples:
-            raise ValueError(f"there are no {name} examples; give more interactions or users")
-        for example in examples:
-            if not 0 <= example.label < len(descriptions):
-                raise ValueError(
-                    f"the {name} example {example} has a label that is none of the "
-                    f"{len(descriptions)} clusters; mine the transitions from the same clusters"
-                )
-            if example.completion != descriptions[example.label]:
-                raise ValueError(
-                    f"the {name} example {example} is not completed by its label's description "
-                    f"{descriptions[example.label]!r}; mine the transitions from the same clusters"
-                )
 
 
 def _train(
@@ -195,7 +162,6 @@ def _train(
         )
         set_seed(config.seed)  # of the adapters' first weights
         model = get_peft_model(model, adapters)
-    valid = _drawn(valid, config)
     last = last_checkpoint(run)
     arguments = TrainingArguments(
         output_dir=str(run),

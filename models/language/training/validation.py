@@ -13,7 +13,7 @@ from models.language.language_model import (
     generate_completions,
     has_bfloat16,
 )
-from models.language.prompt import completion_token_ids
+from models.language.prompt import description_token_ids
 from models.language.training.examples import Example, collate, labelled_tokens
 
 _BATCH = 16
@@ -30,14 +30,6 @@ def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float(((better < k) & np.isfinite(of_label[:, 0])).mean())
 
 
-def description_token_ids(
-    tokenizer: Any, examples: Sequence[Example], descriptions: Sequence[str]
-) -> list[list[int]]:
-    """Return the tokens of each description after the examples' prompts."""
-    prompt = examples[0].prompt
-    return [completion_token_ids(tokenizer, prompt, text) for text in descriptions]
-
-
 class Measures:
     """Measures match rate and recall of a model on examples, see `HistoryRow`."""
 
@@ -46,7 +38,7 @@ class Measures:
     ) -> None:
         self._tokenizer, self._descriptions = tokenizer, descriptions
         self._prompts = [example.prompt for example in examples]
-        token_ids = description_token_ids(tokenizer, examples, descriptions)
+        token_ids = description_token_ids(tokenizer, self._prompts[0], descriptions)
         self._longest = max(map(len, token_ids)) + 1
         self._trie = DescriptionTrie(token_ids, tokenizer.eos_token_id)
         self._excluded = np.zeros((len(examples), len(descriptions)), bool)  # [prompts, M]
