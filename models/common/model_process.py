@@ -235,7 +235,7 @@ def _leave(line: socket.socket, address: str, pid: int, output: IO[bytes]) -> No
         if not closed.poll(_GRACE_SECONDS * 1_000):
             import psutil
 
-            # The listening socket has the address, and so has the child's end of each connection.
+            # The child has one listening socket and two descriptors of each connection.
             sockets = psutil.net_connections("unix")
-            if sum(each.laddr == f"@{address[1:]}" for each in sockets) <= 2:
+            if sum(each.laddr == f"@{address[1:]}" for each in sockets) <= 3:
                 _kill(pid)

@@ -185,6 +185,8 @@ def _train(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
+    if arguments.n_gpu > 1:  # the trainer would multiply the batch
+        raise ValueError("fine-tuning uses one GPU; make one visible with CUDA_VISIBLE_DEVICES")
     trainer = Trainer(
         model=model,
         args=arguments,
