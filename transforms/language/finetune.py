@@ -16,7 +16,7 @@ from models.language.training.output_head_fit import HeadTargets
 from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.storage import files
-from transforms.storage.folders import Scratch, publish, scratch
+from transforms.storage.folders import publish, scratch
 from transforms.storage.manifest import RowCounts
 from transforms.workers.progress import LogThrottle
 
@@ -43,38 +43,35 @@ class Finetune(beam.PTransform):
         return begin | "Once" >> beam.Create([None]) | "Train" >> train
 
     def _train(self, _: None) -> RowCounts:
-        with scratch(self.unfinished) as work:
-            return self._train_in(work)
-
-    def _train_in(self, work: Scratch) -> RowCounts:
-        train, valid = (self._read(split) for split in ("train", "valid"))
+        train, valid = (
+            to_examples(files.read_parts(files.join(self.examples, split), col.EXAMPLES))
+            for split in ("train", "valid")
+        )
         log.info(
             "finetune: %d training and %d validation examples; the untuned model is measured first",
             len(train),
             len(valid),
         )
-        with as_input_error():
-            history = finetune(
-                self.base_model,
-                train,
-                valid,
-                self.prompts.descriptions,
-                work.path / "model",
-                work.checkpoints,
-                self.config,
-                _Reporter(),
-                work.save,
-                output_head_targets(self.prompts, self.affinity, self.config),
-                lambda phase: log.info("finetune: %s", phase),
-            )
-        table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
-        model = publish(str(work.path / "model"), self.folder)
-        record = files.write_parquet(self.folder, "history.parquet", table)
-        return RowCounts(written=table.num_rows, files=(*model, record))
-
-    def _read(self, split: str) -> list[Example]:
-        table = files.read_parts(files.join(self.examples, split), col.EXAMPLES)
-        return to_examples(table)
+        with scratch(self.unfinished) as work:
+            with as_input_error():
+                history = finetune(
+                    self.base_model,
+                    train,
+                    valid,
+                    self.prompts.descriptions,
+                    work.path / "model",
+                    work.checkpoints,
+                    self.config,
+                    _Reporter(),
+                    work.save,
+                    output_head_targets(self.prompts, self.affinity, self.config),
+                    lambda phase: log.info("finetune: %s", phase),
+                )
+            rows = [asdict(row) for row in history]
+            table = pa.Table.from_pylist(rows, schema=col.FINETUNE_HISTORY)
+            model = publish(str(work.path / "model"), self.folder)
+            record = files.write_parquet(self.folder, "history.parquet", table)
+            return RowCounts(written=table.num_rows, files=(*model, record))
 
 
 def output_head_targets(
