@@ -21,46 +21,13 @@ import pytest
 from models.common import model_process
 from models.common.model_process import ModelProcess, ModelProcessLost, end_model_processes
 
-HERE = "tests.models.common.test_model_process"
+HOSTED = "tests.models.common.hosted:Hosted"
 LIBC = ("ctypes:CDLL", {"name": None})  # an object that starts fast: getpid, usleep, ...
 LIBC_THAT_HOLDS_THE_INTERPRETER = ("ctypes:PyDLL", {"name": None})
 
 
-class Hosted:
-    """What the tests put into a child."""
-
-    def __init__(self, start: int) -> None:
-        if start < 0:
-            raise ValueError(f"start {start} is negative")
-        self.value = start
-
-    def add(self, more: int) -> int:
-        self.value += more
-        return self.value
-
-    def pid(self) -> int:
-        return os.getpid()
-
-    def variable(self, name: str) -> str | None:
-        return os.environ.get(name)
-
-    def fail(self) -> None:
-        raise KeyError("no such thing")
-
-    def lock(self) -> object:
-        return threading.Lock()
-
-    def die(self) -> None:
-        print("about to go")
-        os._exit(7)
-
-    def hang(self) -> None:
-        print("about to hang")
-        time.sleep(60)
-
-
 def host(start: int = 0, timeout: float = 60.0, **environment: str) -> ModelProcess:
-    return ModelProcess(f"{HERE}:Hosted", {"start": start}, environment, timeout=timeout)
+    return ModelProcess(HOSTED, {"start": start}, environment, timeout=timeout)
 
 
 def libc(shared_as: str | None = None, timeout: float = 60.0) -> ModelProcess:
@@ -214,7 +181,7 @@ def test_environment_is_set_before_the_process_starts() -> None:
 )
 def test_arguments_that_the_factory_refuses_are_a_value_error(arguments, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        ModelProcess(f"{HERE}:Hosted", arguments, {})
+        ModelProcess(HOSTED, arguments, {})
 
 
 @pytest.mark.parametrize(
@@ -260,7 +227,7 @@ def test_call_that_hangs_is_an_error_that_shows_where() -> None:
     pid = child.call("pid")
     begun = time.monotonic()
     with pytest.raises(
-        ModelProcessLost, match=r"did not answer for [12] s (.|\n)*test_child.* in hang"
+        ModelProcessLost, match=r"did not answer for [12] s (.|\n)*hosted.* in hang"
     ):
         child.call("hang")
     assert time.monotonic() - begun < 5
