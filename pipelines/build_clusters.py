@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.clustering.text_encoder import local_path
+from models.common.model_location import model_path
 from pipelines.launch.dataflow import Workers
 from pipelines.launch.flag_types import microseconds, whole_number
 from pipelines.launch.flags import Flag
@@ -129,7 +129,7 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     if source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
-        path = local_path(flags.text_encoder)
+        path = model_path(flags.text_encoder)
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 

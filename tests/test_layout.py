@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "transformers", "tensorflow", "tensorflow_recommenders", "vllm", "trl")
+HEAVY = ("torch", "transformers", "tensorflow", "tensorflow_recommenders", "vllm")
 PIPELINES = (
     "build_clusters",
     "mine_transitions",
