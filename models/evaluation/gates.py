@@ -35,8 +35,7 @@ def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict
     """Judge a table by `policies`, `finetuning` and `diff` of `report/metrics.json`.
 
     Returns by name: `value` (None if not measured, which fails), `threshold`, `passed` and `why`.
-    The
-    gate `changed` exists only if a previous table is compared.
+    The gate `changed` exists only if a previous table is compared.
     """
     kept = kept_weights(metrics.get("finetuning") or [])
     ours = metrics["policies"].get(TABLE, {})

@@ -47,8 +47,7 @@ def table_diff(
     - `changed`: share of the pairs with another first answer, or none; 1 without a common pair;
     - `jaccard`: `jaccard` of the first 5 answers, its mean and the histogram of its values;
     - `winners`: clusters that are the first answer of more pairs (`won`) or of fewer (`lost`),
-    largest
-      gain first; the id is None where the cluster is gone;
+      largest gain first; the id is None where the cluster is gone;
     - `most_changed`: the pairs with the largest `total_variation` of their answers.
     """
     kept = np.flatnonzero(ids >= 0)

@@ -67,8 +67,8 @@ def slate_of(
     """Return the shown clusters [n, slots] and which slots explore [n, slots].
 
     `scores` are [n, M], None for the control. Exploring slots are last; a slot without a new
-    cluster
-    exploits. Every user knows at least one cluster. Exploration never shows `blocked` clusters.
+    cluster exploits. Every user knows at least one cluster. Exploration never shows `blocked`
+    clusters.
     """
     liked = best(np.where(state.known, state.interest, -np.inf), slots)
     many = np.minimum(state.known.sum(axis=1), slots)[:, None]

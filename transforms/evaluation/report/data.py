@@ -1,4 +1,4 @@
-"""What the page of a report is made of."""
+"""The data of the report's page."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,38 +9,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ReportData:
-    """The numbers of an evaluation and the table that it judges.
-
-    Attributes
-    ----------
-    metrics
-        The content of `report/metrics.json`.
-    descriptions
-        [M] of the clusters, by id.
-    novel
-        [M * M, n] int32, the answers after (c1, c2) in row c1 * M + c2, best first; -1 pads.
-    probability
-        [M * M, n] float32, of the answers; any value where they are -1.
-    items
-        [M] titles of the most engaged-with eligible items of each cluster, best first.
-    pair_users
-        [M * M] int64, users whose two latest interests these are.
-    min_users
-        Counts of fewer users are not shown.
+    """The numbers of an evaluation and the evaluated table.
 
     Raises
     ------
     ValueError
-        If the sizes don't fit each other.
+        If the sizes do not match.
     """
 
-    metrics: dict[str, Any]
-    descriptions: list[str]
+    metrics: dict[str, Any]  # the content of `report/metrics.json`
+    descriptions: list[str]  # [M] by cluster id
+    # [M * M, n] answers to (c1, c2) in row c1 * M + c2, best first; -1 pads
     novel: NDArray[np.int32]
-    probability: NDArray[np.float32]
-    items: list[list[str]]
-    pair_users: NDArray[np.int64]
-    min_users: int
+    probability: NDArray[np.float32]  # [M * M, n] of the answers; any value where they are -1
+    items: list[list[str]]  # [M] titles of the most popular eligible items, best first
+    pair_users: NDArray[np.int64]  # [M * M] users whose two latest interests these are
+    min_users: int  # counts of fewer users are suppressed
 
     def __post_init__(self) -> None:
         size = len(self.descriptions)
