@@ -85,37 +85,21 @@ class WriteReport(beam.PTransform):
         self,
         _: None,
         *,
-        ranks: dict[str, Any],
-        reliability: dict[str, Any],
-        wins: dict[str, np.ndarray],
-        drawn: dict[str, Any],
-        items: Any,
-        users: int,
         weight: float,
-        train: np.ndarray,
         popular: np.ndarray,
         pair_users: np.ndarray,
         simulation: dict[str, Any] | None,
+        **sums: Any,
     ) -> RowCounts:
         from transforms.evaluation.report.page import report_page
         from transforms.evaluation.report.sentences import summary_sentences
 
-        if not ranks:
+        if not sums[RANKS]:
             raise InputError(
                 "no transitions of test users to evaluate: provide more users with engagements "
                 "in at least two clusters; see --test_share and --train_until of mine_transitions"
             )
-        measured = Measured(
-            ranks=ranks,
-            wins=wins,
-            reliability=reliability,
-            drawn=drawn,
-            items=items,
-            top=popular.shape[1],
-            users=users,
-            train=train,
-            prior_weight=weight,
-        )
+        measured = Measured(**sums, top=popular.shape[1], prior_weight=weight)
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.run_metadata,
@@ -130,33 +114,21 @@ class WriteReport(beam.PTransform):
             log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
         Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
         metrics["summary"] = summary_sentences(metrics)
-        page = report_page(self.report_data(metrics, table, popular, pair_users))
+        titles = read_titles(self.clusters)
+        data = ReportData(
+            metrics=metrics,
+            descriptions=table.descriptions,
+            novel=table.novel,
+            probability=table.probability,
+            items=[[titles[i] for i in row[:TITLES] if i >= 0] for row in popular.tolist()],
+            pair_users=pair_users,
+            min_users=self.min_users,
+        )
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         return RowCounts(
             written=len(metrics["policies"]),
             files=(
                 files.write_record(self.folder, METRICS, content.encode()),
-                files.write_record(self.folder, PAGE, page.encode()),
+                files.write_record(self.folder, PAGE, report_page(data).encode()),
             ),
-        )
-
-    def report_data(
-        self,
-        metrics: dict[str, Any],
-        table: TableVersion,
-        popular: np.ndarray,
-        pair_users: np.ndarray,
-    ) -> ReportData:
-        """Return the data of the page."""
-        titles = read_titles(self.clusters)
-        return ReportData(
-            metrics=metrics,
-            descriptions=table.descriptions,
-            novel=table.novel,
-            probability=table.probability,
-            items=[
-                [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
-            ],
-            pair_users=pair_users,
-            min_users=self.min_users,
         )

@@ -1,6 +1,5 @@
 """Figures of the policies: recall, differences, label frequency and calibration."""
 
-from collections.abc import Callable
 from typing import Any
 
 from models.evaluation.policies.policy_names import OURS
@@ -44,6 +43,7 @@ def _interval_figure(
             "size": [12 if own else 9 for own in ours],
             "color": [BLUE if own else ORANGE for own in ours],
             "symbol": ["diamond" if own else "circle" for own in ours],
+            "opacity": 1,
         },
         showlegend=False,
         hovertemplate="%{y}: %{x:.1%}<extra></extra>",
@@ -63,38 +63,30 @@ def _interval_figure(
     )
 
 
-def recall(metric: str) -> Callable[[dict[str, Any]], Figure | None]:
-    """Return a function that draws a recall of every policy."""
-
-    def make(metrics: dict[str, Any]) -> Figure | None:
-        rows = [
-            (name, values[metric])
-            for name, values in metrics["policies"].items()
-            if values.get(metric, {}).get("value") is not None
-        ]
-        if not rows:
-            return None
-        rows.sort(key=lambda row: -row[1]["value"])
-        title = f"{_METRIC_TITLES[metric].capitalize()}: {policy_name(rows[0][0])} is best"
-        return _interval_figure(metric, title, rows, differences=False)
-
-    return make
+def recall(metric: str, metrics: dict[str, Any]) -> Figure | None:
+    """Draw a recall of every policy."""
+    rows = [
+        (name, values[metric])
+        for name, values in metrics["policies"].items()
+        if values.get(metric, {}).get("value") is not None
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda row: -row[1]["value"])
+    title = f"{_METRIC_TITLES[metric].capitalize()}: {policy_name(rows[0][0])} is best"
+    return _interval_figure(metric, title, rows, differences=False)
 
 
-def paired(where: str, metric: str, ours: str) -> Callable[[dict[str, Any]], Figure | None]:
-    """Return a function that draws the differences of `ours` to other policies."""
-
-    def make(metrics: dict[str, Any]) -> Figure | None:
-        compared = (metrics.get(where) or {}).get(metric)
-        if not compared:
-            return None
-        rows = sorted(compared.items(), key=lambda row: row[1]["value"])
-        better = sum(value["low"] > 0 for _, value in rows)
-        over = _METRIC_TITLES[metric].partition(", ")[2]
-        title = f"{ours} is significantly better than {better} of {len(rows)} policies, {over}"
-        return _interval_figure(f"{where}_{metric}", title, rows, differences=True)
-
-    return make
+def paired(where: str, metric: str, ours: str, metrics: dict[str, Any]) -> Figure | None:
+    """Draw the differences of `ours` to other policies."""
+    compared = (metrics.get(where) or {}).get(metric)
+    if not compared:
+        return None
+    rows = sorted(compared.items(), key=lambda row: row[1]["value"])
+    better = sum(value["low"] > 0 for _, value in rows)
+    over = _METRIC_TITLES[metric].partition(", ")[2]
+    title = f"{ours} is significantly better than {better} of {len(rows)} policies, {over}"
+    return _interval_figure(f"{where}_{metric}", title, rows, differences=True)
 
 
 def label_frequency(metrics: dict[str, Any]) -> Figure | None:

@@ -1,6 +1,5 @@
 """Figures of the simulation, day by day."""
 
-from collections.abc import Callable
 from typing import Any
 
 from transforms.evaluation.report.figure import Figure, drawn, percent, style
@@ -42,55 +41,51 @@ def novelty_and_satisfaction(metrics: dict[str, Any]) -> Figure | None:
     return drawn("novelty_and_satisfaction", title, plot, columns, rows, 420)
 
 
-def growth(measure: str, what: str, share: bool) -> Callable[[dict[str, Any]], Figure | None]:
-    """Return a function that draws a measure, called `what`, day by day."""
+def growth(measure: str, what: str, share: bool, metrics: dict[str, Any]) -> Figure | None:
+    """Draw a measure, called `what`, day by day."""
+    import plotly.graph_objects as go
 
-    def make(metrics: dict[str, Any]) -> Figure | None:
-        import plotly.graph_objects as go
-
-        policies = {name: p[measure] for name, p in _simulated(metrics, measure).items()}
-        if not policies:
-            return None
-        plot = go.Figure()
-        for number, (name, series) in enumerate(policies.items()):
-            colour, marker, dash = style(name, number)
-            days = list(range(1, len(series) + 1))
-            plot.add_scatter(
-                x=days + days[::-1],
-                y=[day["high"] for day in series] + [day["low"] for day in series][::-1],
-                fill="toself",
-                fillcolor=colour,
-                opacity=0.15,
-                line={"width": 0},
-                hoverinfo="skip",
-                showlegend=False,
-                legendgroup=name,
-            )
-            plot.add_scatter(
-                x=days,
-                y=[day["value"] for day in series],
-                mode="lines+markers",
-                name=policy_name(name),
-                legendgroup=name,
-                line={"color": colour, "dash": dash},
-                marker={"symbol": marker, "size": 6, "maxdisplayed": 8},
-            )
-        plot.update_xaxes(title="day of the simulation")
-        plot.update_yaxes(
-            title=what + (" (share)" if share else " (mean)"), tickformat=".0%" if share else None
+    policies = {name: p[measure] for name, p in _simulated(metrics, measure).items()}
+    if not policies:
+        return None
+    plot = go.Figure()
+    for number, (name, series) in enumerate(policies.items()):
+        colour, marker, dash = style(name, number)
+        days = list(range(1, len(series) + 1))
+        plot.add_scatter(
+            x=days + days[::-1],
+            y=[day["high"] for day in series] + [day["low"] for day in series][::-1],
+            fill="toself",
+            fillcolor=colour,
+            opacity=0.15,
+            line={"width": 0},
+            hoverinfo="skip",
+            showlegend=False,
+            legendgroup=name,
         )
-        form = percent if share else "{:.2f}".format
-        rows = [
-            [policy_name(name), *(form(series[-1][key]) for key in ("value", "low", "high"))]
-            for name, series in policies.items()
-        ]
-        highest = max(policies, key=lambda name: policies[name][-1]["value"])
-        end = form(policies[highest][-1]["value"])
-        ties = sum(row[1] == end for row in rows)
-        best = f"{policy_name(highest)} is highest on the last day"
-        if ties > 1:
-            best = f"{ties} of {len(rows)} policies reach {end} on the last day"
-        title = f"{what[0].upper()}{what[1:]}: {best}"
-        return drawn(measure, title, plot, ["Policy", "On the last day", "Low", "High"], rows, 420)
-
-    return make
+        plot.add_scatter(
+            x=days,
+            y=[day["value"] for day in series],
+            mode="lines+markers",
+            name=policy_name(name),
+            legendgroup=name,
+            line={"color": colour, "dash": dash},
+            marker={"symbol": marker, "size": 6, "maxdisplayed": 8},
+        )
+    plot.update_xaxes(title="day of the simulation")
+    plot.update_yaxes(
+        title=what + (" (share)" if share else " (mean)"), tickformat=".0%" if share else None
+    )
+    form = percent if share else "{:.2f}".format
+    rows = [
+        [policy_name(name), *(form(series[-1][key]) for key in ("value", "low", "high"))]
+        for name, series in policies.items()
+    ]
+    highest = max(policies, key=lambda name: policies[name][-1]["value"])
+    end = form(policies[highest][-1]["value"])
+    ties = sum(row[1] == end for row in rows)
+    best = f"{policy_name(highest)} is highest on the last day"
+    if ties > 1:
+        best = f"{ties} of {len(rows)} policies reach {end} on the last day"
+    title = f"{what[0].upper()}{what[1:]}: {best}"
+    return drawn(measure, title, plot, ["Policy", "On the last day", "Low", "High"], rows, 420)
