@@ -78,13 +78,13 @@ class Transitions:
     novel: np.ndarray  # [n]
     # [n, RECENT] latest clusters before, newest first: c2, c1, ...; the oldest repeats
     recent: np.ndarray
-    place: np.ndarray  # [n] number of clusters the user knew before
     # [users, M] number of clusters the user knew before each cluster, or _NEVER
-    place_of: np.ndarray
+    adoption_order: np.ndarray
 
     def known(self) -> np.ndarray:
         """Return which clusters the user knew at the time, [n, M]."""
-        return self.place_of[self.user] < self.place[:, None]
+        order = self.adoption_order[self.user]
+        return order < np.take_along_axis(order, self.novel[:, None].astype(np.intp), axis=1)
 
 
 def mine_with_recent(sequences: pa.Table, clusters: np.ndarray) -> tuple[pa.Table, np.ndarray]:
@@ -112,12 +112,12 @@ def held_out_transitions(
     encoded = mined[col.USER_ID].combine_chunks().dictionary_encode()
     user = encoded.indices.to_numpy().astype(np.int64)  # ascending
     starts = np.searchsorted(user, np.arange(len(encoded.dictionary)))
-    place = np.arange(len(user)) - starts[user] + 1
+    order = np.arange(len(user)) - starts[user] + 1
     c1, c2, novel = (mined[name].to_numpy() for name in (col.C1, col.C2, col.NOVEL))
-    asked = np.ones(len(user), bool)
+    evaluated = np.ones(len(user), bool)
     if cut is not None:
-        asked = mined[col.TIMESTAMP].cast(pa.int64()).to_numpy() >= cut
-    of_user = np.bincount(user, asked, len(starts)).astype(np.int64)
+        evaluated = mined[col.TIMESTAMP].cast(pa.int64()).to_numpy() >= cut
+    of_user = np.bincount(user, evaluated, len(starts)).astype(np.int64)
     group = (np.cumsum(of_user) - of_user) // _ROWS
     for number in range(int(group[-1]) + 1):
         users = np.flatnonzero((group == number) & (of_user > 0))
@@ -126,15 +126,15 @@ def held_out_transitions(
         at = np.full(len(starts), -1)
         at[users] = np.arange(len(users))
         rows = np.flatnonzero(at[user] >= 0)
-        place_of = np.full((len(users), size), _NEVER, np.int32)
-        place_of[at[user[rows]], novel[rows]] = place[rows]
-        place_of[np.arange(len(users)), c2[starts[users]]] = 0  # the first known cluster
-        rows = rows[asked[rows]]
+        adoption_order = np.full((len(users), size), _NEVER, np.int32)
+        adoption_order[at[user[rows]], novel[rows]] = order[rows]
+        adoption_order[np.arange(len(users)), c2[starts[users]]] = 0  # the first known cluster
+        rows = rows[evaluated[rows]]
         yield Transitions(
             encoded.dictionary.take(pa.array(users)),
             at[user[rows]],
-            *(c1[rows], c2[rows], novel[rows], recent[rows], place[rows]),
-            place_of,
+            *(c1[rows], c2[rows], novel[rows], recent[rows]),
+            adoption_order,
         )
 
 
@@ -166,16 +166,16 @@ def test_case_items(
     mined = on_side_of_cut(mined.append_column(col.RECENT, of_recent), "test", cut)
     found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
     drawn = mined.filter(pa.array(found <= highest))
-    histories, opened, known = [], [], []
+    histories, first_items, known = [], [], []
     at = pc.index_in(drawn[col.USER_ID], value_set=sequences[col.USER_ID].combine_chunks())
     for row, novel in zip(at.to_pylist(), drawn[col.NOVEL].to_pylist(), strict=True):
         items = sequences[col.ITEMS_OF_USER][row].values.to_numpy()
         first = int(np.argmax(clusters[items] == novel))
         histories.append(items[:first])
         known.append(np.unique(clusters[items[:first]]))
-        opened.append(int(items[first]))
+        first_items.append(int(items[first]))
     table = drawn.select([col.USER_ID, col.C1, col.C2, col.NOVEL]).append_column(
-        col.ITEM, pa.array(opened, pa.int32())
+        col.ITEM, pa.array(first_items, pa.int32())
     )
     lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
     for name, column in (

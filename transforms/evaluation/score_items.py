@@ -71,7 +71,7 @@ class ScoreItems(beam.PTransform):
         blocked = self.sources.blocked
         handler = BatchHandler(
             lambda: _Retriever(saved_model, size, blocked, secret),
-            lambda model, opened: model.ask(opened),
+            lambda model, cases: model.ask(cases),
         )
         catalogue = beam.pvalue.AsSingleton(self.catalogue)
         cut, seed, count = self.cut, self.resamples.seed, self.count
@@ -141,42 +141,42 @@ class _Retriever:
         self._every = np.arange(size, dtype=np.int32)
         self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
-    def ask(self, opened: pa.Table) -> pa.Table:
+    def ask(self, cases: pa.Table) -> pa.Table:
         """Append to TEST_CASES the items of the novel cluster, of new ones and of any, best first.
 
         New ones exclude blocked clusters, as for all policies that rank new clusters.
         """
-        batches = in_batches(opened, col.USER_ID, col.NOVEL)
+        batches = in_batches(cases, col.USER_ID, col.NOVEL)
         return pa.concat_tables(
             [_ANSWERED.empty_table(), *(self._batch(*batch) for batch in batches)]
         )
 
-    def _batch(self, opened: pa.Table, history: np.ndarray) -> pa.Table:
+    def _batch(self, cases: pa.Table, history: np.ndarray) -> pa.Table:
         clusters = {
-            _WITHIN: opened[col.NOVEL].to_numpy()[:, None],
-            _NEW: np.where(known_clusters(opened, len(self._every)), -1, self._allowed),
-            _ANYWHERE: np.tile(self._every, (opened.num_rows, 1)),
+            _WITHIN: cases[col.NOVEL].to_numpy()[:, None],
+            _NEW: np.where(known_clusters(cases, len(self._every)), -1, self._allowed),
+            _ANYWHERE: np.tile(self._every, (cases.num_rows, 1)),
         }
         for name, asked in clusters.items():
             inputs = {"history": history, "cluster_ids": asked}
             answer = self._model.answer("recommend", inputs)["item_ids"]
             items = [[item.decode() for item in row if item] for row in answer.tolist()]
-            opened = opened.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
-        return opened
+            cases = cases.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
+        return cases
 
 
-def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
+def known_clusters(cases: pa.Table, size: int) -> np.ndarray:
     """Return which of M = `size` clusters the users of TEST_CASES knew, [n, M]."""
-    lists = opened[col.KNOWN]
-    known = np.zeros((opened.num_rows, size), bool)
-    rows = np.repeat(np.arange(opened.num_rows), pc.list_value_length(lists).to_numpy())
+    lists = cases[col.KNOWN]
+    known = np.zeros((cases.num_rows, size), bool)
+    rows = np.repeat(np.arange(cases.num_rows), pc.list_value_length(lists).to_numpy())
     known[rows, pc.list_flatten(lists).to_numpy()] = True
     return known
 
 
-def recent_clusters(opened: pa.Table) -> np.ndarray:
+def recent_clusters(cases: pa.Table) -> np.ndarray:
     """Return the recent clusters of TEST_CASES, [n, RECENT], as `Transitions.recent`."""
-    return pc.list_flatten(opened[col.RECENT]).to_numpy().reshape(opened.num_rows, -1)
+    return pc.list_flatten(cases[col.RECENT]).to_numpy().reshape(cases.num_rows, -1)
 
 
 class Drawn:
@@ -215,10 +215,7 @@ class Drawn:
                 rank[row] = order.index(self._novel[row])
         shown = _widened(named, SHOWN)[:, :SHOWN]
         number = np.arange(len(rank))
-        return rank_sums(
-            *(self._weights, number, self._novel, rank),
-            *(shown, self._known, shown[:, 0], self._size),
-        )
+        return rank_sums(self._weights, number, self._novel, rank, shown, self._known)
 
     def ranks_of(self, scores: np.ndarray) -> RankSums:
         """Add up a policy that scores clusters, [n, M]."""

@@ -116,10 +116,9 @@ def sums_of_scores(
 
     `scores` [n, M] are of `Policy.scores`; `known` [n, M] are excluded; see `rank_sums`.
     """
-    size = scores.shape[1]
     scores = without_known(scores, known)
-    shown = best(scores, min(SHOWN, size))
-    return rank_sums(weights, user, novel, ranks(scores, novel), shown, known, shown[:, 0], size)
+    shown = best(scores, min(SHOWN, scores.shape[1]))
+    return rank_sums(weights, user, novel, ranks(scores, novel), shown, known)
 
 
 def without_known(scores: np.ndarray, known: np.ndarray) -> np.ndarray:

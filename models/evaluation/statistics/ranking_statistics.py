@@ -77,8 +77,6 @@ def rank_sums(
     rank: NDArray[np.int32],
     shown: NDArray[np.int32],
     known: NDArray[np.bool_],
-    winner: NDArray[np.int32],
-    clusters: int,
 ) -> RankSums:
     """Add up how a policy ranked on transitions.
 
@@ -94,14 +92,13 @@ def rank_sums(
         [n, k] clusters in the first places, -1 pads.
     known
         [n, M] whether the user knew a cluster.
-    winner
-        [n] cluster in the first place, -1 for none.
     """
+    winner = shown[:, 0]
 
     def by_cluster(cluster: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[np.int32]:
         at = (cluster[keep], user[keep])
         counts = scipy.sparse.coo_matrix(
-            (np.ones(len(at[0]), np.int32), at), (clusters, len(weights))
+            (np.ones(len(at[0]), np.int32), at), (known.shape[1], len(weights))
         )
         return counts.tocsr() @ weights
 

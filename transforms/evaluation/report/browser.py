@@ -34,14 +34,14 @@ def packed_table(data: ReportData) -> str:
 
 def first_answers(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
     """Return the first answers and their scaled probabilities, [ANSWERS, M * M] uint16 both."""
-    shape = (ANSWERS, len(data.novel))
-    novel, probability = np.full(shape, NONE, np.uint16), np.zeros(shape, np.uint16)
-    shown = data.novel[:, :ANSWERS].T
-    there = shown >= 0
-    novel[: len(shown)][there] = shown[there]
-    share = np.round(SCALE * data.probability[:, :ANSWERS].T)
-    probability[: len(shown)][there] = share[there]
-    return novel, probability
+    novel = data.novel[:, :ANSWERS].T
+    answers = np.where(novel >= 0, novel, NONE).astype(np.uint16)
+    probability = np.where(novel >= 0, np.round(SCALE * data.probability[:, :ANSWERS].T), 0)
+    pad = ((0, ANSWERS - len(novel)), (0, 0))
+    return (
+        np.pad(answers, pad, constant_values=NONE),
+        np.pad(probability.astype(np.uint16), pad),
+    )
 
 
 def first_pair(data: ReportData) -> tuple[int, int]:

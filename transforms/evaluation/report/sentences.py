@@ -1,6 +1,5 @@
 """The results of an evaluation in sentences."""
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from models.evaluation.policies.policy_names import (
@@ -80,8 +79,7 @@ def outcome(metrics: dict[str, Any], how: Comparison) -> str:
 
     It is clear if the interval of the paired difference excludes 0.
     """
-    best = best_baseline(metrics, how)
-    if best is None:
+    if (best := best_baseline(metrics, how)) is None:
         return "unknown"
     difference = metrics[how.where][how.metric][best]
     if difference["low"] > 0:
@@ -186,27 +184,29 @@ def _seen(metrics: dict[str, Any]) -> str:
 
 
 def _pooled(metrics: dict[str, Any]) -> list[str]:
-    difference = metrics.get("paired_pooled", {}).get(_MACRO, {}).get(TABLE)
-    if difference is None or difference["value"] is None:
+    if (points := _points(metrics, "paired_pooled", TABLE)) is None:
         return []
     return [
         "Pooling all recent interests of a user, instead of the newest two "
-        f"(--pair_choice=pooled), changes the macro recall@5 of the table by {_points(difference)}."
+        f"(--pair_choice=pooled), changes the macro recall@5 of the table by {points}."
     ]
 
 
 def _affinity(metrics: dict[str, Any]) -> list[str]:
     """Return what the LLM adds to the counts that it learned from."""
-    difference = metrics.get("paired", {}).get(_MACRO, {}).get(AFFINITY)
-    if difference is None or difference["value"] is None:
+    if (points := _points(metrics, "paired", AFFINITY)) is None:
         return []
     return [
         "The fine-tuned model also learned from the counts of the policy Affinity; compared with "
-        f"Affinity, the LLM adds {_points(difference)} of macro recall@5."
+        f"Affinity, the LLM adds {points} of macro recall@5."
     ]
 
 
-def _points(difference: dict[str, float]) -> str:
+def _points(metrics: dict[str, Any], where: str, other: str) -> str | None:
+    """Return the difference of macro recall to another policy, if it was measured."""
+    difference = metrics.get(where, {}).get(_MACRO, {}).get(other)
+    if difference is None or difference["value"] is None:
+        return None
     low, high = _range(difference)
     return f"{100 * difference['value']:+.1f} points ({low} to {high})"
 
@@ -248,26 +248,17 @@ def _simulated(metrics: dict[str, Any]) -> list[str]:
 def _difference(metrics: dict[str, Any]) -> list[str]:
     if (diff := metrics.get("diff")) is None:
         return []
-    up, down = _first_names(diff["winners"])
     text = (
         f"Compared with the previous table, {diff['changed']:.0%} of {diff['pairs']:,} pairs have "
         f"a new first answer, and the mean Jaccard of the first five answers is "
         f"{diff['jaccard']['mean']:.0%}"
     )
-    if up and down:
-        text += f"; “{up}” gained the most pairs, “{down}” lost the most"
+    if winners := diff["winners"]:
+        up, down = winners[0], winners[-1]
+        if up["won"] > up["lost"] and down["won"] < down["lost"]:
+            up, down = up["description"], down["description"]
+            text += f"; “{up}” gained the most pairs, “{down}” lost the most"
     return [text + "."]
-
-
-def _first_names(winners: Sequence[dict[str, Any]]) -> tuple[str | None, str | None]:
-    """Return the interests that gained and that lost the most pairs, if any."""
-    if not winners:
-        return None, None
-    first, last = winners[0], winners[-1]
-    return (
-        first["description"] if first["won"] > first["lost"] else None,
-        last["description"] if last["won"] < last["lost"] else None,
-    )
 
 
 def _value(metrics: dict[str, Any], policy: str, metric: str) -> float | None:
