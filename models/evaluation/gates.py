@@ -82,7 +82,7 @@ def _recall(policies: dict[str, Any], thresholds: GateThresholds) -> dict[str, A
 
 def _at_least(value: Any, threshold: float, what: str, way_out: str) -> dict[str, Any]:
     if not _is_number(value):
-        why = f"The share could not be measured: how many {what}; {way_out}."
+        why = f"It could not be measured how many {what}: {way_out}."
         return {"value": None, "threshold": threshold, "passed": False, "why": why}
     why = f"{value:.1%} {what} (must be at least {threshold:.1%})"
     return _judged(value, threshold, value >= threshold, why, way_out)

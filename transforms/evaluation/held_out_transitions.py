@@ -91,11 +91,10 @@ def mine_with_recent(sequences: pa.Table, clusters: np.ndarray) -> tuple[pa.Tabl
     """Mine TRANSITIONS, and `Transitions.recent` of each."""
     mined = mine_transitions(sequences, clusters, RECENT)
     newest_first = [mined[f"c{RECENT - rank}"] for rank in range(RECENT)]
-    of_two = mined.select([col.USER_ID, col.NOVEL, col.TIMESTAMP])
-    for name, column in ((col.C1, newest_first[1]), (col.C2, newest_first[0])):
-        of_two = of_two.append_column(name, column)
+    columns = {name: mined[name] for name in col.TRANSITIONS.names}
+    columns |= {col.C1: newest_first[1], col.C2: newest_first[0]}
     recent = np.stack([column.to_numpy() for column in newest_first], axis=1)
-    return of_two.select(col.TRANSITIONS.names), recent
+    return pa.table(columns), recent
 
 
 def held_out_transitions(
@@ -174,17 +173,14 @@ def test_case_items(
         histories.append(items[:first])
         known.append(np.unique(clusters[items[:first]]))
         first_items.append(int(items[first]))
-    table = drawn.select([col.USER_ID, col.C1, col.C2, col.NOVEL]).append_column(
-        col.ITEM, pa.array(first_items, pa.int32())
-    )
     lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
-    for name, column in (
-        (col.KNOWN, pa.array(known, pa.list_(pa.int32()))),
-        (col.RECENT, drawn[col.RECENT]),
-        (col.ITEM_IDS, item_ids_of(lists, item_ids)),
-    ):
-        table = table.append_column(name, column)
-    return table.cast(TEST_CASES).combine_chunks()
+    columns = {
+        **{name: drawn[name] for name in (col.USER_ID, col.C1, col.C2, col.NOVEL, col.RECENT)},
+        col.ITEM: pa.array(first_items, pa.int32()),
+        col.KNOWN: pa.array(known, pa.list_(pa.int32())),
+        col.ITEM_IDS: item_ids_of(lists, item_ids),
+    }
+    return pa.table(columns).select(TEST_CASES.names).cast(TEST_CASES).combine_chunks()
 
 
 def engagements_by_item(sequences: pa.Table, items: int, held_out: SplitSpec) -> np.ndarray:
@@ -209,9 +205,8 @@ def users_by_pair(sequences: pa.Table, clusters: np.ndarray, size: int) -> np.nd
     cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()].astype(np.int64)
     last = np.cumsum(lengths) - 1
     newest = cluster[last]
-    at = np.where(
-        cluster != newest[user], np.arange(len(user)), -1
-    )  # engagements with other clusters
+    # Engagements with other clusters.
+    at = np.where(cluster != newest[user], np.arange(len(user)), -1)
     older = np.full(len(lengths), -1)
     np.maximum.at(older, user, at)
     c1 = np.where(older >= 0, cluster[older], newest)

@@ -30,7 +30,6 @@ _ITEM_LISTS = pa.list_(pa.string())
 _ANSWERED = pa.schema(
     [*TEST_CASES, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
 )
-_UNKNOWN = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,16 +189,14 @@ class Drawn:
         weights: np.ndarray,
         size: int,
     ) -> None:
-        self._weights, self._size = weights, size
+        self._weights = weights
         self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
         self._known = known_clusters(answered, size)
         self._within = _positions(answered[_WITHIN], item_ids)
-        # The clusters of the items of the other two, [n, items].
-        self._named = {
-            name: np.where(at >= 0, clusters[at], _UNKNOWN)
-            for name in (_NEW, _ANYWHERE)
-            for at in (_positions(answered[name], item_ids),)
-        }
+        self._clusters = {}  # of the items in the other two columns, [n, items]
+        for name in (_NEW, _ANYWHERE):
+            at = _positions(answered[name], item_ids)
+            self._clusters[name] = np.where(at >= 0, clusters[at], -1)
 
     def ranks_of_retriever(self, column: str) -> RankSums:
         """Add up the retriever as a policy.
@@ -208,12 +205,13 @@ class Drawn:
         the first items.
         """
         rank = np.full(len(self._novel), UNRANKED)
-        named = self._named[column]
+        named = self._clusters[column]
         for row, found in enumerate(named.tolist()):
             order = list(dict.fromkeys(found))
             if self._novel[row] in order:
                 rank[row] = order.index(self._novel[row])
-        shown = _widened(named, SHOWN)[:, :SHOWN]
+        pad = ((0, 0), (0, max(0, SHOWN - named.shape[1])))
+        shown = np.pad(named, pad, constant_values=-1)[:, :SHOWN]
         number = np.arange(len(rank))
         return rank_sums(self._weights, number, self._novel, rank, shown, self._known)
 
@@ -241,11 +239,6 @@ def _positions(lists: pa.ChunkedArray, item_ids: pa.Array) -> np.ndarray:
     positions = np.full(there.shape, -1, np.int32)
     positions[there] = pc.index_in(pc.list_flatten(lists), value_set=item_ids).to_numpy()
     return positions
-
-
-def _widened(values: np.ndarray, width: int) -> np.ndarray:
-    """Return values [n, k] with at least `width` columns; -1 in the new ones."""
-    return np.pad(values, ((0, 0), (0, max(0, width - values.shape[1]))), constant_values=-1)
 
 
 def popular_items(

@@ -193,24 +193,18 @@ def simulation_entry(totals: dict[str, dict[int, NDArray[np.int64]]]) -> dict[st
     policies: dict[str, Any] = {}
     for name, of_seed in sorted(totals.items()):
         by_seed = [measures(of_seed[seed]) for seed in sorted(of_seed)]
-        policies[name] = {
-            measure: [
-                dict(zip(("value", "low", "high"), map(float, day), strict=True))
-                for day in zip(
-                    *band(
-                        np.array([one[measure] for one in by_seed]),
-                        np.inf if measure == "unique_clusters" else 1.0,
-                    ),
-                    strict=True,
-                )
+        policies[name] = {}
+        for measure in by_seed[0]:
+            most = np.inf if measure == "unique_clusters" else 1.0
+            days = np.transpose(band(np.array([one[measure] for one in by_seed]), most))
+            policies[name][measure] = [
+                {"value": value, "low": low, "high": high} for value, low, high in days.tolist()
             ]
-            for measure in by_seed[0]
-        }
-    first = next(iter(totals.values()))
-    days = next(iter(first.values()))
+    of_first = next(iter(totals.values()))
+    first = next(iter(of_first.values()))
     return {
-        "days": len(days),
-        "users": int(days[0, 0]),
-        "seeds": len(first),
+        "days": len(first),
+        "users": int(first[0, 0]),
+        "seeds": len(of_first),
         "policies": policies,
     }
