@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.evaluation.policies.policy_names import OURS, POOLED, PRIOR, TABLE
-from models.evaluation.statistics.bootstrap import exactly, interval
+from models.evaluation.statistics.bootstrap import interval
 from models.evaluation.statistics.calibration import ReliabilitySums
 from models.evaluation.statistics.ranking import head
 from models.evaluation.statistics.ranking_statistics import RankSums
@@ -121,7 +121,7 @@ def _of_drawn(sums: RankSums, samples: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _covered(wins: np.ndarray) -> dict[str, float]:
-    return exactly(float(np.mean(wins)))
+    return interval(np.mean(wins, keepdims=True))  # no resamples: low and high are the value
 
 
 def _of_items(items: ItemSums, top: int) -> dict[str, Any]:

@@ -46,8 +46,3 @@ def interval(samples: NDArray[np.float64]) -> dict[str, Any]:
         return {"value": None, "low": None, "high": None}
     low, high = np.percentile(resamples, [LOW, HIGH]) if len(resamples) else (value, value)
     return {"value": round(value, 6), "low": round(float(low), 6), "high": round(float(high), 6)}
-
-
-def exactly(value: float) -> dict[str, Any]:
-    """Return the interval of a value that does not depend on the sampled users."""
-    return interval(np.array([value]))

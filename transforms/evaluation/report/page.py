@@ -113,7 +113,7 @@ def _number(value: float | None, form: str, note: str = "") -> Cell:
 
 def _labels(metrics: dict[str, Any], min_users: int) -> dict[str, Any]:
     rows = metrics.get("labels") or []
-    policies = list(dict.fromkeys(name for row in rows for name in row["recall_at_5"] or {}))
+    policies = list(rows[0]["recall_at_5"]) if rows else []
     return {
         "columns": ["Interest", "Training users", "Test transitions"]
         + [f"Recall@5, {policy_name(name)}" for name in policies],
@@ -122,7 +122,7 @@ def _labels(metrics: dict[str, Any], min_users: int) -> dict[str, Any]:
                 Cell(row["description"], row["description"]),
                 _count(row["train_users"], min_users),
                 _count(row["test_transitions"], min_users),
-                *(_number((row["recall_at_5"] or {}).get(name), "{:.1%}") for name in policies),
+                *(_number(row["recall_at_5"][name], "{:.1%}") for name in policies),
             ]
             for row in rows
         ],
