@@ -13,7 +13,7 @@ _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean",
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")
 _POLICIES = (
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
-    *("markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts"),
+    *("markov_2", "naive_bayes", "pair_counts"),
     *("cluster_neighbours", "affinity", "affinity_pooled"),
     *("llm_untuned", "llm_undiversified", "retriever", "retriever_novel"),
 )

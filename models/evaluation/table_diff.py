@@ -1,6 +1,5 @@
-"""What differs between two versions of a novelty table."""
+"""The differences between two versions of a novelty table."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,42 +7,25 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_TOP = 5  # answers that are compared as sets
-_BLOCK = 2048  # pairs at a time: their probabilities over all clusters stay in the cache
+_TOP = 5  # answers compared as sets
+_BLOCK = 2048  # pairs at a time: their dense probabilities stay in the cache
 _NONE = -1
 
 
 @dataclass(frozen=True)
 class TableVersion:
-    """A novelty table and the names of its clusters.
+    """A novelty table of M clusters."""
 
-    Attributes
-    ----------
-    descriptions
-        [M] by cluster id.
-    novel, probability
-        [M * M, n] the answers after (c1, c2) in row c1 * M + c2, best first; -1 pads.
-    """
-
-    descriptions: list[str]
+    descriptions: list[str]  # [M] by cluster id
+    # [M * M, n] answers to (c1, c2) in row c1 * M + c2, best first; -1 pads
     novel: NDArray[np.int32]
-    probability: NDArray[np.float32]
+    probability: NDArray[np.float32]  # [M * M, n]
 
 
 def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> NDArray[np.int32]:
-    """Return what the clusters of the earlier version are called in the later one.
+    """Return the later id of each earlier cluster, [M0]; -1 where a cluster is gone.
 
-    Parameters
-    ----------
-    before, after
-        [M0], [M1] descriptions.
-    mapping
-        CLUSTER_MAPPING of the two versions; without one, clusters of one id and description are
-        the same.
-
-    Returns
-    -------
-    [M0], -1 where a cluster is gone.
+    Without a CLUSTER_MAPPING, clusters with the same id and description are the same.
     """
     ids = np.full(len(before), _NONE, np.int32)
     if mapping is not None:
@@ -60,26 +42,13 @@ def table_diff(
 ) -> dict[str, Any]:
     """Compare the answers to all pairs of clusters that are in both versions.
 
-    Parameters
-    ----------
-    ids
-        [M0] from `new_ids`.
-    most
-        Pairs listed under `most_changed`, at most.
+    `ids` are [M0] of `new_ids`; `most` limits `most_changed`. Returns `diff` of metrics.json:
 
-    Returns
-    -------
-    As under `diff` in `report/metrics.json`:
-
-    - `pairs` compared; `clusters` `before`, `after` and `kept`;
-    - `changed`: share of the pairs whose first answer is another, or gone; 1 where no pair can be
-      compared;
-    - `jaccard`: of the first 5 answers, |A and B| / |A or B|, 1 where both are empty: `mean`, and
-      `histogram` of its values;
-    - `winners`: clusters that are now the first answer for pairs for which they were not (`won`),
-      or no longer (`lost`), the largest gain first;
-    - `most_changed`: pairs by the total variation distance of their answers, half the sum of
-      |p_after - p_before| over the clusters listed in either.
+    - `changed`: share of the pairs with another first answer, or none; 1 without a common pair;
+    - `jaccard`: `jaccard` of the first 5 answers, its mean and the histogram of its values;
+    - `winners`: clusters that are the first answer of more pairs (`won`) or of fewer (`lost`),
+      largest gain first; the id is None where the cluster is gone;
+    - `most_changed`: the pairs with the largest `total_variation` of their answers.
     """
     kept = np.flatnonzero(ids >= 0)
     rows = _rows(kept, kept, len(before.descriptions))
@@ -89,7 +58,8 @@ def table_diff(
     changed = was != now
     overlap = np.empty(len(rows))
     distance = np.empty(len(rows))
-    for part in _blocks(len(rows)):
+    for start in range(0, len(rows), _BLOCK):
+        part = slice(start, start + _BLOCK)
         old, new = renamed[before.novel[rows[part]]], after.novel[new_rows[part]]
         overlap[part] = jaccard(old[:, :_TOP], new[:, :_TOP])
         distance[part] = total_variation(
@@ -131,13 +101,6 @@ def table_diff(
 def jaccard(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return |A and B| / |A or B| of rows of distinct ids, -1 pads; 1 where both are empty.
 
-    Parameters
-    ----------
-    a, b
-        [n, k], [n, l].
-
-    Examples
-    --------
     >>> jaccard(np.array([[1, 2], [3, -1]]), np.array([[2, 4], [3, -1]])).round(2).tolist()
     [0.33, 1.0]
     """
@@ -153,16 +116,11 @@ def total_variation(
     q: NDArray[np.float32],
     size: int,
 ) -> NDArray[np.float64]:
-    """Return half the sum of |p - q| over the ids listed in either; what isn't listed has 0.
+    """Return half the sum of |p - q| over the ids below `size`; ids that are not listed have 0.
 
-    Parameters
-    ----------
-    a, b
-        [n, k], [n, l] distinct ids below `size`, -1 pads.
-    p, q
-        [n, k], [n, l] their probabilities.
+    `a` [n, k] and `b` [n, l] are rows of distinct ids, -1 pads, with probabilities `p` and `q`.
     """
-    dense = np.zeros((len(a), size + 1))  # the last column takes what pads
+    dense = np.zeros((len(a), size + 1))  # pads go to the last column
     at = np.arange(len(a))[:, None]
     dense[at, a] = p
     dense[at, b] -= q
@@ -176,21 +134,15 @@ def _rows(c1: NDArray[Any], c2: NDArray[Any], size: int) -> NDArray[np.int64]:
 def _renamed(
     before: TableVersion, after: TableVersion, ids: NDArray[np.int32]
 ) -> tuple[list[str], NDArray[np.int32]]:
-    """Number all clusters of both versions: those of the later one first, then those gone.
+    """Number the clusters of both versions, the later version first, then the gone clusters.
 
-    Returns
-    -------
-    their names, and [M0 + 1] the number of each cluster of the earlier version; the last is -1,
-    so that it may be indexed by -1 too.
+    Returns their descriptions, and the number [M0 + 1] of each earlier cluster; the last is -1, so
+    that -1 is a valid index.
     """
     gone = np.flatnonzero(ids < 0)
     numbers = np.append(ids, np.int32(_NONE))
     numbers[gone] = len(after.descriptions) + np.arange(len(gone))
     return [*after.descriptions, *(before.descriptions[i] for i in gone)], numbers
-
-
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, rows, _BLOCK))
 
 
 def _winners(
@@ -201,7 +153,7 @@ def _winners(
     order = np.argsort(lost - won, kind="stable")
     return [
         {
-            "cluster_id": int(i) if i < size else None,  # None: gone
+            "cluster_id": int(i) if i < size else None,  # None: the cluster is gone
             "description": names[i],
             "won": int(won[i]),
             "lost": int(lost[i]),

@@ -1,4 +1,4 @@
-"""Writes `report/` from what was measured."""
+"""Writes `report/` from the sums of an evaluation."""
 
 import json
 import logging
@@ -26,30 +26,20 @@ log = logging.getLogger("interest-explorer")
 
 METRICS, PAGE = "metrics.json", "index.html"
 _VERDICT = {True: "passed", False: "FAILED"}
-TITLES = 5  # items of each cluster that the page names
+TITLES = 5  # items of each cluster on the page
 
 
 @dataclass(frozen=True)
 class PreviousTable:
-    """The novelty table that ours is compared with.
-
-    Attributes
-    ----------
-    clusters, level
-        Folder and level of its clusters.
-    table
-        Its folder.
-    mapping
-        The file that says what its clusters are called now; None where ids and descriptions do.
-    """
+    """The novelty table that ours is compared with."""
 
     clusters: str
     level: int
     table: str
-    mapping: str | None
+    mapping: str | None  # file of CLUSTER_MAPPING; None if equal ids and descriptions match
 
     def diff(self, now: TableVersion) -> dict[str, Any]:
-        """Return what differs in a newer table, as `table_diff` says it."""
+        """Return `table_diff` to a newer table."""
         before = _version(self.table, read_descriptions(self.clusters, self.level))
         mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
         return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
@@ -62,29 +52,12 @@ def _version(folder: str, descriptions: list[str]) -> TableVersion:
 
 @dataclass(eq=False)
 class WriteReport(beam.PTransform):
-    """Sums -> the files of the report.
+    """The sums of an evaluation -> the files of the report.
 
-    Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
-    ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
-    to each cluster; `popular` [M, top] of ScoreItems; `pair_users` [M * M];
-    `simulation` of Simulate; those that are not by policy are single elements.
-
-    Attributes
-    ----------
-    folder
-        Where it goes.
-    descriptions
-        [M] of the clusters.
-    clusters, table
-        Folders of the clusters and of the novelty table.
-    previous
-        The table that it is compared with, if any.
-    thresholds
-        Of the gates.
-    run_metadata
-        What metrics.json says that was known before.
-    min_users
-        Counts of fewer users are not told.
+    Takes a dict of PCollections: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of
+    CoverPairs; DRAWN and ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the
+    transitions of training users to each cluster; `popular` [M, top] of ScoreItems; `pair_users`
+    [M * M]; `simulation` of Simulate. Those not keyed by policy have one element.
     """
 
     folder: str
@@ -93,8 +66,8 @@ class WriteReport(beam.PTransform):
     table: str
     previous: PreviousTable | None
     thresholds: GateThresholds
-    run_metadata: dict[str, Any]
-    min_users: int
+    run_metadata: dict[str, Any]  # entries of metrics.json known at launch
+    min_users: int  # counts of fewer users are suppressed
 
     def expand(self, measured: Any) -> beam.PCollection[RowCounts]:
         by_name = (RANKS, RELIABILITY, "wins", DRAWN)
@@ -112,38 +85,21 @@ class WriteReport(beam.PTransform):
         self,
         _: None,
         *,
-        ranks: dict[str, Any],
-        reliability: dict[str, Any],
-        wins: dict[str, np.ndarray],
-        drawn: dict[str, Any],
-        items: Any,
-        users: int,
         weight: float,
-        train: np.ndarray,
         popular: np.ndarray,
         pair_users: np.ndarray,
         simulation: dict[str, Any] | None,
+        **sums: Any,
     ) -> RowCounts:
         from transforms.evaluation.report.page import report_page
         from transforms.evaluation.report.sentences import summary_sentences
 
-        if not ranks:
+        if not sums[RANKS]:
             raise InputError(
-                "no transitions of test users to evaluate on: more users are needed, each with "
-                "engagements in at least two clusters; see --test_share and --train_until of "
-                "mine_transitions"
+                "no transitions of test users to evaluate: provide more users with engagements "
+                "in at least two clusters; see --test_share and --train_until of mine_transitions"
             )
-        measured = Measured(
-            ranks=ranks,
-            wins=wins,
-            reliability=reliability,
-            drawn=drawn,
-            items=items,
-            top=popular.shape[1],
-            users=users,
-            train=train,
-            prior_weight=weight,
-        )
+        measured = Measured(**sums, top=popular.shape[1], prior_weight=weight)
         table = _version(self.table, list(self.descriptions))
         metrics = {
             **self.run_metadata,
@@ -158,33 +114,21 @@ class WriteReport(beam.PTransform):
             log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
         Metrics.counter(WriteReport, "policies").inc(len(metrics["policies"]))
         metrics["summary"] = summary_sentences(metrics)
-        page = report_page(self.report_data(metrics, table, popular, pair_users))
+        titles = read_titles(self.clusters)
+        data = ReportData(
+            metrics=metrics,
+            descriptions=table.descriptions,
+            novel=table.novel,
+            probability=table.probability,
+            items=[[titles[i] for i in row[:TITLES] if i >= 0] for row in popular.tolist()],
+            pair_users=pair_users,
+            min_users=self.min_users,
+        )
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         return RowCounts(
             written=len(metrics["policies"]),
             files=(
                 files.write_record(self.folder, METRICS, content.encode()),
-                files.write_record(self.folder, PAGE, page.encode()),
+                files.write_record(self.folder, PAGE, report_page(data).encode()),
             ),
-        )
-
-    def report_data(
-        self,
-        metrics: dict[str, Any],
-        table: TableVersion,
-        popular: np.ndarray,
-        pair_users: np.ndarray,
-    ) -> ReportData:
-        """Return what the page is made of."""
-        titles = read_titles(self.clusters)
-        return ReportData(
-            metrics=metrics,
-            descriptions=table.descriptions,
-            novel=table.novel,
-            probability=table.probability,
-            items=[
-                [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
-            ],
-            pair_users=pair_users,
-            min_users=self.min_users,
         )

@@ -193,7 +193,6 @@ def count_policies(
     - `popularity`: P(c);
     - `markov_1`: P(c | c2); `markov_2`: P(c | c1, c2) with back-off to it;
     - `naive_bayes`: P(c) P(c1 | c) P(c2 | c), with P(x | c) in proportion to P(c | x) / P(c);
-    - `markov_lift`, `naive_bayes_lift`: the same over P(c);
     - `pair_counts`: n(c1, c2, c), equal counts by P(c);
     - `cluster_neighbours`: the mean cosine between the embedding of c and those of c1 and c2.
 
@@ -239,8 +238,6 @@ def count_policies(
         "markov_1": additive(nothing, log_newer, np.zeros(size)),
         "markov_2": SecondOrderPolicy(pairs, newer.astype(np.float32), blocked),
         "naive_bayes": additive(log_older, log_newer, -log_p),
-        "naive_bayes_lift": additive(log_older, log_newer, -2 * log_p),
-        "markov_lift": additive(nothing, log_newer, -log_p),
         "pair_counts": PairCountPolicy(pairs, place, blocked),
         "cluster_neighbours": additive(cosine, cosine, np.zeros(size)),
     }

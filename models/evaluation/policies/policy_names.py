@@ -7,8 +7,5 @@ RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
 AFFINITY = "affinity"  # what the language model's head was fitted to
 AFFINITY_POOLED = "affinity_pooled"  # that asked about all recent pairs
 # Those that only count what users did: what an LLM has to be better than.
-COUNT_BASELINES = (
-    *("popularity", "markov_1", "markov_2", "naive_bayes"),
-    *("naive_bayes_lift", "markov_lift", "pair_counts"),
-)
+COUNT_BASELINES = ("popularity", "markov_1", "markov_2", "naive_bayes", "pair_counts")
 COUNT_POLICIES = (*COUNT_BASELINES, "cluster_neighbours", AFFINITY)

@@ -1,4 +1,4 @@
-"""The novelty table, packed so that a page can carry it and a browser can read it."""
+"""Packs the novelty table into the page."""
 
 import base64
 import gzip
@@ -7,23 +7,22 @@ import numpy as np
 
 from transforms.evaluation.report.data import ReportData
 
-ANSWERS = 5  # of each pair that the page shows
-SCALE = 10_000  # probabilities are whole parts of it
-NONE = 0xFFFF  # in the place of a cluster
+ANSWERS = 5  # to each pair on the page
+SCALE = 10_000  # probabilities are in 1 / SCALE
+NONE = 0xFFFF  # pads the answers
 
 
 def packed_table(data: ReportData) -> str:
-    """Return the first answers to all pairs as base64 of gzip.
+    """Return the first answers to all pairs, as base64 of gzip.
 
-    Inside are three arrays, little-endian, each as all its low bytes, then the next higher ones
-    (which compresses better): answers [ANSWERS, M * M] uint16, 65535 where there is none;
-    probabilities [ANSWERS, M * M] uint16 in 1/10,000; users [M * M] uint32, 0 where there are
-    fewer than `min_users`.
+    Inside are three little-endian arrays, each split into planes of bytes, low bytes first (which
+    compresses better): answers [ANSWERS, M * M] uint16, NONE pads; probabilities [ANSWERS, M * M]
+    uint16 in 1 / SCALE; users [M * M] uint32, 0 if fewer than `min_users`.
 
     Raises
     ------
     ValueError
-        For more clusters than two bytes can number.
+        If the clusters exceed two bytes.
     """
     if len(data.descriptions) >= NONE:
         raise ValueError(f"{len(data.descriptions):,} clusters: at most {NONE - 1:,} fit the page")
@@ -34,19 +33,19 @@ def packed_table(data: ReportData) -> str:
 
 
 def first_answers(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first answers and their probabilities, [ANSWERS, M * M] uint16 both."""
-    shape = (ANSWERS, len(data.novel))
-    novel, probability = np.full(shape, NONE, np.uint16), np.zeros(shape, np.uint16)
-    shown = data.novel[:, :ANSWERS].T
-    there = shown >= 0
-    novel[: len(shown)][there] = shown[there]
-    share = np.round(SCALE * data.probability[:, :ANSWERS].T)
-    probability[: len(shown)][there] = share[there]
-    return novel, probability
+    """Return the first answers and their scaled probabilities, [ANSWERS, M * M] uint16 both."""
+    novel = data.novel[:, :ANSWERS].T
+    answers = np.where(novel >= 0, novel, NONE).astype(np.uint16)
+    probability = np.where(novel >= 0, np.round(SCALE * data.probability[:, :ANSWERS].T), 0)
+    pad = ((0, ANSWERS - len(novel)), (0, 0))
+    return (
+        np.pad(answers, pad, constant_values=NONE),
+        np.pad(probability.astype(np.uint16), pad),
+    )
 
 
 def first_pair(data: ReportData) -> tuple[int, int]:
-    """Return the two different interests that most users come from: what is shown at first."""
+    """Return the pair of two different interests with the most users."""
     size = len(data.descriptions)
     users = data.pair_users.copy().reshape(size, size)
     np.fill_diagonal(users, -1)

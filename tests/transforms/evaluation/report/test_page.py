@@ -159,10 +159,3 @@ def test_counts_of_few_users_are_hidden() -> None:
         report_page(replace(DATA, metrics=metrics)),
     )
     assert rows[0].count("fewer than 10") == 2
-
-
-def test_sizes_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(ValueError, match="6 clusters have 36 pairs"):
-        replace(DATA, pair_users=DATA.pair_users[1:])
-    with pytest.raises(ValueError, match="items of 5"):
-        replace(DATA, items=DATA.items[1:])
