@@ -13,7 +13,7 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, TALLY
-from transforms.retrieval.recommend import PAIR_CHOICES, Explore
+from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
@@ -48,7 +48,7 @@ def build(
     recommended, figures = (
         log.usable
         | UserSequences(flags.min_rating)
-        | Explore(
+        | Recommend(
             saved_model=workspace.folder("retrieval", "saved_model"),
             catalogue=item_clusters,
             pair_choice=flags.pair_choice,

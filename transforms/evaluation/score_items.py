@@ -150,7 +150,8 @@ class ScoreItems(beam.PTransform):
         pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
         yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
         yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
-        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent_clusters(answered)))
+        recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(len(pair[0]), -1)
+        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
@@ -197,11 +198,6 @@ def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
     rows = np.repeat(np.arange(opened.num_rows), pc.list_value_length(lists).to_numpy())
     known[rows, pc.list_flatten(lists).to_numpy()] = True
     return known
-
-
-def recent_clusters(opened: pa.Table) -> np.ndarray:
-    """Return the recent clusters of TEST_CASES, [n, RECENT], as `Transitions.recent`."""
-    return pc.list_flatten(opened[col.RECENT]).to_numpy().reshape(opened.num_rows, -1)
 
 
 class Drawn:

@@ -122,8 +122,8 @@ class ScorePolicies(beam.PTransform):
             } | {name: policy.scores(some.recent) for name, policy in policies.of_recent().items()}
             for name, scores in scores_of.items():
                 yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
-            for name, table in policies.tables.items():
-                pair = some.c1.astype(np.int64) * policies.size + some.c2
+            for name, policy in policies.tables.items():
+                table, pair = policy.table, (some.c1, some.c2)
                 sums = reliability_sums(table.novel[pair], table.probability[pair], some.novel)
                 yield beam.pvalue.TaggedOutput(RELIABILITY, (name, sums))
 

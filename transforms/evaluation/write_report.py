@@ -10,15 +10,16 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from models.evaluation.gates import GateThresholds, gates
-from models.evaluation.table_diff import TableVersion, new_ids, table_diff
+from models.evaluation.table_diff import new_ids, table_diff
+from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions, read_titles
 from transforms.errors import InputError
-from transforms.evaluation.load_policies import read_table_policy
 from transforms.evaluation.metrics import Measured, suppress_small
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.score_items import DRAWN
 from transforms.evaluation.score_policies import RANKS, RELIABILITY
+from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 
@@ -48,16 +49,11 @@ class PreviousTable:
     table: str
     mapping: str | None
 
-    def diff(self, now: TableVersion) -> dict[str, Any]:
+    def diff(self, now: NoveltyTable) -> dict[str, Any]:
         """Return what differs in a newer table, as `table_diff` says it."""
-        before = _version(self.table, read_descriptions(self.clusters, self.level))
+        before = read_novelty_table(self.table, read_descriptions(self.clusters, self.level))
         mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
         return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
-
-
-def _version(folder: str, descriptions: list[str]) -> TableVersion:
-    table = read_table_policy(folder, len(descriptions), np.empty(0, np.int32))
-    return TableVersion(descriptions, table.novel, table.probability)
 
 
 @dataclass(eq=False)
@@ -144,10 +140,10 @@ class WriteReport(beam.PTransform):
             train=train,
             prior_weight=weight,
         )
-        table = _version(self.table, list(self.descriptions))
+        table = read_novelty_table(self.table, self.descriptions)
         metrics = {
             **self.run_metadata,
-            **measured.metrics(table.descriptions, self.min_users),
+            **measured.metrics(list(self.descriptions), self.min_users),
             "simulation": simulation
             and {**simulation, "users": suppress_small(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),
@@ -171,7 +167,7 @@ class WriteReport(beam.PTransform):
     def report_data(
         self,
         metrics: dict[str, Any],
-        table: TableVersion,
+        table: NoveltyTable,
         popular: np.ndarray,
         pair_users: np.ndarray,
     ) -> ReportData:
@@ -179,9 +175,7 @@ class WriteReport(beam.PTransform):
         titles = read_titles(self.clusters)
         return ReportData(
             metrics=metrics,
-            descriptions=table.descriptions,
-            novel=table.novel,
-            probability=table.probability,
+            table=table,
             items=[
                 [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
             ],

@@ -7,7 +7,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.interests.follow_lift import Affinity
+from models.interests.follow_lift import FollowLift
+from models.interests.pairs import unpair
 from models.language.prompt import Prompts
 from models.language.training.examples import Example
 from models.language.training.finetune_config import FinetuneConfig
@@ -46,7 +47,7 @@ class Finetune(beam.PTransform):
     """
 
     examples: str
-    affinity: Affinity
+    affinity: FollowLift
     prompts: Prompts
     folder: str
     unfinished: str
@@ -93,14 +94,16 @@ class Finetune(beam.PTransform):
         return to_examples(table)
 
 
-def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig) -> Targets | None:
+def readout_targets(
+    prompts: Prompts, affinity: FollowLift, config: FinetuneConfig
+) -> Targets | None:
     """Return what the output head is fitted to, for pairs drawn from all; None for no pairs."""
     size = len(prompts.descriptions)
     count = min(config.affinity_pairs * size, size * size)
     if not count:
         return None
     rng = np.random.default_rng(config.seed)
-    c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
+    c1, c2 = unpair(np.sort(rng.choice(size * size, count, replace=False)), size)
     texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
     return Targets(tuple(texts), affinity.probabilities(c1, c2))
 

@@ -1,4 +1,4 @@
-"""The training of the retriever on the sequences of users, and its SavedModel."""
+"""Trains the retriever on the users' sequences and exports the SavedModel."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from models.retrieval.retriever_config import RetrieverConfig
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
-from transforms.language.build_novelty_table import pack_table
+from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
 from transforms.storage.folders import Scratch, publish, scratch
 from transforms.storage.manifest import RowCounts
@@ -21,7 +21,6 @@ from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
     from models.retrieval.item_catalogue import Catalogue
-    from models.retrieval.serving.explorer import PackedNoveltyTable
     from models.retrieval.training.training_loop import Step
 
 log = logging.getLogger("interest-explorer")
@@ -31,32 +30,18 @@ _LOG_SECONDS = 60.0
 
 @dataclass(eq=False)
 class TrainRetriever(beam.PTransform):
-    """Paths of all shards of sequences -> the SavedModel and the training's history.
+    """Paths of all shards of sequences -> the SavedModel and the training's history."""
 
-    Attributes
-    ----------
-    clusters, level, descriptions
-        Folder of the clusters, and what they are called at the level.
-    novelty_table, blocked
-        Folder of the table that is packed into the SavedModel, and what it must never answer.
-    folder, unfinished
-        Where the model goes, and where checkpoints are kept until it is there.
-    k
-        Items in an answer.
-    hints
-        Resource hints of the worker that trains.
-    """
-
-    clusters: str
+    clusters: str  # a folder
     level: int
     descriptions: tuple[str, ...]
-    novelty_table: str
+    novelty_table: str  # folder of the table that is packed into the SavedModel
     blocked: tuple[int, ...]
     folder: str
-    unfinished: str
+    unfinished: str  # folder for checkpoints until the model is published
     config: RetrieverConfig
-    k: int
-    hints: dict[str, str] = field(default_factory=dict)
+    k: int  # items in an answer
+    hints: dict[str, str] = field(default_factory=dict)  # resource hints of the worker
 
     def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[RowCounts]:
         train = beam.Map(self._train, beam.pvalue.AsList(shards))
@@ -71,7 +56,7 @@ class TrainRetriever(beam.PTransform):
             return self._train_in(work, sorted(shards))
 
     def _train_in(self, work: Scratch, shards: list[str]) -> RowCounts:
-        from models.retrieval.serving.explorer import export_saved_model
+        from models.retrieval.serving.serving_module import export_saved_model
         from models.retrieval.training.training_loop import train_retriever
 
         catalogue = self._catalogue()
@@ -89,7 +74,8 @@ class TrainRetriever(beam.PTransform):
                 work.save,
             )
             saved_model = work.path / "saved_model"
-            export_saved_model(model, catalogue, self._table(), saved_model, self.k)
+            table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
+            export_saved_model(model, catalogue, table, saved_model, self.k)
         record = files.write_parquet(
             self.folder,
             "history.parquet",
@@ -110,21 +96,14 @@ class TrainRetriever(beam.PTransform):
             read_item_features(self.clusters),
         )
 
-    def _table(self) -> "PackedNoveltyTable":
-        from models.retrieval.serving.explorer import PackedNoveltyTable
-
-        table = files.read_parts(self.novelty_table, col.NOVELTY_TABLE)
-        novel, probability = pack_table(table, len(self.descriptions))
-        return PackedNoveltyTable(novel, probability, list(self.descriptions), self.blocked)
-
 
 class _Reporter:
-    """Logs each epoch, and now and then how far a long one has come."""
+    """Logs each epoch, and the progress within a long one."""
 
     def __init__(self, epochs: int) -> None:
         self._most = epochs
         self._begun, self._line = time.monotonic(), LogThrottle(_LOG_SECONDS)
-        self._steps = 0  # since then: an earlier run may have done others
+        self._steps = 0  # of this run: an earlier one may have done others
         self._total = 0  # of an epoch
 
     def step(self, step: "Step") -> None:
@@ -149,5 +128,5 @@ class _Reporter:
         )
 
     def _seconds(self, steps: int) -> float:
-        """Time that so many steps take, by those that were done."""
+        """Estimate the time of some steps by those of this run."""
         return steps * (time.monotonic() - self._begun) / max(self._steps, 1)

@@ -52,7 +52,7 @@ def report_page(data: ReportData) -> str:
     kind, heading = verdict(metrics)
     c1, c2 = first_pair(data)
     browser = {
-        "names": data.descriptions,
+        "names": data.table.descriptions,
         "items": data.items,
         "answers": ANSWERS,
         "scale": SCALE,

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.policies.pooled_policy import PooledPolicy
-from models.interests.log_odds import evidence
+from models.interests.log_odds import log_odds
 from models.interests.recent_pairs import RECENT
 from models.retrieval.serving.pair_choice import Choice, last_engagements
 from models.retrieval.serving.pooled_choice import pooled
+from tests.models.interests.tables import novelty_table
 
 M, N = 14, 3
 BLOCKED = (2, 9)  # no answers, but users may know them
@@ -36,7 +37,8 @@ def _table() -> tuple[np.ndarray, np.ndarray]:
 
 
 NOVEL, PROBABILITY = _table()
-EVIDENCE = evidence(NOVEL, PROBABILITY, BLOCKED)
+TABLE = novelty_table(NOVEL, PROBABILITY, BLOCKED)
+LOG_ODDS = log_odds(TABLE)
 ALLOWED = ~np.isin(np.arange(M), BLOCKED)
 STOCKED = RNG.random(M) < 0.7
 
@@ -44,7 +46,7 @@ STOCKED = RNG.random(M) < 0.7
 @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([M], tf.bool)])
 def _choose(clusters: tf.Tensor, has_items: tf.Tensor) -> Choice:
     last = last_engagements(clusters, M)
-    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), tf.constant(ALLOWED), has_items)
+    return pooled(last, tf.constant(NOVEL), tf.constant(LOG_ODDS), tf.constant(ALLOWED), has_items)
 
 
 def choose(history: list[int], has_items: np.ndarray = STOCKED) -> Choice:
@@ -116,9 +118,7 @@ def test_an_evaluation_asks_for_the_same(history: list[int]) -> None:
     if not known:
         return
     recent = (known + known[-1:] * RECENT)[:RECENT]
-    scores = PooledPolicy(NOVEL.reshape(M * M, N), EVIDENCE.reshape(M * M, N), M).scores(
-        np.array([recent], np.int32)
-    )[0]
+    scores = PooledPolicy(TABLE).scores(np.array([recent], np.int32))[0]
     scores[known] = -np.inf
     chosen = choose(history, np.ones(M, bool)).novel
     assert chosen == (-1 if np.isneginf(scores).all() else scores.argmax())
