@@ -9,10 +9,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
-def _no_features() -> NDArray[np.float32]:
-    return np.zeros((0, 0), np.float32)
-
-
 @dataclass(frozen=True)
 class Catalogue:
     """All items with metadata, also items without engagements."""
@@ -20,7 +16,9 @@ class Catalogue:
     item_ids: NDArray[np.str_]  # [items], distinct and not empty
     clusters: NDArray[np.int32]  # [items], at the level in use
     eligible: NDArray[np.bool_]  # [items], whether the item may be recommended
-    features: NDArray[np.float32] = field(default_factory=_no_features)  # [items, F]
+    features: NDArray[np.float32] = field(  # [items, F], by default F is 0
+        default_factory=lambda: np.zeros((0, 0), np.float32)
+    )
 
     def __post_init__(self) -> None:
         items = len(self.item_ids)

@@ -133,18 +133,12 @@ class ItemTower(tf.keras.layers.Layer):
         self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
         self.known = tf.constant(counts > 0)  # [items]
         self.log_popularity = tf.constant(log_popularity, tf.float32)  # [items]
-        rows = {
-            "item": items,
-            "cluster": int(np.max(catalogue.clusters)) + 1,
-            "feature": features,
-        }
+        clusters = int(np.max(catalogue.clusters)) + 1
         self.item, self.cluster, self.feature = (
             self.add_weight(
-                name=name,
-                shape=[count, config.dimension],
-                initializer=small_normal(next(seeds)),
+                name=name, shape=[rows, config.dimension], initializer=small_normal(next(seeds))
             )
-            for name, count in rows.items()
+            for name, rows in (("item", items), ("cluster", clusters), ("feature", features))
         )
 
     def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
@@ -268,14 +262,8 @@ class RetrieverModel(tfrs.Model):
         other_user = users[:, None] != users
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
         usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
-        loss = self.task(
-            queries,
-            vectors,
-            candidate_ids=candidates,
-            score_mask=usable,
-            compute_metrics=False,
-        )
-        return loss / positions
+        options = {"candidate_ids": candidates, "score_mask": usable, "compute_metrics": False}
+        return self.task(queries, vectors, **options) / positions
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import apache_beam as beam
@@ -46,29 +45,33 @@ class PolicySources:
         counts = TransitionCounts(c1, c2, novel, users, len(descriptions))
         embeddings = read_cluster_embeddings(self.clusters, self.level)
         follow_lift = read_affinity(self.transitions, embeddings)
+        tables = {
+            name: TablePolicy(read_novelty_table(folder, descriptions, self.blocked))
+            for name, folder in self.tables
+        }
         return Policies(
-            tables={
-                name: TablePolicy(read_novelty_table(folder, descriptions, self.blocked))
-                for name, folder in self.tables
-            },
+            tables=tables,
             counting={
                 **count_policies(counts, embeddings, blocked),
                 AFFINITY: Unblocked(follow_lift, blocked),
             },
+            pooled={
+                POOLED: PooledPolicy(tables[TABLE].table),
+                AFFINITY_POOLED: PooledFollowLift(follow_lift, blocked),
+            },
             train=counts.labels(),
-            pooled_follow_lift=PooledFollowLift(follow_lift, blocked),
             log_popularity=np.log(popularity(counts)).astype(np.float32),
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Policies:
-    """The policies that score any pair of interests."""
+    """The policies by name, and the counts of the training users."""
 
     tables: dict[str, TablePolicy]
-    counting: dict[str, Policy]  # COUNT_POLICIES by name
+    counting: dict[str, Policy]  # COUNT_POLICIES
+    pooled: dict[str, PooledPolicy | PooledFollowLift]
     train: np.ndarray  # [M] transitions of training users to each cluster
-    pooled_follow_lift: PooledFollowLift
     log_popularity: np.ndarray  # [M] float32
 
     @property
@@ -79,15 +82,6 @@ class Policies:
     def prior(self, weight: float) -> PriorPolicy:
         """Return our table with popularity added."""
         return PriorPolicy(self.tables[TABLE], self.log_popularity, weight)
-
-    def of_recent(self) -> dict[str, PooledPolicy | PooledFollowLift]:
-        """Return the policies that score all recent pairs of a user at once."""
-        return {POOLED: self.pooled, AFFINITY_POOLED: self.pooled_follow_lift}
-
-    @cached_property
-    def pooled(self) -> PooledPolicy:
-        """Return our table, pooled over all recent pairs."""
-        return PooledPolicy(self.tables[TABLE].table)
 
     def by_name(self, weight: float) -> dict[str, Policy]:
         """Return the policies that score pairs, with this weight of popularity in PRIOR."""

@@ -151,7 +151,7 @@ class ScoreItems(beam.PTransform):
         yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
         yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
         recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(len(pair[0]), -1)
-        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent))
+        yield POOLED, drawn.ranks_of(policies.pooled[POOLED].scores(recent))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 

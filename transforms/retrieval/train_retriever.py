@@ -9,18 +9,18 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
-from transforms.storage.folders import Scratch, publish, scratch
+from transforms.storage.folders import publish, scratch
 from transforms.storage.manifest import RowCounts
 from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
-    from models.retrieval.item_catalogue import Catalogue
     from models.retrieval.training.training_loop import Step
 
 log = logging.getLogger("interest-explorer")
@@ -52,42 +52,33 @@ class TrainRetriever(beam.PTransform):
         )
 
     def _train(self, _: None, shards: list[str]) -> RowCounts:
-        with scratch(self.unfinished) as work:
-            return self._train_in(work, sorted(shards))
-
-    def _train_in(self, work: Scratch, shards: list[str]) -> RowCounts:
         from models.retrieval.serving.serving_module import export_saved_model
         from models.retrieval.training.training_loop import train_retriever
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
         reporter = _Reporter(self.config.epochs)
-
-        with as_input_error():
-            model, history = train_retriever(
-                catalogue,
-                work.bring(shards, "sequences"),
-                self.config,
-                work.checkpoints,
-                reporter.epoch,
-                reporter.step,
-                work.save,
-            )
+        with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
-            table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
-            export_saved_model(model, catalogue, table, saved_model, self.k)
-        record = files.write_parquet(
-            self.folder,
-            "history.parquet",
-            pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY),
-        )
-        exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
+            with as_input_error():
+                model, history = train_retriever(
+                    catalogue,
+                    work.bring(sorted(shards), "sequences"),
+                    self.config,
+                    work.checkpoints,
+                    reporter.epoch,
+                    reporter.step,
+                    work.save,
+                )
+                table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
+                export_saved_model(model, catalogue, table, saved_model, self.k)
+            rows = pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY)
+            record = files.write_parquet(self.folder, "history.parquet", rows)
+            exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
         nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
         return RowCounts(written=len(history), files=(record, *nested))
 
-    def _catalogue(self) -> "Catalogue":
-        from models.retrieval.item_catalogue import Catalogue
-
+    def _catalogue(self) -> Catalogue:
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
         return Catalogue(
             np.array(item_ids.to_pylist(), object),
@@ -108,25 +99,20 @@ class _Reporter:
 
     def step(self, step: "Step") -> None:
         self._steps, self._total = self._steps + 1, step.total
-        if not self._line.is_due():
-            return
-        left = (self._most - step.epoch + 1) * step.total - step.done
-        log.info(
-            "train_retrieval: epoch %d of at most %d, step %d of %d, loss %.3f, "
-            "at most %.0f s left",
-            *(step.epoch, self._most, step.done, step.total, step.loss, self._seconds(left)),
-        )
+        if self._line.is_due():
+            left = (self._most - step.epoch + 1) * step.total - step.done
+            done = f"step {step.done} of {step.total}, loss {step.loss:.3f}"
+            self._log(step.epoch, done, left)
 
     def epoch(self, row: dict[str, Any]) -> None:
         self._line.restart()
         left = (self._most - row["epoch"]) * self._total
-        log.info(
-            "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
-            "at most %.0f s left",
-            *(row["epoch"], self._most, row["loss"], row["HR@10"], row["NDCG@10"]),
-            self._seconds(left),
-        )
+        figures = (f"{name} {row[name]:.3f}" for name in ("loss", "HR@10", "NDCG@10"))
+        self._log(row["epoch"], ", ".join(figures), left)
 
-    def _seconds(self, steps: int) -> float:
-        """Estimate the time of some steps by those of this run."""
-        return steps * (time.monotonic() - self._begun) / max(self._steps, 1)
+    def _log(self, epoch: int, figures: str, steps_left: int) -> None:
+        seconds = steps_left * (time.monotonic() - self._begun) / max(self._steps, 1)
+        log.info(
+            "train_retrieval: epoch %d of at most %d, %s, at most %.0f s left",
+            *(epoch, self._most, figures, seconds),
+        )

@@ -103,7 +103,7 @@ def exclude(
     scores: NDArray[np.float32],
     c1: NDArray[np.int32],
     c2: NDArray[np.int32],
-    blocked: NDArray[np.int32],
+    blocked: NDArray[np.integer] | NDArray[np.bool_],
 ) -> NDArray[np.float32]:
     """Set the scores [n, M] of the pair's own and of blocked clusters to -inf, in place."""
     rows = np.arange(len(scores))
@@ -118,19 +118,17 @@ def popularity(counts: TransitionCounts) -> NDArray[np.float64]:
     return users / users.sum()
 
 
-def conditional(
-    after: NDArray[np.float64], lower: NDArray[np.float64], concentration: float = CONCENTRATION
-) -> NDArray[np.float64]:
-    """Return P(c | x) = (n(x, c) + a P(c)) / (n(x) + a), [M, M], row x.
+def conditional(after: NDArray[np.float64], lower: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return P(c | x) = (n(x, c) + a P(c)) / (n(x) + a), [M, M], row x, with a CONCENTRATION.
 
-    `after` [M, M] are the counts n(x, c), `lower` [M] is P(c), `concentration` is a.
+    `after` [M, M] are the counts n(x, c), `lower` [M] is P(c).
 
-    >>> conditional(np.array([[0, 6], [0, 0]]), np.array([0.5, 0.5]), 2)
-    array([[0.125, 0.875],
-           [0.5  , 0.5  ]])
+    >>> conditional(np.array([[0, 50], [0, 0]]), np.array([0.5, 0.5]))
+    array([[0.25, 0.75],
+           [0.5 , 0.5 ]])
     """
     total = after.sum(axis=1, keepdims=True)
-    return (after + concentration * lower) / (total + concentration)
+    return (after + CONCENTRATION * lower) / (total + CONCENTRATION)
 
 
 def count_policies(

@@ -1,7 +1,6 @@
 """A novelty table as a policy, alone and with popularity added."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,11 +23,7 @@ class TablePolicy:
         rest = log_unlisted(novel, p, table.candidate_count(c1, c2))
         scores = np.repeat(rest[:, None], table.size + 1, axis=1).astype(np.float32)
         np.put_along_axis(scores, novel, log_listed(p), axis=1)  # pads go to a column of their own
-        return exclude(scores[:, :-1], c1, c2, self._blocked)
-
-    @cached_property
-    def _blocked(self) -> NDArray[np.int32]:
-        return np.array(self.table.blocked, np.int32)
+        return exclude(scores[:, :-1], c1, c2, ~table.allowed)
 
 
 @dataclass(frozen=True)

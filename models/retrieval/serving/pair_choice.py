@@ -83,23 +83,22 @@ def recent_pairs(last: tf.Tensor) -> RecentPairs:
 
 
 def answered_pairs(
-    last: tf.Tensor, novel: tf.Tensor, probability: tf.Tensor, has_items: tf.Tensor
+    last: tf.Tensor, has_items: tf.Tensor, novel: tf.Tensor, probability: tf.Tensor
 ) -> Pairs:
     """Look up the pairs of users in the novelty table.
 
     The answer of a pair is its first candidate that is unknown to the user and has items to
     recommend. If no pair of the user has such a candidate, candidates without items count too.
-    `last` [batch, M] is from `last_engagements`, `novel` and `probability` [M, M, n] are those of
-    `NoveltyTable`, `has_items` [M] says which clusters have items to recommend. No item of an
+    `last` [batch, M] is from `last_engagements`, `has_items` [M] says which clusters have items to
+    recommend, `novel` and `probability` [M, M, n] are those of `NoveltyTable`. No item of an
     unknown cluster can be in the history, so all its items are left.
     """
     n = novel.shape[2]
     c1, c2, weight = recent_pairs(last)
-    has = weight > 0
     pair = tf.maximum(tf.stack([c1, c2], axis=-1), 0)
     row = tf.gather_nd(novel, pair)  # [batch, pairs, n]
     asked = tf.maximum(row, 0)
-    fresh = tf.gather(last < 0, asked, batch_dims=1) & (row >= 0) & has[..., None]
+    fresh = tf.gather(last < 0, asked, batch_dims=1) & (row >= 0) & (weight > 0)[..., None]
     full = fresh & tf.gather(has_items, asked)
     usable = tf.where(tf.reduce_any(full, axis=[1, 2], keepdims=True), full, fresh)
     rank = first(usable)  # [batch, pairs]

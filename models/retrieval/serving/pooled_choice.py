@@ -12,16 +12,16 @@ from models.retrieval.serving.pair_choice import Choice, first, newest_pair, rec
 
 def pooled(
     last: tf.Tensor,
+    has_items: tf.Tensor,
     novel: tf.Tensor,
     log_odds: tf.Tensor,
     allowed: tf.Tensor,
-    has_items: tf.Tensor,
 ) -> Choice:
     """Choose the listed cluster, new to the user, with the largest pooled log odds.
 
     Clusters with items to recommend go first; equal log odds are in the order of ids. `last`
-    [batch, M] is from `last_engagements`; `novel` and `log_odds` [M, M, n] are those of the novelty
-    table; `allowed` [M] says which clusters may be recommended, `has_items` [M] which have items.
+    [batch, M] is from `last_engagements`; `has_items` [M] says which clusters have items, `allowed`
+    [M] which may be recommended; `novel` and `log_odds` [M, M, n] are those of the novelty table.
     In the result, c1 and c2 are the newest pair, probability is that of the pooled distribution
     among the allowed clusters that are new to the user, and propensity is 1.
     """

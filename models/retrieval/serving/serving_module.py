@@ -104,15 +104,12 @@ class ServingModule(tf.Module):
     def explore_pooled(self, history: tf.Tensor) -> Outputs:
         """Do as `explore`, with all pairs of the newest interests pooled (see `pooled_choice`)."""
         return self.grounded(
-            history,
-            lambda last, has_items: pooled(
-                last, self.novel, self.log_odds, self.allowed, has_items
-            ),
+            history, lambda *known: pooled(*known, self.novel, self.log_odds, self.allowed)
         )
 
     def pairs(self, last: tf.Tensor, has_items: tf.Tensor) -> Pairs:
         """Look up the pairs of users, as `answered_pairs`."""
-        return answered_pairs(last, self.novel, self.probability, has_items)
+        return answered_pairs(last, has_items, self.novel, self.probability)
 
     def grounded(
         self, history: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], Choice]

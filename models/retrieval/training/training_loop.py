@@ -21,7 +21,7 @@ from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.training.sequence_shards import row_groups
-from models.retrieval.training.training_sequences import Survey, batches, latest, survey
+from models.retrieval.training.training_sequences import Survey, batches, survey
 
 EVALUATION_SCORES = 1 << 25  # scores (users times items) in memory at once
 AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
@@ -206,7 +206,10 @@ def evaluate(
     ranks = []
     for start in range(0, len(histories), rows):
         part = slice(start, start + rows)
-        items, lengths = latest(histories[part], model.config.max_length)
+        items = tf.keras.utils.pad_sequences(
+            histories[part], model.config.max_length, padding="post", truncating="pre"
+        )
+        lengths = [min(len(history), model.config.max_length) for history in histories[part]]
         queries = encode(model, tf.constant(items), tf.constant(lengths))
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
         ranks.append(rank_of(scores, histories[part], held_out[part]))

@@ -135,17 +135,6 @@ def windows(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
         yield window
 
 
-def latest(
-    histories: Sequence[NDArray[np.int32]], length: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the last items of histories [batch, length], padded on the right, and their number."""
-    items = np.zeros((len(histories), length), np.int32)
-    lengths = np.array([min(len(history), length) for history in histories], np.int32)
-    for row, history in enumerate(histories):
-        items[row, : lengths[row]] = history[-length:]
-    return items, lengths
-
-
 def _columns(
     rows: pa.Table,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
