@@ -155,8 +155,10 @@ def count_policies(
     def additive(
         older: NDArray[np.float64], newer: NDArray[np.float64], base: NDArray[np.float64]
     ) -> AdditivePolicy:
-        parts = (part.astype(np.float32) for part in (older, newer, base))
-        return AdditivePolicy(*parts, blocked)
+        single = np.float32
+        return AdditivePolicy(
+            older.astype(single), newer.astype(single), base.astype(single), blocked
+        )
 
     pair = pair_index(counts.c1, counts.c2, size)
     pairs = scipy.sparse.csr_matrix(

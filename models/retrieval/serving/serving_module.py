@@ -103,9 +103,8 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[_HISTORY])
     def explore_pooled(self, history: tf.Tensor) -> Outputs:
         """Do as `explore`, with all pairs of the newest interests pooled (see `pooled_choice`)."""
-        return self.grounded(
-            history, lambda *known: pooled(*known, self.novel, self.log_odds, self.allowed)
-        )
+        table = self.novel, self.log_odds, self.allowed
+        return self.grounded(history, lambda last, has_items: pooled(last, has_items, *table))
 
     def pairs(self, last: tf.Tensor, has_items: tf.Tensor) -> Pairs:
         """Look up the pairs of users, as `answered_pairs`."""

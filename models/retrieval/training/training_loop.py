@@ -206,20 +206,23 @@ def evaluate(
     ranks = []
     for start in range(0, len(histories), rows):
         part = slice(start, start + rows)
-        items = tf.keras.utils.pad_sequences(
-            histories[part], model.config.max_length, padding="post", truncating="pre"
-        )
-        lengths = [min(len(history), model.config.max_length) for history in histories[part]]
-        queries = encode(model, tf.constant(items), tf.constant(lengths))
+        queries = encode(model, histories[part])
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
         ranks.append(rank_of(scores, histories[part], held_out[part]))
     rank = np.concatenate(ranks)
     return hit_rate(rank), ndcg(rank)
 
 
+def encode(model: RetrieverModel, histories: Sequence[NDArray[np.int32]]) -> tf.Tensor:
+    """Return the queries [users, dimension + 1] of the users' histories, oldest item first."""
+    most = model.config.max_length
+    items = tf.keras.utils.pad_sequences(histories, most, padding="post", truncating="pre")
+    lengths = [min(len(history), most) for history in histories]
+    return _queries(model, tf.constant(items), tf.constant(lengths))
+
+
 @tf.function(reduce_retracing=True)
-def encode(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Return queries [batch, dimension + 1] of items [batch, max_length] padded on the right."""
+def _queries(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     return model.query(model.items(items)[..., :-1], lengths)
 
 
