@@ -100,7 +100,6 @@ def by_ours(settings: dict[str, Any]) -> Model:
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         from models.retrieval.retriever import tf
         from models.retrieval.training.training_loop import encode, train_retriever
-        from models.retrieval.training.training_sequences import latest
 
         config = RetrieverConfig(seed=seed, validation_users=len(split.sequences), **settings)
         shard = str(scratch / "shard.parquet")
@@ -113,8 +112,7 @@ def by_ours(settings: dict[str, Any]) -> Model:
         answers = []
         for start in range(0, len(split.tested), _ROWS):
             histories = split.histories[start : start + _ROWS]
-            items, lengths = latest(histories, config.max_length)
-            queries = encode(trained, tf.constant(items), tf.constant(lengths))
+            queries = encode(trained, histories)
             answers.append(best(tf.matmul(queries, vectors, transpose_b=True).numpy(), histories))
         return np.concatenate(answers)
 

@@ -26,7 +26,7 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
-from transforms.retrieval.recommend import PAIR_CHOICES, Explore
+from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
@@ -75,7 +75,7 @@ def build(
     recommended, figures = (
         parts
         | "Sequences" >> beam.Values().with_output_types(pa.Table)
-        | Explore(
+        | Recommend(
             saved_model=workspace.folder("retrieval", "saved_model"),
             catalogue=item_clusters,
             pair_choice=flags.pair_choice,

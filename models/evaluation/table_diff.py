@@ -1,28 +1,22 @@
 """The differences between two versions of a novelty table."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from models.interests.novelty_table import NoveltyTable
+
 _TOP = 5  # answers compared as sets
 _BLOCK = 2048  # pairs at a time: their dense probabilities stay in the cache
 _NONE = -1
 
 
-@dataclass(frozen=True)
-class TableVersion:
-    """A novelty table of M clusters."""
-
-    descriptions: list[str]  # [M] by cluster id
-    # [M * M, n] answers to (c1, c2) in row c1 * M + c2, best first; -1 pads
-    novel: NDArray[np.int32]
-    probability: NDArray[np.float32]  # [M * M, n]
-
-
-def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> NDArray[np.int32]:
+def new_ids(
+    before: Sequence[str], after: Sequence[str], mapping: pa.Table | None
+) -> NDArray[np.int32]:
     """Return the later id of each earlier cluster, [M0]; -1 where a cluster is gone.
 
     Without a CLUSTER_MAPPING, clusters with the same id and description are the same.
@@ -38,7 +32,7 @@ def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> ND
 
 
 def table_diff(
-    before: TableVersion, after: TableVersion, ids: NDArray[np.int32], most: int = 20
+    before: NoveltyTable, after: NoveltyTable, ids: NDArray[np.int32], most: int = 20
 ) -> dict[str, Any]:
     """Compare the answers to all pairs of clusters that are in both versions.
 
@@ -51,33 +45,34 @@ def table_diff(
     - `most_changed`: the pairs with the largest `total_variation` of their answers.
     """
     kept = np.flatnonzero(ids >= 0)
-    rows = _rows(kept, kept, len(before.descriptions))
-    new_rows = _rows(ids[kept], ids[kept], len(after.descriptions))
+    c1, c2 = np.repeat(kept, len(kept)), np.tile(kept, len(kept))
+    new_c1, new_c2 = ids[c1], ids[c2]
     names, renamed = _renamed(before, after, ids)
-    was, now = renamed[before.novel[rows, :1]].ravel(), after.novel[new_rows, 0]
+    was, now = renamed[before.novel[c1, c2, 0]], after.novel[new_c1, new_c2, 0]
     changed = was != now
-    overlap = np.empty(len(rows))
-    distance = np.empty(len(rows))
-    for start in range(0, len(rows), _BLOCK):
+    overlap = np.empty(len(c1))
+    distance = np.empty(len(c1))
+    for start in range(0, len(c1), _BLOCK):
         part = slice(start, start + _BLOCK)
-        old, new = renamed[before.novel[rows[part]]], after.novel[new_rows[part]]
+        pair, new_pair = (c1[part], c2[part]), (new_c1[part], new_c2[part])
+        old, new = renamed[before.novel[pair]], after.novel[new_pair]
         overlap[part] = jaccard(old[:, :_TOP], new[:, :_TOP])
         distance[part] = total_variation(
-            old, before.probability[rows[part]], new, after.probability[new_rows[part]], len(names)
+            old, before.probability[pair], new, after.probability[new_pair], len(names)
         )
     values, counts = np.unique(overlap.round(4), return_counts=True)
     largest = np.argsort(-distance, kind="stable")[:most]
     return {
-        "pairs": len(rows),
+        "pairs": len(c1),
         "clusters": {
             "before": len(before.descriptions),
             "after": len(after.descriptions),
             "kept": len(kept),
         },
-        "changed": float(changed.mean()) if len(rows) else 1.0,
+        "changed": float(changed.mean()) if len(c1) else 1.0,
         "jaccard": {
             "at": _TOP,
-            "mean": float(overlap.mean()) if len(rows) else 0.0,
+            "mean": float(overlap.mean()) if len(c1) else 0.0,
             "histogram": [
                 {"jaccard": float(value), "pairs": int(count)}
                 for value, count in zip(values, counts, strict=True)
@@ -86,10 +81,10 @@ def table_diff(
         "winners": _winners(was[changed], now[changed], names, len(after.descriptions)),
         "most_changed": [
             {
-                "c1": after.descriptions[new_rows[row] // len(after.descriptions)],
-                "c2": after.descriptions[new_rows[row] % len(after.descriptions)],
-                "before": _answer(names, was[row], before.probability[rows[row], 0]),
-                "after": _answer(names, now[row], after.probability[new_rows[row], 0]),
+                "c1": after.descriptions[new_c1[row]],
+                "c2": after.descriptions[new_c2[row]],
+                "before": _answer(names, was[row], before.probability[c1[row], c2[row], 0]),
+                "after": _answer(names, now[row], after.probability[new_c1[row], new_c2[row], 0]),
                 "distance": float(distance[row]),
             }
             for row in largest
@@ -127,12 +122,8 @@ def total_variation(
     return np.abs(dense[:, :size]).sum(1) / 2
 
 
-def _rows(c1: NDArray[Any], c2: NDArray[Any], size: int) -> NDArray[np.int64]:
-    return (c1[:, None].astype(np.int64) * size + c2).ravel()
-
-
 def _renamed(
-    before: TableVersion, after: TableVersion, ids: NDArray[np.int32]
+    before: NoveltyTable, after: NoveltyTable, ids: NDArray[np.int32]
 ) -> tuple[list[str], NDArray[np.int32]]:
     """Number the clusters of both versions, the later version first, then the gone clusters.
 

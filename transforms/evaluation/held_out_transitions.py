@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.interests.recent_pairs import RECENT
+from models.interests.pairs import pair_index
+from models.interests.recent_pairs import RECENT, recent_clusters, run_starts
 from transforms import schemas as col
 from transforms.tables.sharding import mix, stable_hash
 from transforms.transitions.mine import mine_transitions
@@ -153,18 +154,12 @@ def engagements_by_item(sequences: pa.Table, items: int, held_out: SplitSpec) ->
 
 
 def users_by_pair(sequences: pa.Table, clusters: np.ndarray, size: int) -> np.ndarray:
-    """Count the users whose two latest interests are (c1, c2), [M * M] in row c1 * M + c2.
-
-    c2 is the latest cluster, c1 the latest other cluster; c1 = c2 if there is none.
-    """
+    """Count the users whose two most recent clusters are (c1, c2), [M * M] by `pair_index`."""
     lengths = pc.list_value_length(sequences[col.ITEMS_OF_USER]).to_numpy()
     user = np.repeat(np.arange(len(lengths)), lengths)
-    cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()].astype(np.int64)
-    last = np.cumsum(lengths) - 1
-    newest = cluster[last]
-    # Engagements with other clusters.
-    at = np.where(cluster != newest[user], np.arange(len(user)), -1)
-    older = np.full(len(lengths), -1)
-    np.maximum.at(older, user, at)
-    c1 = np.where(older >= 0, cluster[older], newest)
-    return np.bincount(c1 * size + newest, minlength=size**2)
+    cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()]
+    starts = run_starts(user, cluster)
+    user, cluster = user[starts], cluster[starts]
+    last = np.cumsum(np.bincount(user, minlength=len(lengths))) - 1
+    newest, older = recent_clusters(user, cluster, last, 2).T
+    return np.bincount(pair_index(older, newest, size), minlength=size**2)

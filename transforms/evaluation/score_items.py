@@ -125,7 +125,8 @@ class ScoreItems(beam.PTransform):
         pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
         yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
         yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
-        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent_clusters(answered)))
+        recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(len(pair[0]), -1)
+        yield POOLED, drawn.ranks_of(policies.pooled[POOLED].scores(recent))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
@@ -172,11 +173,6 @@ def known_clusters(cases: pa.Table, size: int) -> np.ndarray:
     rows = np.repeat(np.arange(cases.num_rows), pc.list_value_length(lists).to_numpy())
     known[rows, pc.list_flatten(lists).to_numpy()] = True
     return known
-
-
-def recent_clusters(cases: pa.Table) -> np.ndarray:
-    """Return the recent clusters of TEST_CASES, [n, RECENT], as `Transitions.recent`."""
-    return pc.list_flatten(cases[col.RECENT]).to_numpy().reshape(cases.num_rows, -1)
 
 
 class Drawn:

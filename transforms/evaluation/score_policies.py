@@ -78,11 +78,11 @@ class ScorePolicies(beam.PTransform):
             scores_of = {
                 name: policy.scores(some.c1, some.c2)
                 for name, policy in policies.by_name(weight).items()
-            } | {name: policy.scores(some.recent) for name, policy in policies.of_recent().items()}
+            } | {name: policy.scores(some.recent) for name, policy in policies.pooled.items()}
             for name, scores in scores_of.items():
                 yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
-            for name, table in policies.tables.items():
-                pair = some.c1.astype(np.int64) * policies.size + some.c2
+            for name, policy in policies.tables.items():
+                table, pair = policy.table, (some.c1, some.c2)
                 sums = reliability_sums(table.novel[pair], table.probability[pair], some.novel)
                 yield beam.pvalue.TaggedOutput(RELIABILITY, (name, sums))
 

@@ -74,7 +74,7 @@ def read_arms(clusters: str, level: int, embeddings: NDArray[np.float32]) -> Arm
     return Arms(np.array(ancestors[::-1]), embeddings)
 
 
-def latest_clusters(
+def latest_engagements(
     sequences: pa.Table, clusters: NDArray[np.int32], config: SimulationConfig
 ) -> pa.Table:
     """Return HISTORIES: the clusters of users' latest engagements, sorted by key.
@@ -215,7 +215,7 @@ class Simulate(beam.PTransform):
             sequences
             | "Latest"
             >> beam.Map(
-                lambda table, catalogue: latest_clusters(table, catalogue[1], self.config),
+                lambda table, catalogue: latest_engagements(table, catalogue[1], self.config),
                 beam.pvalue.AsSingleton(self.catalogue),
             ).with_output_types(pa.Table)
             | "Gather" >> GatherTables(HISTORIES, (_KEY,))

@@ -10,15 +10,16 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from models.evaluation.gates import GateThresholds, gates
-from models.evaluation.table_diff import TableVersion, new_ids, table_diff
+from models.evaluation.table_diff import new_ids, table_diff
+from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions, read_titles
 from transforms.errors import InputError
-from transforms.evaluation.load_policies import read_table_policy
 from transforms.evaluation.metrics import Measured, suppress_small
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.score_items import DRAWN
 from transforms.evaluation.score_policies import RANKS, RELIABILITY
+from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 
@@ -38,16 +39,11 @@ class PreviousTable:
     table: str
     mapping: str | None  # file of CLUSTER_MAPPING; None if equal ids and descriptions match
 
-    def diff(self, now: TableVersion) -> dict[str, Any]:
+    def diff(self, now: NoveltyTable) -> dict[str, Any]:
         """Return `table_diff` to a newer table."""
-        before = _version(self.table, read_descriptions(self.clusters, self.level))
+        before = read_novelty_table(self.table, read_descriptions(self.clusters, self.level))
         mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
         return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
-
-
-def _version(folder: str, descriptions: list[str]) -> TableVersion:
-    table = read_table_policy(folder, len(descriptions), np.empty(0, np.int32))
-    return TableVersion(descriptions, table.novel, table.probability)
 
 
 @dataclass(eq=False)
@@ -100,10 +96,10 @@ class WriteReport(beam.PTransform):
                 "in at least two clusters; see --test_share and --train_until of mine_transitions"
             )
         measured = Measured(**sums, top=popular.shape[1], prior_weight=weight)
-        table = _version(self.table, list(self.descriptions))
+        table = read_novelty_table(self.table, self.descriptions)
         metrics = {
             **self.run_metadata,
-            **measured.metrics(table.descriptions, self.min_users),
+            **measured.metrics(list(self.descriptions), self.min_users),
             "simulation": simulation
             and {**simulation, "users": suppress_small(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),
@@ -117,9 +113,7 @@ class WriteReport(beam.PTransform):
         titles = read_titles(self.clusters)
         data = ReportData(
             metrics=metrics,
-            descriptions=table.descriptions,
-            novel=table.novel,
-            probability=table.probability,
+            table=table,
             items=[[titles[i] for i in row[:TITLES] if i >= 0] for row in popular.tolist()],
             pair_users=pair_users,
             min_users=self.min_users,

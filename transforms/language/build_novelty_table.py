@@ -10,7 +10,6 @@ from typing import Any
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
@@ -73,24 +72,6 @@ def table_row(c1: int, c2: np.ndarray, clusters: np.ndarray, probabilities: np.n
         ],
         schema=col.NOVELTY_TABLE,
     )
-
-
-def pack_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the NOVELTY_TABLE of `size` clusters as dense arrays.
-
-    Returns
-    -------
-    novel [M, M, n] int32, -1 pads, and probability [M, M, n] float32.
-    """
-    table = table.sort_by([(col.C1, "ascending"), (col.C2, "ascending")]).combine_chunks()
-    lists = table[col.NOVEL].combine_chunks()
-    lengths = pc.list_value_length(lists).to_numpy()
-    there = np.arange(max(1, lengths.max())) < lengths[:, None]  # [pairs, n]
-    novel = np.full(there.shape, -1, np.int32)
-    probability = np.zeros(there.shape, np.float32)
-    novel[there] = pc.list_flatten(lists).to_numpy()
-    probability[there] = pc.list_flatten(table[col.PROBABILITY]).to_numpy()
-    return novel.reshape(size, size, -1), probability.reshape(size, size, -1)
 
 
 @dataclass(eq=False)

@@ -7,7 +7,8 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.interests.follow_lift import Affinity
+from models.interests.follow_lift import FollowLift
+from models.interests.pairs import unpair
 from models.language.prompt import Prompts
 from models.language.training.examples import Example
 from models.language.training.finetune_config import FinetuneConfig
@@ -30,7 +31,7 @@ class Finetune(beam.PTransform):
     """Fine-tunes a language model on the examples of a workspace and writes its folder."""
 
     examples: str  # folder with the examples of each split
-    affinity: Affinity
+    affinity: FollowLift
     prompts: Prompts
     folder: str  # of the model
     unfinished: str  # checkpoints of an interrupted run, on shared storage
@@ -75,7 +76,7 @@ class Finetune(beam.PTransform):
 
 
 def output_head_targets(
-    prompts: Prompts, affinity: Affinity, config: FinetuneConfig
+    prompts: Prompts, affinity: FollowLift, config: FinetuneConfig
 ) -> HeadTargets | None:
     """Return the distributions for the output head at random pairs, None for no pairs."""
     size = len(prompts.descriptions)
@@ -83,7 +84,7 @@ def output_head_targets(
     if not count:
         return None
     rng = np.random.default_rng(config.seed)
-    c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
+    c1, c2 = unpair(np.sort(rng.choice(size * size, count, replace=False)), size)
     texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
     return HeadTargets(tuple(texts), affinity.probabilities(c1, c2))
 

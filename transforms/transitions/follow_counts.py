@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.interests.follow_lift import UNIT, Affinity, cosine_similarity, count_follows
+from models.interests.follow_lift import UNIT, FollowLift, cosine_similarity, count_follows
 from transforms import schemas as col
 from transforms.storage import files
 from transforms.tables.combiners import SumFn
@@ -36,13 +36,13 @@ def follows_table(follows: np.ndarray) -> pa.Table:
     return pa.table([known.astype(np.int32), novel.astype(np.int32), weight], schema=col.AFFINITY)
 
 
-def read_affinity(transitions: str, embeddings: np.ndarray) -> Affinity:
+def read_affinity(transitions: str, embeddings: np.ndarray) -> FollowLift:
     """Read the counts from the folder of mine_transitions; clusters have embeddings [M, F]."""
     table = files.read_parquet(files.join(transitions, AFFINITY_FILE), col.AFFINITY)
     known, novel, weight = (table[name].to_numpy() for name in col.AFFINITY.names)
     follows = np.zeros((len(embeddings),) * 2, np.int64)
     follows[known, novel] = np.rint(weight / UNIT)
-    return Affinity.of(follows, cosine_similarity(embeddings))
+    return FollowLift.from_counts(follows, cosine_similarity(embeddings))
 
 
 @dataclass(eq=False)

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from models.interests.recent_pairs import recent_clusters, run_starts
 from transforms import schemas as col
 from transforms.transitions.splits import SPLITS, SplitSpec, on_side_of_cut
 
@@ -29,15 +30,14 @@ def mine_transitions(sequences: pa.Table, clusters: np.ndarray, earlier: int = 2
     cluster = clusters[pc.list_flatten(sequences[col.ITEMS_OF_USER]).to_numpy()].astype(np.int64)
     times = pc.list_flatten(sequences[col.TIMESTAMPS]).to_numpy()
 
-    begins = np.ones(len(user), bool)  # of a run of one user in one cluster
-    begins[1:] = (user[1:] != user[:-1]) | (cluster[1:] != cluster[:-1])
+    begins = run_starts(user, cluster)
     user, cluster, times = user[begins], cluster[begins], times[begins]
     same_user = np.zeros(len(user), bool)  # as the run before
     same_user[1:] = user[1:] == user[:-1]
     at = _first_of_each((user << _ID_BITS) | cluster)
     at = at[same_user[at]]
-    latest = _latest_clusters(user, cluster, at, earlier)
-    ids = {f"c{earlier - back}": found for back, found in enumerate(latest)} | {
+    recent = recent_clusters(user, cluster, at - 1, earlier)
+    ids = {f"c{earlier - rank}": found for rank, found in enumerate(recent.T)} | {
         col.NOVEL: cluster[at]
     }
     return pa.table(
@@ -58,28 +58,6 @@ def _first_of_each(key: np.ndarray) -> np.ndarray:
 def _starts(ordered: np.ndarray) -> np.ndarray:
     """Return the positions at which runs of equal values begin."""
     return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
-
-
-def _latest_clusters(
-    user: np.ndarray, cluster: np.ndarray, at: np.ndarray, count: int
-) -> list[np.ndarray]:
-    """Return the `count` clusters with the latest runs before the runs `at`, latest first.
-
-    `user` and `cluster` [runs] are in order, and each run `at` [n] has one of the same user before
-    it. Two successive runs have different clusters, so the first two need no search.
-    """
-    back = at - 1  # current position of the search
-    found = [cluster[back]]
-    for _ in range(1, count):
-        back = np.maximum(back - 1, -1)
-        while True:
-            there = (back >= 0) & (user[back] == user[at])
-            known = there & np.any([cluster[back] == one for one in found], axis=0)
-            if not known.any():
-                break
-            back = back - known
-        found.append(np.where(there, cluster[back], found[-1]))
-    return found
 
 
 def count_transitions(transitions: pa.Table) -> pa.Table:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
@@ -14,7 +13,6 @@ from hypothesis import strategies as st
 
 from emulators.storm import watched
 from models.language.prompt import Prompts
-from transforms import schemas as col
 from transforms.language import build_novelty_table as nt
 from transforms.language.novelty_engine import NoveltyEngineSpec
 from transforms.storage import files
@@ -32,21 +30,6 @@ def test_row_drops_the_padding() -> None:
         {"c1": 1, "c2": 0, "novel": [2], "probability": [1.0]},
         {"c1": 1, "c2": 2, "novel": [0, 3], "probability": [0.75, 0.25]},
     ]
-
-
-def test_packed_table_is_indexed_by_the_pair_and_padded() -> None:
-    table = pa.table(
-        [
-            pa.array([1, 0, 0, 1], pa.int32()),
-            pa.array([1, 1, 0, 0], pa.int32()),
-            pa.array([[0], [], [1], []], pa.list_(pa.int32())),
-            pa.array([[0.5], [], [0.25], []], pa.list_(pa.float32())),
-        ],
-        schema=col.NOVELTY_TABLE,
-    )
-    novel, probability = nt.pack_table(table, 2)
-    np.testing.assert_array_equal(novel[..., 0], [[1, -1], [-1, 0]])
-    np.testing.assert_array_equal(probability[..., 0], [[0.25, 0], [0, 0.5]])
 
 
 class StandIn:

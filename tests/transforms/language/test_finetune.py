@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.interests.follow_lift import Affinity
+from models.interests.follow_lift import FollowLift
 from models.language.prompt import Prompts
 from models.language.training.finetune_config import FinetuneConfig
 from tests.models.language.tiny_llm import save_tiny_llm
@@ -34,7 +34,7 @@ CONFIG = FinetuneConfig(
 
 
 FOLLOWS = np.array([[0, 2, 0, 0], [0] * 4, [0, 0, 0, 3], [0] * 4]) << 16
-AFFINITY = Affinity.of(FOLLOWS, np.zeros((4, 4)))
+AFFINITY = FollowLift.from_counts(FOLLOWS, np.zeros((4, 4)))
 
 
 def test_targets_are_what_counts_expect_after_the_prompts_of_pairs() -> None:

@@ -5,6 +5,7 @@ import gzip
 
 import numpy as np
 
+from models.interests.pairs import unpair
 from transforms.evaluation.report.data import ReportData
 
 ANSWERS = 5  # to each pair on the page
@@ -24,8 +25,8 @@ def packed_table(data: ReportData) -> str:
     ValueError
         If the clusters exceed two bytes.
     """
-    if len(data.descriptions) >= NONE:
-        raise ValueError(f"{len(data.descriptions):,} clusters: at most {NONE - 1:,} fit the page")
+    if data.table.size >= NONE:
+        raise ValueError(f"{data.table.size:,} clusters: at most {NONE - 1:,} fit the page")
     novel, probability = first_answers(data)
     users = np.where(data.pair_users >= data.min_users, data.pair_users, 0)
     content = _planes(novel, "<u2") + _planes(probability, "<u2") + _planes(users, "<u4")
@@ -33,24 +34,24 @@ def packed_table(data: ReportData) -> str:
 
 
 def first_answers(data: ReportData) -> tuple[np.ndarray, np.ndarray]:
-    """Return the first answers and their scaled probabilities, [ANSWERS, M * M] uint16 both."""
-    novel = data.novel[:, :ANSWERS].T
-    answers = np.where(novel >= 0, novel, NONE).astype(np.uint16)
-    probability = np.where(novel >= 0, np.round(SCALE * data.probability[:, :ANSWERS].T), 0)
-    pad = ((0, ANSWERS - len(novel)), (0, 0))
-    return (
-        np.pad(answers, pad, constant_values=NONE),
-        np.pad(probability.astype(np.uint16), pad),
-    )
+    """Return the first answers and their probabilities, [ANSWERS, M * M] uint16 both."""
+    shape = (ANSWERS, data.table.size**2)
+    novel, probability = np.full(shape, NONE, np.uint16), np.zeros(shape, np.uint16)
+    shown = data.table.novel[..., :ANSWERS].reshape(shape[1], -1).T
+    there = shown >= 0
+    novel[: len(shown)][there] = shown[there]
+    share = np.round(SCALE * data.table.probability[..., :ANSWERS].reshape(shape[1], -1).T)
+    probability[: len(shown)][there] = share[there]
+    return novel, probability
 
 
 def first_pair(data: ReportData) -> tuple[int, int]:
-    """Return the pair of two different interests with the most users."""
-    size = len(data.descriptions)
+    """Return the two different interests that most users come from: what is shown at first."""
+    size = data.table.size
     users = data.pair_users.copy().reshape(size, size)
     np.fill_diagonal(users, -1)
-    c1, c2 = divmod(int(users.argmax()), size)
-    return c1, c2
+    c1, c2 = unpair(int(users.argmax()), size)
+    return int(c1), int(c2)
 
 
 def _planes(values: np.ndarray, kind: str) -> bytes:

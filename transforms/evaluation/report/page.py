@@ -50,7 +50,7 @@ def report_page(data: ReportData) -> str:
     metrics = data.metrics
     kind, heading = verdict(metrics)
     browser = {
-        "names": data.descriptions,
+        "names": data.table.descriptions,
         "items": data.items,
         "answers": ANSWERS,
         "scale": SCALE,
