@@ -75,10 +75,15 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --ignore_gates $(ARGS)
 
+# A file's tests share what they build, so a file is one worker's; the slow files come first.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not faults"
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "not faults"
+
+.PHONY: coverage
+coverage: setup setup-emulators setup-chromium  ## the same, and which lines and branches they run
+	$(PYTEST) -m "not faults" --cov --cov-report=term --cov-report=html:build/coverage
 
 .PHONY: test-faults
 test-faults: setup setup-emulators  ## kill real processes and look what is left
