@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from emulators.clouds import Cloud, cloud_emulators
 from emulators.tables import load
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 from transforms.inputs.sources import find_source
 
 OURS, DIRECT_READ, EXPORT = "ours", "Beam, DIRECT_READ", "Beam, EXPORT"

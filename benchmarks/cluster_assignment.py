@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.progress import say
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 from transforms import schemas as col
 
 ITEMS, INTERACTIONS = 2_000_000, 3_000_000

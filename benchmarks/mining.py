@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from benchmarks.interaction_log import write_items, write_log
 from benchmarks.mining_ways import WAYS
 from benchmarks.progress import say
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 from transforms import schemas as col
 
 INTERACTIONS_PER_USER = 40

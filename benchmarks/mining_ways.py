@@ -19,7 +19,7 @@ from transforms.inputs.sources import find_source
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteShards, map_shards
 from transforms.transitions.mine import count_transitions, mine_transitions, sum_counts
-from transforms.transitions.user_sequences import UserSequences
+from transforms.transitions.user_sequences import SequenceParts
 
 SHARDS = 4
 
@@ -31,12 +31,10 @@ def ours(log: str, clusters: str, output: str) -> None:
         interactions = pipeline | ReadInteractions(find_source(log, "interactions"), item_clusters)
         (
             interactions.usable
-            | UserSequences(min_rating=None)
+            | SequenceParts(min_rating=None)
             | "Mine"
             >> beam.Map(
-                lambda sequences, catalogue: count_transitions(
-                    mine_transitions(sequences, catalogue[1])
-                ),
+                lambda part, catalogue: count_transitions(mine_transitions(part[1], catalogue[1])),
                 beam.pvalue.AsSingleton(item_clusters),
             ).with_output_types(pa.Table)
             | "ByLabel" >> ShardBy(col.NOVEL, SHARDS, col.TRANSITION_COUNTS)

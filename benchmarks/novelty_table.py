@@ -20,7 +20,7 @@ from benchmarks.host_share import host_share
 from benchmarks.methods import METHODS, TOP_N, Rows, ceiling
 from benchmarks.progress import say
 from benchmarks.task import Answer, Task
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 
 OURS, FINE = "ours", "ours_761"  # with the clusters of the level that was mined, and of the finest
 REFERENCE = "exact"  # what the answers should be; no way to build a table

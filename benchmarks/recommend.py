@@ -20,7 +20,7 @@ from benchmarks.interaction_log import CLUSTERS, ITEMS, write_items, write_log
 from benchmarks.progress import say
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 from transforms import schemas as col
 from transforms.storage import files
 from transforms.storage.manifest import read_manifest

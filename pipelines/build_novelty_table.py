@@ -1,7 +1,6 @@
 """Asks the LLM for the novel interests after every pair of interests, and writes the table."""
 
 import argparse
-import json
 import sys
 
 import apache_beam as beam
@@ -11,14 +10,15 @@ from models.language.cost.count_queries import count_work
 from models.language.cost.machine_types import MACHINES, machine_type
 from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
-from pipelines.launch import dataflow
-from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_ignore_gates
+from pipelines.launch.check_gates import check_gates
+from pipelines.launch.dataflow import Workers, hints, worker_flags
+from pipelines.launch.flag_types import json_object, number, semicolon_list, whole_number
+from pipelines.launch.flags import Flag
+from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
-from pipelines.launch.upstream import prompt_template
+from pipelines.launch.upstream import TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.clusters.read_clusters import read_descriptions
 from transforms.errors import as_input_error
 from transforms.language.build_novelty_table import (
     BuildNoveltyTable,
@@ -32,79 +32,84 @@ from transforms.storage.manifest import RowCounts, read_manifest
 from transforms.transitions.training_examples import read_prompts
 
 HERE = "this machine"
+_GROUP, _ENGINE, _INSPECT = "novelty table", "engine", "information in place of a run"
 
 
-def engine_args(text: str) -> str:
-    """Return a flag's JSON object, in one spelling."""
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object like {{"dtype": "auto"}}')
-    return json.dumps(value, sort_keys=True)
-
-
-def names(text: str) -> list[str]:
-    """Return what a flag lists, separated by semicolons: descriptions contain commas."""
-    return [name.strip() for name in text.split(";") if name.strip()]
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this pipeline."""
-    command_line.add_workspace(parser)
-    parser.add_argument(
-        "--clusters_per_pair",
-        type=command_line.whole_number(1),
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    Flag(
+        "clusters_per_pair",
+        "most novel clusters listed for each pair",
+        type=whole_number(1),
         default=20,
-        help="novel clusters kept for each pair, at most (default: 20)",
-    )
-    parser.add_argument(
-        "--blocked_clusters",
-        type=names,
+        group=_GROUP,
+    ),
+    Flag(
+        "blocked_clusters",
+        "clusters that are never an answer, by id or description, separated by semicolons",
+        type=semicolon_list,
         default=[],
-        help="clusters that are never an answer, by id or description, separated by semicolons "
-        "(default: none)",
-    )
-    parser.add_argument(
-        "--engine_args",
-        type=engine_args,
+        group=_GROUP,
+    ),
+    Flag(
+        "engine_args",
+        "further arguments of vLLM's engine as a JSON object, such as "
+        "'{\"tensor_parallel_size\": 2}'",
+        type=json_object,
         default="{}",
-        help="further arguments of vLLM's engine as a JSON object, such as "
-        "'{\"tensor_parallel_size\": 2}' (default: {})",
-    )
-    parser.add_argument(
-        "--engine_timeout",
-        type=command_line.number(1),
+        group=_ENGINE,
+        form=("TEXT", r"\{[\s\S]*\}"),
+    ),
+    Flag(
+        "engine_timeout",
+        "seconds that the engine may take to start, or for up to 1,024 pairs, before it counts as "
+        "hung and is replaced",
+        type=number(1),
         default=1800.0,
-        help="seconds that the engine may take to start, or for up to 1,024 pairs, before it "
-        "counts as hung and is replaced (default: 1800)",
-    )
-    dataflow.add_hints(parser, "host the engine")
-    parser.add_argument(
-        "--discard_partial",
-        action="store_true",
-        help="delete what an interrupted run with other flags or inputs has committed",
-    )
-    add_ignore_gates(parser)
+        group=_ENGINE,
+        in_plan=False,
+    ),
+    *worker_flags("host the engine"),
+    Flag(
+        "discard_partial",
+        "delete the files that an interrupted run with other flags or inputs has committed",
+        switch=True,
+        group=_GROUP,
+        in_plan=False,
+    ),
+    IGNORE_GATES,
+    Flag(
+        "status",
+        "print the progress of a run, on whatever machine it runs, and exit",
+        switch=True,
+        group=_INSPECT,
+        inspects=True,
+    ),
+    Flag(
+        "estimate",
+        "print the queries, tokens, hours and dollars that the table takes, without starting an "
+        f"engine, and exit: on this machine, or on one of {', '.join(MACHINES)}",
+        optional_value=HERE,
+        metavar="MACHINE_TYPE",
+        no_default="run",
+        group=_INSPECT,
+        inspects=True,
+    ),
+)
 
 
 def check(flags: argparse.Namespace, workspace: Workspace) -> None:
-    """Check that the blocked clusters are there."""
-    resolve_blocked(flags.blocked_clusters, _descriptions(workspace))
-
-
-def _descriptions(workspace: Workspace) -> list[str]:
-    return read_descriptions(workspace.folder("clusters"), workspace.level("transitions"))
+    """Raise InputError if a blocked cluster does not exist."""
+    resolve_blocked(flags.blocked_clusters, list(TransitionsInfo.read(workspace).descriptions))
 
 
 def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
-    descriptions = _descriptions(workspace)
+    mined = TransitionsInfo.read(workspace)
+    descriptions = list(mined.descriptions)
     return LanguagePolicy(
         model=workspace.folder("language_model"),
-        prompts=read_prompts(
-            workspace.folder("transitions"), prompt_template(workspace), descriptions
-        ),
+        prompts=read_prompts(workspace.folder("transitions"), mined.template, descriptions),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
         n=flags.clusters_per_pair,
         seed=flags.seed,
@@ -117,30 +122,12 @@ def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
-    policy = _policy(flags, workspace)
     committed = workspace.committed(STAGE.folder, STAGE.name)
-    return [pipeline | BuildNoveltyTable(committed, policy, dataflow.hints(flags))]
+    return [pipeline | BuildNoveltyTable(committed, _policy(flags, workspace), hints(flags))]
 
 
-def add_reports(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that report in place of a run."""
-    parser.add_argument(
-        "--status",
-        action="store_true",
-        help="say how far a run has come, wherever it runs, and end",
-    )
-    parser.add_argument(
-        "--estimate",
-        nargs="?",
-        const=HERE,
-        metavar="MACHINE_TYPE",
-        help="say how many questions, tokens, hours and dollars the table takes, without starting "
-        f"an engine, and end: on this machine, or on one of {', '.join(MACHINES)}",
-    )
-
-
-def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
-    """Return the report that is asked for."""
+def inspect(flags: argparse.Namespace, workspace: Workspace) -> str | None:
+    """Return what --status or --estimate asks for."""
     if flags.estimate is not None:
         return _estimate(flags, workspace)
     if not flags.status:
@@ -150,7 +137,7 @@ def report(flags: argparse.Namespace, workspace: Workspace) -> str | None:
         pairs, seconds = manifest["rows"]["written"], manifest["seconds"]
         return f"complete: {pairs:,} pairs; the last run took {seconds:,.0f} s"
     committed = workspace.committed(STAGE.folder, STAGE.name)
-    return progress_line(committed, len(_descriptions(workspace)))
+    return progress_line(committed, len(TransitionsInfo.read(workspace).descriptions))
 
 
 def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
@@ -176,17 +163,17 @@ STAGE = Stage(
     name="build_novelty_table",
     folder="novelty_table",
     description=__doc__ or "",
-    add_flags=add_flags,
-    external={},
+    own_flags=FLAGS,
     stages=("clusters", "transitions", "language_model"),
-    level=lambda flags, workspace: workspace.level("transitions"),
-    build=build,
     check=check,
+    check_release=check_gates,
+    inspect=inspect,
+    level=lambda _, workspace: workspace.level("transitions"),
+    build=build,
+    workers=Workers("n1-standard-8", models=True),
     resumes=True,
     commits=True,
-    add_reports=add_reports,
-    report=report,
-    table=col.NOVELTY_TABLE,
+    output_schema=col.NOVELTY_TABLE,
 )
 
 if __name__ == "__main__":

@@ -4,57 +4,21 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
 
-from pipelines import (
-    build_clusters,
-    build_novelty_table,
-    evaluate,
-    finetune,
-    mine_transitions,
-    recommend,
-    train_retrieval,
-)
-from pipelines.launch import flags as command_line
+from pipelines import mine_transitions
 from pipelines.launch.error_messages import log, run_guarded
-from pipelines.launch.stage import Stage
+from pipelines.launch.flags import Flag, make_parser, parse
+from pipelines.launch.shared_flags import ITEMS, LOG
+from pipelines.launch.stage import EPILOG, Stage
 from pipelines.launch.summary import summary
-from pipelines.launch.workspace import Workspace
+from pipelines.launch.workspace import PIPELINES, Workspace
 from transforms.errors import InputError, as_input_error
 from transforms.inputs.datasets import NAMES, write_dataset
 from transforms.storage.bigquery_client import TableName
 
-STAGES = [
-    module.STAGE
-    for module in (
-        build_clusters,
-        mine_transitions,
-        finetune,
-        build_novelty_table,
-        train_retrieval,
-        evaluate,
-        recommend,
-    )
-]
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of all stages, each once, and --dataset."""
-    parser.add_argument(
-        "--dataset",
-        choices=NAMES,
-        help="a built-in dataset in place of --interactions and --items",
-    )
-    for stage in STAGES:
-        stage.add_flags(parser)
-    parser.add_argument(
-        "--output_dataset",
-        type=dataset,
-        help="BigQuery dataset, project.dataset, whose tables novelty_table and recommendations "
-        "get the rows too (default: none)",
-    )
-    for action in parser._actions:
-        if action.dest in ("interactions", "items"):
-            action.required = False
+STAGES: list[Stage] = [import_module(f"pipelines.{name}").STAGE for name in PIPELINES.values()]
 
 
 def dataset(text: str) -> str:
@@ -68,10 +32,37 @@ def dataset(text: str) -> str:
     return text
 
 
+FLAGS = (
+    Flag(
+        "dataset",
+        "a built-in dataset in place of --interactions and --items",
+        choices=NAMES,
+        group="input",
+    ),
+    *(replace(flag, required=False) for flag in (LOG[0], ITEMS)),
+    *(flag for stage in STAGES for flag in stage.own_flags if not flag.inspects),
+    Flag(
+        "output_dataset",
+        "BigQuery dataset, project.dataset, whose tables novelty_table and recommendations also "
+        "get the rows",
+        type=dataset,
+        group="output",
+    ),
+)
+
+
+def flags_once() -> list[Flag]:
+    """Return the flags of all stages, the first of each name."""
+    return list({flag.name: flag for flag in reversed(FLAGS)}.values())[::-1]
+
+
 def of_stage(flags: argparse.Namespace, stage: Stage) -> argparse.Namespace:
     """Return the flags of one stage, with the table that --output_dataset stands for."""
     given = flags.output_dataset
-    return argparse.Namespace(**vars(flags), output_table=given and f"{given}.{stage.folder}")
+    own = vars(flags) | {"output_table": given and f"{given}.{stage.folder}"}
+    if stage.name == "recommend":  # the log is that of mine_transitions, which validated it
+        own |= dict.fromkeys(flag.name for flag in LOG)
+    return argparse.Namespace(**own)
 
 
 def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
@@ -86,9 +77,9 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         raise InputError(
             "--interactions and --items are missing: name your files, or try --dataset=movielens"
         )
-    for stage in STAGES:  # what is wrong with the last one should not cost the work of the first
+    mine_transitions.check_split(flags.split_by, flags.train_until)
+    for stage in STAGES:  # a wrong flag of the last stage should not cost the work of the first
         stage.check_flags(flags)
-        stage.model_files(flags)
         stage.check_output(of_stage(flags, stage))
     begun = time.monotonic()
     for number, stage in enumerate(STAGES, 1):
@@ -100,17 +91,9 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run from a command line and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.explore",
-        description=__doc__,
-        epilog="All flags of Beam and of its runners are taken too. Exit code: 0 complete, 1 "
-        "failed (start it again: it goes on where it stopped), 2 flags or input that can't be "
-        "used.",
-        allow_abbrev=False,
-        conflict_handler="resolve",  # stages share flags
-    )
-    add_flags(parser)
-    flags, beam_flags = command_line.parse(parser, argv)
+    own = flags_once()
+    parser = make_parser("python -m pipelines.explore", __doc__ or "", EPILOG, own)
+    flags, beam_flags = parse(parser, own, argv)
     return run_guarded(lambda: run(flags, beam_flags))
 
 

@@ -6,12 +6,13 @@ import sys
 import apache_beam as beam
 
 from models.language.training.finetune_config import FinetuneConfig
-from pipelines.launch import dataflow
-from pipelines.launch import flags as command_line
+from pipelines.launch.dataflow import Workers, hints, worker_flags
+from pipelines.launch.flags import config_flags, from_flags
+from pipelines.launch.shared_flags import SEED, WORKSPACE, base_model_files
 from pipelines.launch.stage import Stage
-from pipelines.launch.upstream import prompt_template
+from pipelines.launch.upstream import ClustersInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
-from transforms.clusters.read_clusters import read_cluster_embeddings, read_descriptions
+from transforms.clusters.read_clusters import read_cluster_embeddings
 from transforms.language.finetune import Finetune
 from transforms.storage.manifest import RowCounts
 from transforms.transitions.follow_counts import read_affinity
@@ -20,38 +21,38 @@ from transforms.transitions.training_examples import read_prompts
 PREFIX = "finetune_"
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this pipeline."""
-    command_line.add_workspace(parser)
-    command_line.add_base_model(parser)
-    command_line.add_fields(
-        parser,
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    *config_flags(
         FinetuneConfig,
         PREFIX,
         {
             "method": "full: all weights; lora: adapters, merged into the weights at the end",
-            "max_steps": "training steps, at most; with 0 the output head alone is fitted, and "
-            "nothing if --finetune_affinity_pairs is 0 too",
-            "batch_size": "examples in a step",
+            "max_steps": "most training steps; with 0 only the output head is fitted, and nothing "
+            "if --finetune_affinity_pairs is 0 too",
+            "batch_size": "examples of a step",
             "learning_rate": "highest learning rate",
-            "warmup_steps": "steps until it is reached",
+            "warmup_steps": "steps until the highest learning rate",
             "eval_every": "steps between evaluations, and between checkpoints",
             "patience": "evaluations without a better validation loss before it stops",
             "eval_examples": "validation examples for the loss",
             "eval_prompts": "validation examples for match rate and recall",
-            "dtype": "of the weights while training: float32 or bfloat16",
+            "dtype": "type of the weights while training: float32 or bfloat16",
             "lora_rank": "rank of the adapters",
-            "lora_alpha": "their scale",
-            "affinity_pairs": "pairs of interests for each cluster whose next interests, as counts "
-            "expect them, the output head is fitted to at the end; 0 for examples alone",
+            "lora_alpha": "scale of the adapters",
+            "affinity_pairs": "pairs per cluster whose follow-up interests, estimated from counts, "
+            "the output head is fitted to at the end; 0 for examples alone",
         },
-    )
-    dataflow.add_hints(parser, "train")
+        group="fine-tuning",
+    ),
+    *worker_flags("train"),
+)
 
 
 def check_flags(flags: argparse.Namespace) -> None:
     """Check the settings."""
-    command_line.from_flags(FinetuneConfig, flags, PREFIX)
+    from_flags(FinetuneConfig, flags, PREFIX)
 
 
 def build(
@@ -59,19 +60,18 @@ def build(
 ) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     transitions, clusters = workspace.folder("transitions"), workspace.folder("clusters")
-    level = workspace.level("transitions")
-    descriptions = read_descriptions(clusters, level)
+    mined = TransitionsInfo.read(workspace)
     return [
         pipeline
         | Finetune(
             examples=workspace.folder("transitions", "examples"),
-            affinity=read_affinity(transitions, read_cluster_embeddings(clusters, level)),
-            prompts=read_prompts(transitions, prompt_template(workspace), descriptions),
+            affinity=read_affinity(transitions, read_cluster_embeddings(clusters, mined.level)),
+            prompts=read_prompts(transitions, mined.template, list(mined.descriptions)),
             folder=workspace.folder("language_model"),
             unfinished=workspace.unfinished("finetune"),
-            base_model=flags.base_model,
-            config=command_line.from_flags(FinetuneConfig, flags, PREFIX),
-            hints=dataflow.hints(flags),
+            base_model=ClustersInfo.read(workspace).base_model,
+            config=from_flags(FinetuneConfig, flags, PREFIX),
+            hints=hints(flags),
         )
     ]
 
@@ -80,13 +80,14 @@ STAGE = Stage(
     name="finetune",
     folder="language_model",
     description=__doc__ or "",
-    add_flags=add_flags,
-    external={},
+    own_flags=FLAGS,
     stages=("clusters", "transitions"),
-    level=lambda flags, workspace: workspace.level("transitions"),
-    build=build,
+    extra_files=lambda _, workspace: base_model_files(ClustersInfo.read(workspace).base_model),
+    taken_over=lambda workspace: {"base_model": ClustersInfo.read(workspace).base_model},
     check_flags=check_flags,
-    model_files=command_line.base_model_files,
+    level=lambda _, workspace: workspace.level("transitions"),
+    build=build,
+    workers=Workers("n1-standard-8", models=True, most=1),
     resumes=True,
 )
 

@@ -7,8 +7,19 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.language.prompt import DEFAULT_TEMPLATE, PromptTemplate
-from pipelines.launch import flags as command_line
+from pipelines.launch.flag_types import microseconds, number, whole_number
+from pipelines.launch.flags import Flag
+from pipelines.launch.shared_flags import (
+    LOG,
+    OUTPUT_SHARDS,
+    SEED,
+    WORKSPACE,
+    base_model_files,
+    log_columns,
+    source,
+)
 from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions, resolve_level
@@ -41,66 +52,13 @@ from transforms.transitions.training_examples import (
     make_prompts,
     prompt_starts,
 )
-from transforms.transitions.user_sequences import UserSequences
+from transforms.transitions.user_sequences import SequenceParts, WriteSequences
 
+_SPLIT, _EXAMPLES = "levels and splits", "training examples"
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "
     "letter, --min_rating, --level, --train_until or the shares of the splits leave enough"
 )
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this pipeline."""
-    command_line.add_workspace(parser)
-    command_line.add_shards(parser)
-    command_line.add_interactions(parser)
-    command_line.add_train_until(parser)
-    command_line.add_base_model(parser)
-    parser.add_argument(
-        "--level",
-        type=command_line.whole_number(0),
-        help="level of the tree of clusters that all later stages use, 0 the coarsest "
-        "(default: the finest)",
-    )
-    parser.add_argument(
-        "--examples_per_cluster",
-        type=command_line.whole_number(1),
-        default=10,
-        help="training examples of each novel cluster, at most, so that none dominates (default: "
-        "10)",
-    )
-    parser.add_argument(
-        "--diversify",
-        choices=tuple(STRATEGIES),
-        default="uniform",
-        help="how they are drawn. "
-        + "; ".join(f"{name}: {meaning}" for name, meaning in STRATEGIES.items())
-        + " (default: uniform)",
-    )
-    parser.add_argument(
-        "--split_by",
-        choices=("user", "time"),
-        default="user",
-        help="what keeps training apart from valid and test. user: each user is in one of them; "
-        "time: also, training has the transitions before --train_until, the others those from it "
-        "on (default: user)",
-    )
-    for split in ("valid", "test"):
-        parser.add_argument(
-            f"--{split}_share",
-            type=command_line.number(0, 0.5),
-            default=0.1,
-            help=f"share of the users whose transitions are kept for {split} (default: 0.1)",
-        )
-    parser.add_argument(
-        "--prompt_template",
-        type=prompt_template,
-        default=DEFAULT_TEMPLATE,
-        help="what the LLM is asked: a text, or a file with it, with {c1} for the older and {c2} "
-        "for the newest interest; {filler} at its very start stands for as many dots as make what "
-        "pairs share fill whole blocks of the engine's cache "
-        f"(default: {DEFAULT_TEMPLATE!r})".replace("%", "%%"),
-    )
 
 
 def prompt_template(value: str) -> str:
@@ -120,8 +78,66 @@ def prompt_template(value: str) -> str:
     return text
 
 
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    OUTPUT_SHARDS,
+    *LOG,
+    Flag(
+        "level",
+        "level of the tree of clusters that all later stages use, 0 the coarsest",
+        type=whole_number(0),
+        no_default="the finest",
+        group=_SPLIT,
+    ),
+    Flag(
+        "split_by",
+        "what separates training from validation and test. user: each user is in one of them; "
+        "time: in addition, training has the transitions before --train_until, the others the "
+        "later ones",
+        choices=("user", "time"),
+        default="user",
+        group=_SPLIT,
+    ),
+    *(
+        Flag(
+            f"{split}_share",
+            f"share of the users whose transitions are kept for {split}",
+            type=number(0, 0.5),
+            default=0.1,
+            group=_SPLIT,
+        )
+        for split in ("valid", "test")
+    ),
+    Flag(
+        "examples_per_cluster",
+        "most training examples of each novel cluster, so that none dominates",
+        type=whole_number(1),
+        default=10,
+        group=_EXAMPLES,
+    ),
+    Flag(
+        "diversify",
+        "how the training examples are drawn. "
+        + "; ".join(f"{name}: {meaning}" for name, meaning in STRATEGIES.items()),
+        choices=tuple(STRATEGIES),
+        default="uniform",
+        group=_EXAMPLES,
+    ),
+    Flag(
+        "prompt_template",
+        "prompt of the LLM: a text or a file, with {c1} for the older and {c2} for the newest "
+        "interest; {filler} at its start becomes dots that align the shared start of prompts with "
+        "the blocks of the engine's cache",
+        type=prompt_template,
+        default=DEFAULT_TEMPLATE,
+        group=_EXAMPLES,
+    ),
+)
+
+
 def check_flags(flags: argparse.Namespace) -> None:
-    """Raise InputError for splits that leave no training users, or miss --train_until."""
+    """Raise InputError if the shares leave no users to learn from or to validate on."""
     if not flags.valid_share:
         raise InputError("--valid_share=0: fine-tuning stops by the loss on valid users")
     if flags.valid_share + flags.test_share >= 1:
@@ -129,11 +145,14 @@ def check_flags(flags: argparse.Namespace) -> None:
             f"--valid_share={flags.valid_share} and --test_share={flags.test_share} leave no user "
             "to train on"
         )
-    if flags.split_by == "time" and flags.train_until is None:
-        raise InputError("--split_by=time needs --train_until, the date or time at which to split")
-    if flags.split_by != "time" and flags.train_until is not None:
-        raise InputError(f"--train_until={flags.train_until} needs --split_by=time")
-    command_line.check_train_until(flags)
+
+
+def check_split(split_by: str, train_until: str | None) -> None:
+    """Raise InputError unless a cut in time and --split_by=time come together."""
+    if split_by == "time" and train_until is None:
+        raise InputError("--split_by=time needs --train_until, which is a flag of build_clusters")
+    if split_by != "time" and train_until is not None:
+        raise InputError(f"--train_until={train_until} needs --split_by=time")
 
 
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
@@ -149,15 +168,17 @@ def build(
     at_level = level(flags, workspace)
     descriptions = read_descriptions(clusters, at_level)
     template = PromptTemplate.parse(flags.prompt_template)
-    prompts = make_prompts(flags.base_model, template, descriptions)
-    shards, seed, min_rating = flags.output_shards, flags.seed, flags.min_rating
+    upstream = ClustersInfo.read(workspace)
+    prompts = make_prompts(upstream.base_model, template, descriptions)
+    shards, seed = flags.output_shards, flags.seed
     sampling = Sampling(flags.diversify, flags.examples_per_cluster, len(descriptions), seed)
     shares = (flags.valid_share, flags.test_share)
-    cut = command_line.cut(flags)
+    cut = microseconds(upstream.train_until)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
-    log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
-    sequences = log.usable | UserSequences(min_rating)
+    log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
+    parts = log.usable | SequenceParts(upstream.min_rating)
+    sequences = parts | "Sequences" >> beam.Values().with_output_types(pa.Table)
     splits = (
         sequences
         | "Split" >> beam.Map(user_splits, *shares, seed).with_output_types(pa.Table)
@@ -191,6 +212,7 @@ def build(
         | "Prompts" >> beam.Create([prompt_starts(prompts)])
         | "WritePrompts" >> WriteTable(folder, STARTS_FILE),
         log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
+        parts | WriteSequences(folder, item_clusters),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
         mined.train
@@ -213,15 +235,20 @@ STAGE = Stage(
     name="mine_transitions",
     folder="transitions",
     description=__doc__ or "",
-    add_flags=add_flags,
-    external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
+    own_flags=FLAGS,
+    tables=lambda _, workspace: {
+        "interactions": log_columns(ClustersInfo.read(workspace).min_rating)
+    },
     stages=("clusters",),
-    model_files=command_line.base_model_files,
+    extra_files=lambda _, workspace: base_model_files(ClustersInfo.read(workspace).base_model),
+    taken_over=lambda workspace: ClustersInfo.read(workspace).settings(),
+    check_flags=check_flags,
+    check=lambda flags, workspace: check_split(
+        flags.split_by, ClustersInfo.read(workspace).train_until
+    ),
     level=level,
     build=build,
     threads=True,
-    check_flags=check_flags,
-    check=command_line.check_same_train_until,
 )
 
 if __name__ == "__main__":

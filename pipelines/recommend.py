@@ -2,12 +2,25 @@
 
 import argparse
 import sys
+from dataclasses import replace
 
 import apache_beam as beam
+import pyarrow as pa
 
-from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_ignore_gates, check_gates
+from pipelines.launch.check_gates import check_gates
+from pipelines.launch.dataflow import Workers
+from pipelines.launch.flags import Flag
+from pipelines.launch.shared_flags import (
+    IGNORE_GATES,
+    LOG,
+    OUTPUT_SHARDS,
+    SEED,
+    WORKSPACE,
+    log_columns,
+    source,
+)
 from pipelines.launch.stage import Stage
+from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
@@ -17,23 +30,30 @@ from transforms.retrieval.recommend import PAIR_CHOICES, Explore
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
-from transforms.transitions.user_sequences import UserSequences
+from transforms.transitions.user_sequences import CountSequences, ReadSequences, SequenceParts
 
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of this pipeline."""
-    command_line.add_workspace(parser)
-    command_line.add_shards(parser)
-    command_line.add_interactions(parser)
-    parser.add_argument(
-        "--pair_choice",
+_LOG, *_PERIOD = LOG
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    OUTPUT_SHARDS,
+    replace(
+        _LOG,
+        help=f"a newer log than that of mine_transitions: {_LOG.help}",
+        required=False,
+        no_default="the log of mine_transitions",
+    ),
+    *_PERIOD,
+    Flag(
+        "pair_choice",
+        "how the pair of known interests is chosen. recent: the two most recent; sampled: two, "
+        "drawn by recency, another draw for each --seed, such as the day's number; pooled: all "
+        "pairs of the eight most recent, their answers added up",
         choices=tuple(PAIR_CHOICES),
         default="recent",
-        help="which two known interests of a user are asked about: the most recent two, two "
-        "sampled by recency, anew for each --seed, such as the day's number, or all of the eight "
-        "most recent, their answers pooled (default: recent)",
-    )
-    add_ignore_gates(parser)
+    ),
+    IGNORE_GATES,
+)
 
 
 def build(
@@ -44,10 +64,17 @@ def build(
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(
         workspace.folder("clusters"), workspace.level("retrieval")
     )
-    log = pipeline | ReadInteractions(command_line.source(flags, "interactions"), item_clusters)
+    if flags.interactions is None:
+        parts = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
+        counts = [parts | CountSequences()]
+    else:
+        log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
+        parts = log.usable | SequenceParts(ClustersInfo.read(workspace).min_rating)
+        dead = log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards)
+        counts = [log[TALLY], dead]
     recommended, figures = (
-        log.usable
-        | UserSequences(flags.min_rating)
+        parts
+        | "Sequences" >> beam.Values().with_output_types(pa.Table)
         | Explore(
             saved_model=workspace.folder("retrieval", "saved_model"),
             catalogue=item_clusters,
@@ -55,28 +82,33 @@ def build(
             seed=flags.seed,
         )
     )
-    return [
-        log[TALLY],
-        log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards),
-        figures,
+    written = (
         recommended
         | "Shards" >> ShardBy(col.USER_ID, shards, col.RECOMMENDATIONS, (col.USER_ID,))
-        | WriteShards(folder, "", shards),
-    ]
+        | WriteShards(folder, "", shards)
+    )
+    return [*counts, figures, written]
 
 
 STAGE = Stage(
     name="recommend",
     folder="recommendations",
     description=__doc__ or "",
-    add_flags=add_flags,
-    external={"interactions": [col.USER_ID, col.ITEM_ID, col.TIMESTAMP]},
-    stages=("clusters", "retrieval"),
-    level=lambda flags, workspace: workspace.level("retrieval"),
-    build=build,
+    own_flags=FLAGS,
+    tables=lambda flags, workspace: (
+        {"interactions": log_columns(ClustersInfo.read(workspace).min_rating)}
+        if flags.interactions
+        else {}
+    ),
+    stages=("clusters", "transitions", "retrieval"),
+    taken_over=lambda workspace: {"min_rating": ClustersInfo.read(workspace).min_rating},
     check=check_gates,
+    check_release=check_gates,
+    level=lambda _, workspace: workspace.level("retrieval"),
+    build=build,
+    workers=Workers("n1-standard-8", models=True),
     threads=True,
-    table=col.RECOMMENDATIONS,
+    output_schema=col.RECOMMENDATIONS,
 )
 
 if __name__ == "__main__":

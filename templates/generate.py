@@ -3,7 +3,6 @@
 `make templates` runs it. Everything comes from the pipelines' own flags; nothing is written twice.
 """
 
-import argparse
 import json
 import sys
 import typing
@@ -13,78 +12,50 @@ from typing import Any
 import yaml
 
 from pipelines.explore import STAGES
-from pipelines.launch.dataflow import ACCELERATOR, MIN_RAM
-from pipelines.launch.flags import names
+from pipelines.launch.flags import Flag
 from pipelines.launch.stage import Stage
 
 FOLDER = Path(__file__).parent
-_SOURCE = r"((gs|bq)://.+|\s*(?i:SELECT|WITH)\s[\s\S]+)"
-_MOMENT = r"[0-9]{4}-[0-9]{2}-[0-9]{2}([T ][0-9:.Z+-]+)?"
-# Text flags whose form is known, as (type, pattern); Dataflow checks it before it starts a machine.
-_FORMS = {
-    "workspace": ("GCS_WRITE_FOLDER", r"gs://[a-z0-9][a-z0-9._-]+[a-z0-9](/.*)?"),
-    "interactions": ("TEXT", _SOURCE),
-    "items": ("TEXT", _SOURCE),
-    "since": ("TEXT", _MOMENT),
-    "until": ("TEXT", _MOMENT),
-    "train_until": ("TEXT", _MOMENT),
-    "output_table": ("BIGQUERY_TABLE", r"[a-z][a-z0-9.:-]+\.[A-Za-z0-9_]+\.[A-Za-z0-9_-]+"),
-    "previous_workspace": ("TEXT", r"gs://.+"),
-    "clusters": ("TEXT", r"[1-9][0-9]*(,[1-9][0-9]*)*"),
-    "accelerator": ("TEXT", rf"({ACCELERATOR})?"),
-    "min_ram": ("TEXT", rf"({MIN_RAM})?"),
-    "engine_args": ("TEXT", r"\{[\s\S]*\}"),
-}
 _NUMBERS = {int: r"[0-9]+", float: r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"}
 _POLL_SECONDS = 60
 
 
 def metadata(stage: Stage) -> dict[str, Any]:
-    """Return a pipeline's TemplateMetadata, as JSON has it.
-
-    Flags that ask for a report in place of a run are left out: a template only runs.
-    """
-    reports = argparse.ArgumentParser()  # --help is one of them
-    stage.add_reports(reports)
-    left_out = names(reports)
+    """Return a pipeline's TemplateMetadata as JSON; flags that only inspect are left out."""
     return {
         "name": f"interest-explorer {stage.name}",
         "description": stage.description,
-        "parameters": [
-            _parameter(action) for action in stage.parser()._actions if action.dest not in left_out
-        ],
+        "parameters": [_parameter(flag) for flag in stage.flags if not flag.inspects],
     }
 
 
-def _parameter(action: argparse.Action) -> dict[str, Any]:
+def _parameter(flag: Flag) -> dict[str, Any]:
+    kind, pattern = _form(flag)
     parameter: dict[str, Any] = {
-        "name": action.dest,
-        "label": action.dest.replace("_", " ").capitalize(),
-        "helpText": str(action.help) % vars(action),
-        "isOptional": not action.required,
+        "name": flag.name,
+        "label": flag.name.replace("_", " ").capitalize(),
+        "helpText": flag.help_text(),
+        "isOptional": not flag.required,
+        "paramType": kind,
     }
-    kind, pattern = _form(action)
-    parameter["paramType"] = kind
     if kind == "ENUM":
-        parameter["enumOptions"] = [
-            {"value": str(choice), "label": str(choice)} for choice in action.choices or ()
-        ]
+        parameter["enumOptions"] = [{"value": choice, "label": choice} for choice in flag.choices]
     if pattern:
         parameter["regexes"] = [f"^{pattern}$"]
-    if (default := _text(action.default)) is not None:
+    if (default := _text(False if flag.switch else flag.default)) is not None:
         parameter["defaultValue"] = default
     return parameter
 
 
-def _form(action: argparse.Action) -> tuple[str, str]:
-    """Return the type of a parameter and what its text must match, "" for any text."""
-    if action.choices:
+def _form(flag: Flag) -> tuple[str, str]:
+    """Return the type of a parameter and the pattern of its text, "" for any text."""
+    if flag.choices:
         return "ENUM", ""
-    if action.nargs == 0:
+    if flag.switch:
         return "BOOLEAN", "(true|false)"
-    if action.dest in _FORMS:
-        return _FORMS[action.dest]
-    parsed = action.type if isinstance(action.type, type) else _returns(action.type)
+    if flag.form is not None:
+        return flag.form
+    parsed = flag.type if isinstance(flag.type, type) else _returns(flag.type)
     if parsed in _NUMBERS:
         return "NUMBER", _NUMBERS[parsed]
     return "TEXT", ""

@@ -62,6 +62,14 @@ INTERACTIONS = pa.schema(
 SEQUENCES = pa.schema(
     {USER_ID: pa.string(), TIMESTAMPS: pa.list_(TIME_TYPE), ITEMS_OF_USER: pa.list_(pa.int32())}
 )
+# The same in an artefact: the items by their ids.
+USER_SEQUENCES = pa.schema(
+    {
+        USER_ID: pa.string(),
+        ITEM_IDS: pa.list_(pa.string()),
+        TIMESTAMPS: pa.list_(TIME_TYPE),
+    }
+)
 ITEMS = pa.schema(
     {
         ITEM_ID: pa.string(),

@@ -13,8 +13,9 @@ from models.evaluation.policies.policy_names import (
     RETRIEVER_NOVEL,
     TABLE,
 )
-from pipelines.launch import flags as command_line
+from pipelines.launch.flags import Flag
 from pipelines.launch.previous_workspace import previous_files
+from pipelines.launch.shared_flags import COPY_IT
 from pipelines.launch.workspace import Workspace, digest
 from transforms.errors import InputError, as_input_error
 from transforms.evaluation.simulate import CONTROLS
@@ -34,21 +35,8 @@ _TAKEN = (
 )
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that name them."""
-    parser.add_argument(
-        "--compare_table",
-        type=named_folder,
-        action="append",
-        default=[],
-        help="another novelty table of the same clusters to compare, as name=folder, where folder "
-        "is a workspace or the novelty_table in it; may be given several times (default: none)",
-    )
-    command_line.add_previous_workspace(parser)
-
-
 def named_folder(text: str) -> str:
-    """Return the type of a flag: name=folder, for a policy's name that is not taken."""
+    """Check name=folder; the name must not be that of another policy."""
     name, _, folder = text.partition("=")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not folder:
         raise argparse.ArgumentTypeError(
@@ -57,6 +45,18 @@ def named_folder(text: str) -> str:
     if name in _TAKEN:
         raise argparse.ArgumentTypeError(f"{name!r} is the name of another policy")
     return text
+
+
+COMPARE_TABLE = Flag(
+    "compare_table",
+    "another novelty table of the same clusters to compare, as name=folder, where folder is a "
+    "workspace or the novelty_table in it; may be given several times",
+    type=named_folder,
+    default=[],
+    repeated=True,
+    in_plan=False,
+    unreadable=COPY_IT,
+)
 
 
 def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, Any]]]:

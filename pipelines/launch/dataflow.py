@@ -1,4 +1,4 @@
-"""A launch on Dataflow: checks before anything starts, workers of the right size, and our code.
+"""Prepares a launch on Dataflow: checks before any work, worker sizes, and the project's code.
 
 A worker is a container. With `--sdk_container_image` it holds this project and all it needs
 (templates/Dockerfile.*); without, the launcher builds a wheel of the project, which Dataflow
@@ -6,19 +6,12 @@ installs on top of Beam's own image, with the base dependencies of pyproject.tom
 """
 
 import argparse
-import functools
 import glob
 import os
 import re
-import shutil
-import subprocess
-import sys
-import tempfile
 import time
-import tomllib
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from apache_beam.options.pipeline_options import (
     DebugOptions,
@@ -29,14 +22,19 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
+from pipelines.launch.flag_types import matching
+from pipelines.launch.flags import Flag
+from pipelines.launch.project_wheel import project_wheel
+from pipelines.launch.shared_flags import BAKE_IT
 from pipelines.launch.workspace import digest
 from transforms.errors import InputError
 
-ACCELERATOR = (
+_ACCELERATOR = (
     r"type:[a-z0-9-]+;count:[1-9][0-9]*(;machine_type:[a-z0-9-]+)?"
     r"(;install-nvidia-driver(:[0-9a-z.]+)?)?"
 )
-MIN_RAM = r"[1-9][0-9]*(GB|GiB)"
+_GROUP = "Dataflow workers"
+_MIN_RAM = r"[1-9][0-9]*(GB|GiB)"
 _PROJECT = re.compile(r"([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+[1-9][0-9]?")
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(/.*)?")
@@ -46,72 +44,63 @@ _DUAL_REGIONS = {
     "EUR4": ("europe-north1", "europe-west4"),
     "ASIA1": ("asia-northeast1", "asia-northeast2"),
 }
-_ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
 class Workers:
-    """What the workers of a pipeline are, where flags do not say.
+    """The Dataflow workers of a pipeline, where flags do not say."""
 
-    Attributes
-    ----------
-    machine_type
-        Of the n1 series: GPUs can be attached to it.
-    models
-        Whether they load a model: packages beyond the base dependencies, an image that does not
-        fit the default disk, and one process a machine, since every process would load its own.
-    most
-        Machines, at most; Dataflow decides where it is None.
-    """
-
-    machine_type: str
+    machine_type: str  # of the n1 series: GPUs can be attached to it
+    # Whether they load a model: they need packages beyond the base dependencies, a larger disk for
+    # the image, and one process a machine, since every process would load its own.
     models: bool
-    most: int | None = None
+    most: int | None = None  # machines; Dataflow decides where it is None
+
+    @property
+    def disk_gb(self) -> int:
+        """Return the size of a worker's disk in GB."""
+        return 200 if self.models else 50
 
 
-_WORKERS = {
-    "build_clusters": Workers("n1-highmem-8", models=True),  # a sample of all items on one
-    "mine_transitions": Workers("n1-standard-4", models=False),
-    "finetune": Workers("n1-standard-8", models=True, most=1),
-    "build_novelty_table": Workers("n1-standard-8", models=True),
-    "train_retrieval": Workers("n1-highmem-8", models=True),  # all histories on one
-    "evaluate": Workers("n1-standard-8", models=True),
-    "recommend": Workers("n1-standard-8", models=True),
-}
-_DISK_GB = {False: 50, True: 200}  # by Workers.models
+DEFAULT_WORKERS = Workers("n1-standard-4", models=False)
 
 
-def add_hints(parser: argparse.ArgumentParser, what: str) -> None:
-    """Add the flags for the workers of one heavy step, which `hints` returns."""
-    parser.add_argument(
-        "--accelerator",
-        type=_matching(ACCELERATOR, "type:nvidia-tesla-t4;count:1;install-nvidia-driver"),
-        help=f"GPU of the workers that {what} on Dataflow, such as 'type:nvidia-l4;count:1;"
-        "machine_type:g2-standard-8;install-nvidia-driver' (default: none)",
-    )
-    parser.add_argument(
-        "--min_ram",
-        type=_matching(MIN_RAM, "32GB"),
-        help=f"memory of the workers that {what} on Dataflow, at least, such as 32GB (default: "
-        "what the machine type has)",
+def worker_flags(what: str) -> tuple[Flag, ...]:
+    """Return the flags for the workers of one heavy step, which `hints` reads."""
+    return (
+        Flag(
+            "accelerator",
+            f"GPU of the workers that {what} on Dataflow, such as 'type:nvidia-l4;count:1;"
+            "machine_type:g2-standard-8;install-nvidia-driver'",
+            type=matching(_ACCELERATOR, "type:nvidia-tesla-t4;count:1;install-nvidia-driver"),
+            group=_GROUP,
+            in_plan=False,
+            form=("TEXT", rf"({_ACCELERATOR})?"),
+        ),
+        Flag(
+            "min_ram",
+            f"least memory of the workers that {what} on Dataflow, such as 32GB",
+            type=matching(_MIN_RAM, "32GB"),
+            no_default="the memory of the machine type",
+            group=_GROUP,
+            in_plan=False,
+            form=("TEXT", rf"({_MIN_RAM})?"),
+        ),
     )
 
 
 def hints(flags: argparse.Namespace) -> dict[str, str]:
-    """Return the resource hints that the flags of `add_hints` ask for."""
+    """Return the resource hints that the flags of `worker_flags` ask for."""
     return {name: value for name in ("accelerator", "min_ram") if (value := getattr(flags, name))}
 
 
-def _matching(pattern: str, example: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text and not re.fullmatch(pattern, text):
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form {example}")
-        return text
-
-    return parse
-
-
-def prepare_launch(pipeline: str, flags: argparse.Namespace, options: PipelineOptions) -> None:
+def prepare_launch(
+    pipeline: str,
+    workers: Workers,
+    declared: Iterable[Flag],
+    flags: argparse.Namespace,
+    options: PipelineOptions,
+) -> None:
     """Check what a job on Dataflow depends on, and complete its options; others are left alone.
 
     Raises
@@ -121,7 +110,6 @@ def prepare_launch(pipeline: str, flags: argparse.Namespace, options: PipelineOp
     """
     if "dataflow" not in (options.view_as(StandardOptions).runner or "").lower():
         return
-    workers = _WORKERS[pipeline]
     cloud = options.view_as(GoogleCloudOptions)
     _check_place(cloud)
     folders = {
@@ -130,7 +118,7 @@ def prepare_launch(pipeline: str, flags: argparse.Namespace, options: PipelineOp
         "staging_location": cloud.staging_location,
     }
     buckets = {_bucket(flag, path): flag for flag, path in folders.items() if path}
-    _check_inputs(flags, options)
+    _check_inputs(declared, flags, options)
     _check_gpu(flags, options)
     _check_packages(pipeline, workers, options)
     for bucket, flag in buckets.items():
@@ -152,21 +140,22 @@ def _check_place(cloud: GoogleCloudOptions) -> None:
         raise InputError("--temp_location is missing: a folder such as gs://my-bucket/temp")
 
 
-def _check_inputs(flags: argparse.Namespace, options: PipelineOptions) -> None:
+def _check_inputs(
+    declared: Iterable[Flag], flags: argparse.Namespace, options: PipelineOptions
+) -> None:
     """Check that workers, which see no disk of the launcher, can read what flags name."""
-    copy = "copy it to gs:// and name it there"
-    ways = dict.fromkeys(("interactions", "items", "previous_workspace"), copy)
-    if not options.view_as(WorkerOptions).sdk_container_image:  # it may hold them at that path
-        way = "give a hub id, or an --sdk_container_image that holds it"
-        ways |= {"base_model": way, "text_encoder": way}
-    named = [(name, getattr(flags, name, None), way) for name, way in ways.items()]
-    tables = (text.partition("=")[2] for text in getattr(flags, "compare_table", []))
-    for name, value, way in (*named, *(("compare_table", folder, copy) for folder in tables)):
-        if value and glob.glob(os.path.expanduser(value)):
-            raise InputError(
-                f"--{name}={value} is on this machine, where workers of Dataflow can't read it; "
-                f"{way}"
-            )
+    has_image = bool(options.view_as(WorkerOptions).sdk_container_image)
+    for flag in declared:
+        if not flag.unreadable or (has_image and flag.unreadable == BAKE_IT):
+            continue
+        value = getattr(flags, flag.name, None)
+        named = [text.partition("=")[2] for text in value or []] if flag.repeated else [value]
+        for path in named:
+            if path and glob.glob(os.path.expanduser(path)):
+                raise InputError(
+                    f"--{flag.name}={path} is on this machine, where workers of Dataflow cannot "
+                    f"read it; {flag.unreadable}"
+                )
 
 
 def _bucket(flag: str, path: str) -> str:
@@ -259,7 +248,7 @@ def _set_defaults(
         ),
     ]
     worker.machine_type = worker.machine_type or workers.machine_type
-    worker.disk_size_gb = worker.disk_size_gb or _DISK_GB[workers.models]
+    worker.disk_size_gb = worker.disk_size_gb or workers.disk_gb
     worker.max_num_workers = worker.max_num_workers or workers.most
     experiments = options.view_as(DebugOptions)
     if workers.models and not experiments.lookup_experiment("use_multiple_sdk_containers"):
@@ -267,45 +256,3 @@ def _set_defaults(
     if not worker.sdk_container_image:
         setup = options.view_as(SetupOptions)
         setup.extra_packages = [*(setup.extra_packages or []), str(project_wheel())]
-
-
-@functools.cache
-def project_wheel() -> Path:
-    """Build a wheel of this project, without a network; it lives as long as this process.
-
-    Raises
-    ------
-    InputError
-        If this is an installation without its sources.
-    """
-    if not (_ROOT / "pyproject.toml").exists():
-        raise InputError(
-            f"{_ROOT} holds no sources to send to the workers; give --sdk_container_image=..., an "
-            "image that this project is installed in"
-        )
-    config = tomllib.loads((_ROOT / "pyproject.toml").read_text())
-    packages = config["tool"]["setuptools"]["packages"]["find"]["include"]
-    with tempfile.TemporaryDirectory() as source:  # the build leaves files where it is done
-        for name in ("pyproject.toml", config["project"]["readme"]):
-            shutil.copy(_ROOT / name, source)
-        for package in packages:
-            name = package.removesuffix("*")
-            shutil.copytree(
-                _ROOT / name, Path(source, name), ignore=shutil.ignore_patterns("__pycache__")
-            )
-        done = subprocess.run(
-            [
-                *(sys.executable, "-m", "pip", "wheel", source, f"--wheel-dir={_wheels().name}"),
-                *("--quiet", "--no-deps", "--no-index", "--no-build-isolation"),
-            ],
-            capture_output=True,
-            text=True,
-        )
-    if done.returncode:
-        raise RuntimeError(f"no wheel of {_ROOT} could be built: {done.stderr}")
-    return next(Path(_wheels().name).glob("*.whl"))
-
-
-@functools.cache
-def _wheels() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory()

@@ -10,12 +10,7 @@ def arguments(stage: Stage, argv: Sequence[str]) -> list[str]:
 
     It gives every parameter a value; a flag such as --discard_partial takes none.
     """
-    booleans = {
-        name
-        for action in stage.parser()._actions
-        if action.nargs == 0
-        for name in action.option_strings
-    }
+    booleans = {f"--{flag.name}" for flag in stage.flags if flag.switch}
     given = [argument.partition("=") for argument in argv]
     return [
         name if name in booleans else name + equals + value

@@ -1,29 +1,93 @@
-"""What a pipeline takes over from the stages before it."""
+"""What a stage takes over from the stages before it: their settings, typed, and no other value."""
 
-import argparse
+from dataclasses import dataclass
+from typing import Any
 
 from models.language.prompt import PromptTemplate
-from pipelines.launch import flags as command_line
+from pipelines.launch.flag_types import microseconds
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.evaluation.held_out_transitions import SplitSpec
 from transforms.language.build_novelty_table import resolve_blocked
 
 
-def held_out(workspace: Workspace) -> SplitSpec:
-    """Return how mine_transitions kept users and times apart."""
-    mined = workspace.manifest("transitions")["flags"]
-    cut = command_line.cut(argparse.Namespace(train_until=mined["train_until"]))
-    return SplitSpec(mined["valid_share"], mined["test_share"], mined["seed"], cut)
+@dataclass(frozen=True)
+class ClustersInfo:
+    """What build_clusters decided."""
+
+    sizes: tuple[int, ...]  # clusters of each level, coarse to fine
+    base_model: str
+    min_rating: float | None
+    train_until: str | None  # in ISO 8601
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> "ClustersInfo":
+        """Read it from the manifest of the stage; InputError if the stage is not complete."""
+        flags = workspace.manifest("clusters")["flags"]
+        return cls(
+            tuple(flags["clusters"]),
+            flags["base_model"],
+            flags["min_rating"],
+            flags["train_until"],
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the output of every later stage depends on, beside the clusters."""
+        return {name: getattr(self, name) for name in ("base_model", "min_rating", "train_until")}
 
 
-def prompt_template(workspace: Workspace) -> PromptTemplate:
-    """Return the template of the prompts that the transitions were written as."""
-    return PromptTemplate.parse(workspace.manifest("transitions")["flags"]["prompt_template"])
+@dataclass(frozen=True)
+class TransitionsInfo:
+    """What mine_transitions decided."""
+
+    level: int
+    descriptions: tuple[str, ...]  # of the clusters of that level, by id
+    template: PromptTemplate
+    split_by: str
+    split: SplitSpec
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> "TransitionsInfo":
+        """Read it from the manifest of the stage; InputError if the stage is not complete."""
+        manifest = workspace.manifest("transitions")
+        flags, level = manifest["flags"], manifest["level"]
+        cut = microseconds(ClustersInfo.read(workspace).train_until)
+        return cls(
+            level,
+            tuple(read_descriptions(workspace.folder("clusters"), level)),
+            PromptTemplate.parse(flags["prompt_template"]),
+            flags["split_by"],
+            SplitSpec(flags["valid_share"], flags["test_share"], flags["seed"], cut),
+        )
 
 
-def blocked_clusters(workspace: Workspace) -> tuple[int, ...]:
-    """Return the clusters that the novelty table never has as an answer."""
-    built = workspace.manifest("novelty_table")
-    descriptions = read_descriptions(workspace.folder("clusters"), built["level"])
-    return tuple(resolve_blocked(built["flags"]["blocked_clusters"], descriptions))
+@dataclass(frozen=True)
+class NoveltyTableInfo:
+    """What build_novelty_table decided."""
+
+    level: int
+    descriptions: tuple[str, ...]
+    blocked: tuple[int, ...]  # clusters that are never an answer
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> "NoveltyTableInfo":
+        """Read it from the manifest of the stage; InputError if the stage is not complete."""
+        manifest = workspace.manifest("novelty_table")
+        level = manifest["level"]
+        descriptions = read_descriptions(workspace.folder("clusters"), level)
+        blocked = resolve_blocked(manifest["flags"]["blocked_clusters"], descriptions)
+        return cls(level, tuple(descriptions), tuple(blocked))
+
+
+@dataclass(frozen=True)
+class RetrievalInfo:
+    """What train_retrieval decided."""
+
+    level: int
+    items_per_answer: int
+
+    @classmethod
+    def read(cls, workspace: Workspace) -> "RetrievalInfo":
+        """Read it from the manifest of the stage; InputError if the stage is not complete."""
+        manifest = workspace.manifest("retrieval")
+        return cls(manifest["level"], manifest["flags"]["items_per_answer"])

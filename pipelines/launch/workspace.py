@@ -1,4 +1,4 @@
-"""The folders of a workspace, and the stages that are complete there."""
+"""The folders of a workspace and the manifests of its stages."""
 
 import hashlib
 import json
@@ -11,7 +11,9 @@ from transforms.storage.commit_log import CommitLog
 from transforms.storage.files import FileRecord
 from transforms.storage.manifest import read_manifest
 
-_FOLDERS = {
+# Folder of the artefacts -> pipeline, in the order in which they run. A new pipeline is a module of
+# `pipelines` and a line here.
+PIPELINES = {
     "clusters": "build_clusters",
     "transitions": "mine_transitions",
     "language_model": "finetune",
@@ -23,7 +25,7 @@ _FOLDERS = {
 
 
 def digest(value: object) -> str:
-    """Return the sha256 of what JSON can hold."""
+    """Return the sha256 of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -38,19 +40,19 @@ class Workspace:
         return files.join(self.root, *parts)
 
     def dead_letter(self, pipeline: str) -> str:
-        """Return the folder of what a pipeline could not use."""
+        """Return the folder of the rows that a pipeline rejected."""
         return self.folder("dead_letter", pipeline)
 
     def unfinished(self, pipeline: str) -> str:
-        """Return the folder of what a stage needs to take up its work; gone once complete."""
+        """Return the folder from which a stage resumes; deleted once it is complete."""
         return self.folder("unfinished", pipeline)
 
     def committed(self, folder: str, pipeline: str) -> CommitLog:
-        """Return the files of a stage that are whole already, while it is not complete."""
+        """Return the log of the finished files of a stage that is not complete."""
         return CommitLog(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
 
     def fingerprint(self, folder: str) -> str:
-        """Return what changes when a complete stage decides or writes something else.
+        """Return a digest of the files and the level of a complete stage.
 
         Raises
         ------
@@ -59,12 +61,12 @@ class Workspace:
         """
         manifest = self.manifest(folder)
         for name, seen in manifest["inputs"].items():
-            if name not in _FOLDERS or read_manifest(self.folder(name)) is None:
+            if name not in PIPELINES or read_manifest(self.folder(name)) is None:
                 continue
             if self.fingerprint(name) != seen:
                 raise InputError(
                     f"{self.folder(folder)} was built from other {name} than there are now; run "
-                    f"`python -m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                    f"`python -m pipelines.{PIPELINES[folder]}` again, or pipelines.explore for all"
                 )
         return digest([manifest["files"], manifest["level"]])
 
@@ -74,7 +76,7 @@ class Workspace:
         for record in files.altered(self.folder(folder), records):
             raise InputError(
                 f"{self.folder(folder, record.path)} is missing or was altered; run `python "
-                f"-m pipelines.{_FOLDERS[folder]}` again, or pipelines.explore for all"
+                f"-m pipelines.{PIPELINES[folder]}` again, or pipelines.explore for all"
             )
 
     def level(self, folder: str) -> int:
@@ -87,6 +89,6 @@ class Workspace:
         if manifest is None:
             raise InputError(
                 f"{self.folder(folder)} is not complete; run `python -m pipelines."
-                f"{_FOLDERS[folder]} --workspace={self.root}` first, or pipelines.explore for all"
+                f"{PIPELINES[folder]} --workspace={self.root}` first, or pipelines.explore for all"
             )
         return manifest

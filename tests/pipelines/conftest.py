@@ -30,9 +30,9 @@ def _build(folder: Path) -> None:
     items = small.write(folder / "items.parquet", small.items())
     log = small.write(folder / "log.parquet", small.interactions())
     workspace = folder / "workspace"
-    assert small.build(workspace, items, log) == 0
-    assert small.mine(workspace, log, "--min_rating=2") == 0
+    assert small.build(workspace, items, log, "--min_rating=2") == 0
+    assert small.mine(workspace, log) == 0
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
-    trained = [f"--workspace={workspace}", f"--interactions={log}", *_TRAINING]
+    trained = [f"--workspace={workspace}", *_TRAINING]
     assert train_retrieval.STAGE.main(trained) == 0

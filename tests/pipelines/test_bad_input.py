@@ -228,7 +228,9 @@ def test_integer_ids_are_strings_afterwards(tmp_path: Path) -> None:
 
 
 def test_negative_interactions_are_used_though_nobody_engages(clean: Path, workspace: Path) -> None:
-    assert small.mine(workspace, clean / "log.parquet", "--min_rating=3") == 0
+    files = clean / "items.parquet", clean / "log.parquet"
+    assert small.build(workspace, *files, "--min_rating=3") == 0
+    assert small.mine(workspace, files[1]) == 0
     rows = small.manifest(workspace, "transitions")["rows"]
     assert (rows["read"], rows["used"], rows["dead"]) == (640, 640, 0)
     fewer = pq.read_table(workspace / "transitions" / "counts")["users"].to_numpy().sum()

@@ -13,7 +13,7 @@ from tests import contract
 from tests.pipelines import small
 
 FLAGS = (
-    *("--output_shards=2", "--bootstrap_samples=20", "--min_users=3", "--seed=5"),
+    *("--bootstrap_samples=20", "--min_users=3", "--seed=5"),
     *("--simulation_users=12", "--simulation_days=2", "--simulation_seeds=2"),
 )
 NAMES = {
@@ -34,7 +34,7 @@ def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
     """Run on a copy of the workspace and return metrics.json."""
     if not workspace.exists():
         shutil.copytree(shop / "workspace", workspace)
-    given = (f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}", *FLAGS, *flags)
+    given = (f"--workspace={workspace}", *FLAGS, *flags)
     assert evaluate.STAGE.main(list(given)) == 0
     return json.loads((workspace / "report" / "metrics.json").read_text())
 
@@ -63,7 +63,6 @@ def test_every_policy_has_every_metric(first: Path) -> None:
 
 
 def test_transitions_are_those_that_were_mined(first: Path) -> None:
-    """Those of mine_transitions, with its --min_rating, though evaluate was not told it."""
     metrics = metrics_of(first)
     mined = contract.read(first / "transitions" / "examples" / "test")
     assert metrics["transitions"] == metrics["items"]["examples"] == len(mined)
@@ -118,8 +117,7 @@ def test_any_workers_give_the_same_bytes(shop: Path, first: Path, tmp_path: Path
 
 
 def refused(shop: Path, *flags: str) -> None:
-    given = [f"--workspace={shop / 'workspace'}", f"--interactions={shop / 'log.parquet'}"]
-    assert evaluate.STAGE.main([*given, *flags]) == 2
+    assert evaluate.STAGE.main([f"--workspace={shop / 'workspace'}", *flags]) == 2
 
 
 def test_a_history_of_fine_tuning_that_is_missing_is_refused(
@@ -127,8 +125,7 @@ def test_a_history_of_fine_tuning_that_is_missing_is_refused(
 ) -> None:
     workspace = shutil.copytree(shop / "workspace", tmp_path / "w")
     (workspace / "language_model" / "history.parquet").unlink()
-    given = [f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}"]
-    assert evaluate.STAGE.main(given) == 2
+    assert evaluate.STAGE.main([f"--workspace={workspace}"]) == 2
     said = capsys.readouterr().err
     assert "language_model/history.parquet is missing or was altered" in said
 
@@ -150,7 +147,6 @@ def test_a_table_of_other_clusters_is_refused(shop: Path, tmp_path: Path, capsys
             "--compare_table=llm_untuned=nowhere",
             "is neither a complete novelty_table nor a workspace",
         ),
-        ("--since=2020-01-01", "--since is 2020-01-01T00:00:00+00:00, but"),
         ("--simulation_exploring=11", "exploring is 11, more than the 10 slots"),
     ],
 )
@@ -164,5 +160,5 @@ def test_what_does_not_fit_is_refused(shop: Path, flag: str, said: str, capsys) 
 )
 def test_names_that_are_no_policies_are_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):
-        evaluate.STAGE.main([f"--compare_table={text}", "--workspace=w", "--interactions=log"])
+        evaluate.STAGE.main([f"--compare_table={text}", "--workspace=w"])
     assert "--compare_table" in capsys.readouterr().err

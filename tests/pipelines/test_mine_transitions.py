@@ -116,8 +116,12 @@ def test_shares_that_leave_nobody_are_refused_before_work(
     assert said in capsys.readouterr().err
 
 
-def test_users_without_a_positive_rating_are_in_no_split(built: tuple[Path, Path]) -> None:
-    workspace, log = built
-    assert small.mine(workspace, log, "--min_rating=5", "--valid_share=0.3") == 0
+def test_users_without_a_positive_rating_are_in_no_split(
+    built: tuple[Path, Path], tmp_path: Path
+) -> None:
+    workspace, log = tmp_path / "w", built[1]
+    items = small.write(tmp_path / "items.parquet", small.items())
+    assert small.build(workspace, items, log, "--min_rating=5") == 0
+    assert small.mine(workspace, log, "--valid_share=0.3") == 0
     fans = {row["user_id"] for row in read(log) if row["rating"] == 5}
     assert {row["user_id"] for row in read(workspace / "transitions" / "splits")} == fans

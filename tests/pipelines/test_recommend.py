@@ -15,8 +15,8 @@ def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str,
     """Run on a copy of the workspace and return the rows by user."""
     if not workspace.exists():
         shutil.copytree(shop / "workspace", workspace)
-    flags = (f"--workspace={workspace}", f"--interactions={shop / 'log.parquet'}", *flags)
-    assert recommend.STAGE.main(["--output_shards=2", *flags]) == 0
+    given = [f"--workspace={workspace}", "--output_shards=2", *flags]
+    assert recommend.STAGE.main(given) == 0
     return {row["user_id"]: row for row in contract.read(workspace / "recommendations")}
 
 
@@ -74,6 +74,13 @@ def test_any_workers_give_the_same_bytes(
     assert again == before
 
 
+def test_the_same_log_given_anew_has_the_same_rows(shop: Path, first: Path, tmp_path: Path) -> None:
+    log = f"--interactions={shop / 'log.parquet'}"
+    recommended(shop, tmp_path / "w", log, "--pair_choice=sampled", "--seed=7")
+    again, before = (small.digests(at / "recommendations") for at in (tmp_path / "w", first))
+    assert again == before
+
+
 def test_retriever_of_other_clusters_is_refused(
     shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -81,8 +88,7 @@ def test_retriever_of_other_clusters_is_refused(
     shutil.copytree(shop / "workspace", workspace)
     items, log = shop / "items.parquet", shop / "log.parquet"
     assert small.build(workspace, items, log, "--seed=3", "--clusters=3,5") == 0
-    flags = [f"--workspace={workspace}", f"--interactions={log}"]
-    assert recommend.STAGE.main(flags) == 2
+    assert recommend.STAGE.main([f"--workspace={workspace}"]) == 2
     said = capsys.readouterr().err
     assert "was built from other clusters than there are now" in said
     assert "python -m pipelines.train_retrieval" in said

@@ -71,13 +71,13 @@ def test_a_parameter_says_what_it_is(stage: Stage) -> None:
 
 @every_stage
 def test_all_flags_but_reports_are_parameters(stage: Stage) -> None:
-    flags = {action.dest for action in stage.parser()._actions}
-    assert flags - set(parameters(stage)) <= {"help", "status", "estimate"}
+    flags = {flag.name for flag in stage.flags}
+    assert flags - set(parameters(stage)) <= {"status", "estimate"}
 
 
 @every_stage
 def test_what_a_flag_requires_is_required(stage: Stage) -> None:
-    required = {action.dest for action in stage.parser()._actions if action.required}
+    required = {flag.name for flag in stage.flags if flag.required}
     assert required == {
         name for name, parameter in parameters(stage).items() if not parameter["isOptional"]
     }
@@ -113,7 +113,7 @@ def test_a_default_that_is_given_is_the_default(stage: Stage) -> None:
         ("build_clusters", "workspace", "gs://bucket", "/tmp/work"),
         ("build_clusters", "clusters", "8,16,32", "8 16"),
         ("mine_transitions", "level", "3", "-1"),
-        ("mine_transitions", "min_rating", "-0.5", "four"),
+        ("build_clusters", "min_rating", "-0.5", "four"),
         ("finetune", "finetune_learning_rate", "1e-5", "small"),
         ("recommend", "interactions", "gs://bucket/log/*.parquet", "log/*.parquet"),
         ("recommend", "interactions", "bq://my-project.shop.log", "my-project.shop.log"),

@@ -10,10 +10,9 @@ from apache_beam.metrics import Metrics
 
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
-from transforms.inputs.interactions import before
 from transforms.tables.sharding import mix, stable_hash
 from transforms.transitions.mine import mine_transitions, on_side_of_cut, split_users
-from transforms.transitions.user_sequences import item_ids_of
+from transforms.transitions.user_sequences import item_ids_of, truncate
 
 _ROWS = 4096  # transitions whose scores are in memory at a time, and those of their last user
 _NEVER = np.iinfo(np.int32).max
@@ -53,12 +52,12 @@ class SplitSpec:
         return sequences.filter(pc.equal(self._split(sequences), split))
 
     def learned_from(self, sequences: pa.Table) -> pa.Table:
-        """Keep the SEQUENCES of users that may be learned from, before a cut if there is one.
+        """Keep what may be learned from: SEQUENCES before the cut or, without one, of other users.
 
-        A cut keeps apart what is asked for; without one test users are.
+        Test users are left out where there is no cut.
         """
         if self.cut is not None:
-            return sequences
+            return truncate(sequences, self.cut)
         kept = sequences.filter(pc.not_equal(self._split(sequences), "test"))
         Metrics.counter("held_out", "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
         return kept
@@ -236,13 +235,7 @@ def test_case_items(
 def engagements_by_item(sequences: pa.Table, items: int, held_out: SplitSpec) -> np.ndarray:
     """Count the engagements with each item that the retriever learns from, [items]."""
     kept = held_out.learned_from(sequences)
-    flat = pa.table(
-        {
-            col.ITEM: pc.list_flatten(kept[col.ITEMS_OF_USER]),
-            col.TIMESTAMP: pc.list_flatten(kept[col.TIMESTAMPS]),
-        }
-    )
-    return np.bincount(before(flat, held_out.cut)[col.ITEM].to_numpy(), minlength=items)
+    return np.bincount(pc.list_flatten(kept[col.ITEMS_OF_USER]).to_numpy(), minlength=items)
 
 
 def users_by_pair(sequences: pa.Table, clusters: np.ndarray, size: int) -> np.ndarray:

@@ -10,12 +10,16 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.inputs.validate import filter_engagements
+from transforms.storage import files
+from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import PARTS, ShardBy
+from transforms.tables.write_tables import WriteShards, shard_file
 
 ENGAGEMENTS = pa.schema(
     [col.INTERACTIONS.field(name) for name in (col.USER_ID, col.TIMESTAMP, col.ITEM)]
 )
 _KEY_BITS = 63
+_FOLDER = "sequences"  # in the folder of the stage
 
 
 def user_sequences(interactions: pa.Table) -> pa.Table:
@@ -114,14 +118,96 @@ class SequenceParts(beam.PTransform):
 
 
 @dataclass(eq=False)
-class UserSequences(beam.PTransform):
-    """INTERACTIONS -> SEQUENCES: PARTS tables, each user in one."""
+class WriteSequences(beam.PTransform):
+    """Writes (part, SEQUENCES) of all PARTS to `<folder>/sequences`, for `ReadSequences`."""
 
-    min_rating: float | None
+    folder: str
+    item_clusters: beam.PCollection
 
-    def expand(self, interactions: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+    def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[RowCounts]:
         return (
-            interactions
-            | SequenceParts(self.min_rating)
-            | "Tables" >> beam.Values().with_output_types(pa.Table)
+            parts
+            | "ItemIds"
+            >> beam.Map(
+                _with_item_ids, beam.pvalue.AsSingleton(self.item_clusters)
+            ).with_output_types(tuple[int, pa.Table])
+            | "Write" >> WriteShards(self.folder, _FOLDER, PARTS)
         )
+
+
+def _with_item_ids(
+    numbered: tuple[int, pa.Table], item_clusters: tuple[pa.Array, np.ndarray]
+) -> tuple[int, pa.Table]:
+    part, sequences = numbered
+    item_ids = item_ids_of(sequences, item_clusters[0])
+    columns = [sequences[col.USER_ID], item_ids, sequences[col.TIMESTAMPS]]
+    return part, pa.table(columns, schema=col.USER_SEQUENCES)
+
+
+@dataclass(eq=False)
+class ReadSequences(beam.PTransform):
+    """Reads what `WriteSequences` wrote, as (part, SEQUENCES) for the items of `item_clusters`."""
+
+    folder: str
+    item_clusters: beam.PCollection
+
+    def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[tuple[int, pa.Table]]:
+        return (
+            begin
+            | "Parts" >> beam.Create(range(PARTS))
+            | "Spread" >> beam.Reshuffle()
+            | "Read"
+            >> beam.Map(
+                _read_part, self.folder, beam.pvalue.AsSingleton(self.item_clusters)
+            ).with_output_types(tuple[int, pa.Table])
+        )
+
+
+def _read_part(
+    part: int, folder: str, item_clusters: tuple[pa.Array, np.ndarray]
+) -> tuple[int, pa.Table]:
+    path = files.join(folder, _FOLDER, shard_file(part, PARTS))
+    table = files.read_parquet(path, col.USER_SEQUENCES)
+    ids = table[col.ITEM_IDS].combine_chunks()
+    items = pc.index_in(ids.flatten(), value_set=item_clusters[0])
+    columns = [
+        table[col.USER_ID],
+        table[col.TIMESTAMPS],
+        pa.ListArray.from_arrays(pc.subtract(ids.offsets, ids.offsets[0]), items),
+    ]
+    return part, pa.table(columns, schema=col.SEQUENCES).combine_chunks()
+
+
+@dataclass(eq=False)
+class CountSequences(beam.PTransform):
+    """(part, SEQUENCES) -> RowCounts of their engagements: all are used."""
+
+    def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[RowCounts]:
+        return parts | beam.MapTuple(lambda _, sequences: _count(sequences))
+
+
+def _count(sequences: pa.Table) -> RowCounts:
+    engagements = pc.sum(pc.list_value_length(sequences[col.ITEMS_OF_USER])).as_py() or 0
+    return RowCounts(read=engagements, used=engagements)
+
+
+def truncate(sequences: pa.Table, cut: int | None) -> pa.Table:
+    """Keep the engagements of SEQUENCES before a cut, in microseconds since 1970.
+
+    Users without any are left out; None keeps everything.
+    """
+    if cut is None or not sequences.num_rows:
+        return sequences
+    times = sequences[col.TIMESTAMPS].combine_chunks()
+    kept = times.flatten().cast(pa.int64()).to_numpy() < cut
+    offsets = (times.offsets.to_numpy() - times.offsets[0].as_py()).astype(np.int64)
+    ends = np.append(0, np.cumsum(kept))[offsets].astype(np.int32)  # times are in order
+    users = pa.array(np.diff(ends) > 0)
+    chosen = pa.array(kept)
+    columns = [
+        pa.ListArray.from_arrays(
+            pa.array(ends), sequences[name].combine_chunks().flatten().filter(chosen)
+        )
+        for name in (col.TIMESTAMPS, col.ITEMS_OF_USER)
+    ]
+    return pa.table([sequences[col.USER_ID], *columns], schema=col.SEQUENCES).filter(users)

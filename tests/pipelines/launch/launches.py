@@ -31,8 +31,8 @@ FLAGS = {
     "mine_transitions": ["--interactions"],
     "finetune": [f"--accelerator={GPU}", *REQUIREMENTS],
     "build_novelty_table": [f"--accelerator={GPU}", *REQUIREMENTS],
-    "train_retrieval": ["--interactions", f"--accelerator={GPU}", "--min_ram=64GB", *REQUIREMENTS],
-    "evaluate": ["--interactions", *REQUIREMENTS],
+    "train_retrieval": [f"--accelerator={GPU}", "--min_ram=64GB", *REQUIREMENTS],
+    "evaluate": list(REQUIREMENTS),
     "recommend": ["--interactions", *REQUIREMENTS],
 }
 

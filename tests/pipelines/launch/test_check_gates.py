@@ -10,11 +10,10 @@ import apache_beam as beam
 import pytest
 
 from pipelines import build_novelty_table, explore, recommend
-from pipelines.launch import flags as command_line
-from pipelines.launch.check_gates import add_ignore_gates, check_gates, failed_gates
+from pipelines.launch.check_gates import check_gates, failed_gates
+from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
-from tests.pipelines import small
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage.manifest import RowCounts
@@ -27,8 +26,8 @@ GATES = {
     "coverage": {"value": None, "threshold": 0.25, "passed": False, "why": ""},
 }
 SAID = (
-    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is asked for; changed is "
-    "0.71, at most 0.5 is asked for; coverage could not be measured, 0.25 is asked for"
+    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is required; changed is "
+    "0.71, at most 0.5 is required; coverage could not be measured, 0.25 is required"
 )
 
 
@@ -82,8 +81,8 @@ def test_a_report_with_passed_gates_refuses_nothing(root: Path) -> None:
 
 def test_recommend_refuses_in_one_line(root: Path, tmp_path: Path, capsys) -> None:
     write_report(root)
-    log = small.write(tmp_path / "log.parquet", small.interactions()[:2])
-    code = recommend.STAGE.main([f"--workspace={root}", f"--interactions={log}"])
+
+    code = recommend.STAGE.main([f"--workspace={root}"])
     assert code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert line == (
@@ -100,11 +99,6 @@ def test_force_is_stronger(root: Path) -> None:
     check_gates(argparse.Namespace(ignore_gates=True), workspace)
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    command_line.add_workspace(parser)
-    add_ignore_gates(parser)
-
-
 def tallies(*given: Any) -> list[beam.PCollection]:
     raise AssertionError("it is complete")
 
@@ -114,12 +108,11 @@ EXPORT = Stage(
     name="build_novelty_table",
     folder="novelty_table",
     description="",
-    add_flags=add_flags,
-    external={},
-    stages=(),
+    own_flags=(WORKSPACE, SEED, IGNORE_GATES),
+    check_release=check_gates,
     level=lambda flags, workspace: 0,
     build=tallies,
-    table=col.NOVELTY_TABLE,
+    output_schema=col.NOVELTY_TABLE,
 )
 
 

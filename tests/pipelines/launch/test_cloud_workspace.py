@@ -19,14 +19,7 @@ from transforms.storage.folders import Scratch
 # The first test waits for the workspace of all.
 pytestmark = pytest.mark.timeout(600)
 
-TRAINING = [
-    *(
-        "--output_shards=2",
-        "--retriever_epochs=3",
-        "--retriever_dimension=16",
-        "--items_per_answer=3",
-    ),
-]
+TRAINING = ("--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3")
 
 
 def hashes(root: str) -> dict[str, str]:
@@ -48,16 +41,12 @@ def mined(root: str, folder: Path) -> str:
     return str(log)
 
 
-def train(root: str, log: str, *flags: str) -> int:
-    return train_retrieval.STAGE.main(
-        [f"--workspace={root}", f"--interactions={log}", *TRAINING, *flags]
-    )
+def train(root: str, *flags: str) -> int:
+    return train_retrieval.STAGE.main([f"--workspace={root}", *TRAINING, *flags])
 
 
-def recommended(root: str, log: str, *flags: str) -> int:
-    return recommend.STAGE.main(
-        [f"--workspace={root}", f"--interactions={log}", "--output_shards=2", *flags]
-    )
+def recommended(root: str, *flags: str) -> int:
+    return recommend.STAGE.main([f"--workspace={root}", "--output_shards=2", *flags])
 
 
 @pytest.fixture(scope="module")
@@ -66,15 +55,15 @@ def local(tmp_path_factory) -> tuple[str, str]:
     folder = tmp_path_factory.mktemp("local")
     root = str(folder / "w")
     log = mined(root, folder)
-    assert train(root, log) == 0
-    assert recommended(root, log) == 0
+    assert train(root) == 0
+    assert recommended(root) == 0
     return root, log
 
 
 @pytest.fixture(scope="module")
 def remote(cloud: Cloud, local: tuple[str, str], tmp_path_factory) -> Iterator[str]:
     """Return the same at gs://, whose training was killed after its first epoch."""
-    root, log, saves = f"gs://{cloud.bucket}/some/where", local[1], []
+    root, saves = f"gs://{cloud.bucket}/some/where", []
     mined(root, tmp_path_factory.mktemp("remote"))
     save = Scratch.save
 
@@ -87,11 +76,11 @@ def remote(cloud: Cloud, local: tuple[str, str], tmp_path_factory) -> Iterator[s
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scratch, "save", save_and_die)
         with pytest.raises(BaseException, match=r"KeyboardInterrupt|^$"):
-            train(root, log)
+            train(root)
         assert not saves[0].exists()  # the disk of the worker
-        assert train(root, log) == 0
+        assert train(root) == 0
     assert len(saves) == 3  # an epoch each, none twice
-    assert recommended(root, log) == 0
+    assert recommended(root) == 0
     return root
 
 
@@ -112,8 +101,8 @@ def test_nothing_unfinished_is_left(remote: str) -> None:
 
 def test_a_second_run_does_nothing(local, remote: str, caplog) -> None:
     caplog.set_level("INFO", "interest-explorer")
-    assert train(remote, local[1]) == 0
-    assert recommended(remote, local[1]) == 0
+    assert train(remote) == 0
+    assert recommended(remote) == 0
     assert [line for line in caplog.messages if "nothing to do" in line] == [
         "train_retrieval: complete already, nothing to do",
         "recommend: complete already, nothing to do",
@@ -124,7 +113,7 @@ def test_an_altered_file_of_the_same_size_is_noticed(local, remote: str, capsys)
     path = f"{remote}/clusters/clusters.parquet"
     content = files.read_bytes(path)
     files.write_bytes(path, content[:-1] + bytes([content[-1] ^ 1]))
-    assert recommended(remote, local[1], "--seed=1") == 2
+    assert recommended(remote, "--seed=1") == 2
     assert "clusters/clusters.parquet is missing or was altered" in capsys.readouterr().err
     files.write_bytes(path, content)
 
@@ -135,7 +124,7 @@ def test_a_complete_stage_is_only_loaded(request, cloud: Cloud, local, caplog, a
     before, table = hashes(root), f"{cloud.dataset}.recs"
     caplog.set_level("INFO", "interest-explorer")
     for said in (f"complete already, it is loaded into {table}", "complete already, nothing to do"):
-        assert recommended(root, local[1], f"--output_table={table}") == 0
+        assert recommended(root, f"--output_table={table}") == 0
         assert f"recommend: {said}" in caplog.messages
     expected = files.read_parts(f"{root}/recommendations", col.RECOMMENDATIONS)
     assert expected.num_rows

@@ -9,7 +9,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from emulators.fixtures import Storage
 from emulators.servers import PROJECT
-from pipelines import finetune
+from pipelines import explore, finetune
 from pipelines.launch import dataflow
 from pipelines.launch.dataflow import in_region, prepare_launch
 from transforms.errors import InputError
@@ -32,11 +32,16 @@ def flags(**changes: str) -> argparse.Namespace:
     return argparse.Namespace(**{"workspace": "gs://some-bucket/workspace"} | changes)
 
 
+def launched(pipeline: str, given: argparse.Namespace, launch: PipelineOptions) -> None:
+    workers = next(stage.workers for stage in explore.STAGES if stage.name == pipeline)
+    prepare_launch(pipeline, workers, explore.FLAGS, given, launch)
+
+
 @pytest.fixture
 def refused() -> Callable[..., str]:
     def refused(launch: PipelineOptions, given: argparse.Namespace | None = None) -> str:
         with pytest.raises(InputError) as error:
-            prepare_launch("finetune", given or flags(), launch)
+            launched("finetune", given or flags(), launch)
         assert "\n" not in str(error.value)
         return str(error.value)
 
@@ -46,7 +51,7 @@ def refused() -> Callable[..., str]:
 def test_other_runners_are_left_alone() -> None:
     launch = PipelineOptions(["--runner=FnApiRunner"])
     before = launch.get_all_options()
-    prepare_launch("finetune", flags(workspace="build/demo"), launch)
+    launched("finetune", flags(workspace="build/demo"), launch)
     assert launch.get_all_options() == before
 
 
@@ -99,7 +104,7 @@ def test_a_local_model_is_refused(refused, tmp_path: Path) -> None:
 def test_an_image_may_hold_a_local_model(storage: Storage, tmp_path: Path) -> None:
     temp = f"gs://{storage.bucket}/temp"
     given = flags(workspace=temp, base_model=str(tmp_path))
-    prepare_launch("finetune", given, options(temp_location=temp))
+    launched("finetune", given, options(temp_location=temp))
 
 
 def test_models_need_an_image_or_requirements(refused) -> None:
@@ -183,7 +188,7 @@ def test_all_jobs_of_a_workspace_have_a_label_in_common(storage: Storage) -> Non
     labels = []
     for pipeline in ("mine_transitions", "finetune"):
         launch = options(temp_location=temp)
-        prepare_launch(pipeline, flags(workspace=f"{temp}/w"), launch)
+        launched(pipeline, flags(workspace=f"{temp}/w"), launch)
         labels.append(dict(one.split("=") for one in launch.view_as(GoogleCloudOptions).labels))
     assert [one["pipeline"] for one in labels] == ["mine-transitions", "finetune"]
     assert labels[0]["workspace"] == labels[1]["workspace"]

@@ -6,6 +6,18 @@ from dataclasses import dataclass
 import pytest
 
 from pipelines.launch import flags as command_line
+from pipelines.launch.flag_types import microseconds, number
+from pipelines.launch.flags import config_flags, from_flags, make_parser
+from pipelines.launch.shared_flags import (
+    LOG,
+    MIN_RATING,
+    OUTPUT_SHARDS,
+    SEED,
+    TRAIN_UNTIL,
+    WORKSPACE,
+    check_train_until,
+    source,
+)
 from transforms.errors import InputError
 from transforms.inputs.sources import Period
 
@@ -27,21 +39,21 @@ class Oven:
 HELP = {"degrees": "how hot", "minutes": "how long", "mode": "how"}
 
 
+FLAGS = (
+    *(WORKSPACE, SEED, *LOG, MIN_RATING, TRAIN_UNTIL, OUTPUT_SHARDS),
+    *config_flags(Oven, "oven_", HELP, "oven"),
+)
+
+
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="bake", allow_abbrev=False)
-    command_line.add_workspace(made)
-    command_line.add_interactions(made)
-    command_line.add_train_until(made)
-    command_line.add_shards(made)
-    command_line.add_fields(made, Oven, "oven_", HELP)
-    return made
+    return make_parser("bake", "Bakes.", "", FLAGS)
 
 
 GIVEN = ["--workspace=w", "--interactions=log.csv"]
 
 
 def parse(*argv: str) -> tuple[argparse.Namespace, list[str]]:
-    return command_line.parse(parser(), [*GIVEN, *argv])
+    return command_line.parse(parser(), FLAGS, [*GIVEN, *argv])
 
 
 def complaint(capsys: pytest.CaptureFixture, *argv: str) -> str:
@@ -54,7 +66,7 @@ def complaint(capsys: pytest.CaptureFixture, *argv: str) -> str:
 
 def test_the_project_of_beam_is_that_of_the_input() -> None:
     flags, beam_flags = parse("--project=other-proj", "--interactions=bq://my-project.shop.log")
-    assert command_line.source(flags, "interactions").project == "other-proj"
+    assert source(flags, "interactions").project == "other-proj"
     assert beam_flags == ["--project=other-proj"]  # Beam has it too
 
 
@@ -95,9 +107,9 @@ def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> 
     (tmp_path / "log.csv").touch()
     flags, _ = parse("--since=1970-01-01T00:00:01", "--until=1969-12-31T23:59:59")
     with pytest.raises(InputError, match="is not before --until=1969-12-31T23:59:59"):
-        command_line.source(flags, "interactions")
+        source(flags, "interactions")
     flags.since, flags.until = flags.until, flags.since
-    assert command_line.source(flags, "interactions").period == Period(-1_000_000, 1_000_000)
+    assert source(flags, "interactions").period == Period(-1_000_000, 1_000_000)
 
 
 @pytest.mark.parametrize(
@@ -112,21 +124,21 @@ def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> 
 def test_a_cut_outside_of_the_period_is_refused(period: str, said: str) -> None:
     flags, _ = parse("--train_until=2026-01-31", period)
     with pytest.raises(InputError, match=f"--train_until=2026-01-31T00:00:00.*{said}"):
-        command_line.check_train_until(flags)
+        check_train_until(flags)
 
 
 def test_a_cut_within_the_period_becomes_microseconds() -> None:
     flags, _ = parse(
         "--train_until=1970-01-01T00:00:01", "--since=1970-01-01", "--until=1970-01-02"
     )
-    command_line.check_train_until(flags)
-    assert command_line.cut(flags) == 1_000_000
-    assert command_line.cut(parse()[0]) is None
+    check_train_until(flags)
+    assert microseconds(flags.train_until) == 1_000_000
+    assert microseconds(parse()[0].train_until) is None
 
 
 def test_a_required_flag_is_named(capsys) -> None:
     with pytest.raises(SystemExit) as end:
-        command_line.parse(parser(), GIVEN[:1])
+        command_line.parse(parser(), FLAGS, GIVEN[:1])
     assert end.value.code == 2
     assert "--interactions" in capsys.readouterr().err
 
@@ -179,7 +191,7 @@ def test_a_value_out_of_range_is_named_with_the_range(capsys, flag: str, limit: 
 
 
 def test_numbers_include_their_limits() -> None:
-    share = command_line.number(0, 0.5)
+    share = number(0, 0.5)
     assert (share("0"), share("0.5")) == (0, 0.5)
     with pytest.raises(argparse.ArgumentTypeError, match=r"'0.51' is not a number from 0 to 0.5"):
         share("0.51")
@@ -187,18 +199,17 @@ def test_numbers_include_their_limits() -> None:
 
 def test_fields_of_a_dataclass_are_flags_with_its_types_and_defaults() -> None:
     flags, _ = parse("--oven_degrees=200", "--oven_minutes=3", "--seed=5")
-    assert command_line.from_flags(Oven, flags, "oven_") == Oven(200, 3.0, "fan", 5)
+    assert from_flags(Oven, flags, "oven_") == Oven(200, 3.0, "fan", 5)
 
 
 def test_a_value_that_the_dataclass_refuses_is_an_input_error() -> None:
     flags, _ = parse("--oven_degrees=400")
     with pytest.raises(InputError, match="--oven_degrees is 400: the oven ends at 300"):
-        command_line.from_flags(Oven, flags, "oven_")
+        from_flags(Oven, flags, "oven_")
 
 
-def test_names_are_those_of_all_flags() -> None:
-    assert command_line.names(parser()) == {
-        *("help", "workspace", "seed", "output_shards"),
-        *("interactions", "since", "until", "row_restriction", "min_rating", "train_until"),
-        *("oven_degrees", "oven_minutes", "oven_mode"),
-    }
+def test_help_has_a_heading_for_each_group() -> None:
+    shown = parser().format_help()
+    for heading in ("workspace:", "input:", "oven:"):
+        assert f"\n{heading}\n" in shown
+    assert "how hot (default: 180)" in shown

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from pipelines import mine_transitions
-from pipelines.launch import flags as command_line
+from pipelines.launch.flags import Flag, parse
+from pipelines.launch.shared_flags import ITEMS, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
@@ -26,11 +27,16 @@ from transforms.storage.manifest import RowCounts
 RUNS: list[str] = []  # names of the stages that were built
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    command_line.add_workspace(parser)
-    parser.add_argument("--items", required=True)
-    parser.add_argument("--fail", choices=["input", "other"], default=None)
-    parser.add_argument("--level", type=int, default=0)
+FLAGS = (
+    WORKSPACE,
+    SEED,
+    ITEMS,
+    Flag("fail", "fails", choices=("input", "other")),
+    Flag("level", "level", type=int, default=0),
+)
+
+
+DISCARD = Flag("discard_partial", "discards", switch=True, in_plan=False)
 
 
 def shout(table: pa.Table, folder: str, fail: str | None) -> RowCounts:
@@ -57,9 +63,8 @@ SHOUT = Stage(
     name="shout",
     folder="clusters",
     description="Writes words in capitals.",
-    add_flags=add_flags,
-    external={"items": ["word"]},
-    stages=(),
+    own_flags=FLAGS,
+    tables=lambda *_: {"items": ["word"]},
     level=lambda flags, workspace: flags.level,
     build=build,
 )
@@ -76,8 +81,7 @@ ECHO = Stage(
     name="echo",
     folder="transitions",
     description="Follows the other.",
-    add_flags=command_line.add_workspace,
-    external={},
+    own_flags=(WORKSPACE, SEED),
     stages=("clusters",),
     level=lambda flags, workspace: None,
     build=build_echo,
@@ -206,7 +210,7 @@ def test_committed_files_of_another_plan_are_neither_mixed_nor_lost(
         run(stage=replace(SHOUT, build=interrupted_after_a_commit, commits=True, resumes=True))
     capsys.readouterr()
     assert run("--seed=1", stage=replace(SHOUT, commits=True, resumes=True)) == 2
-    assert "1 files of an interrupted run with other --seed: they can't be mixed" in (
+    assert "1 files of an interrupted run with other --seed: they cannot be mixed" in (
         capsys.readouterr().err
     )
     assert (stage_folder / "a").exists()
@@ -216,14 +220,9 @@ def test_committed_files_of_another_plan_are_neither_mixed_nor_lost(
 def test_committed_files_of_another_plan_go_when_told(run, stage_folder: Path) -> None:
     with pytest.raises(RuntimeError):
         run(stage=replace(SHOUT, build=interrupted_after_a_commit, commits=True, resumes=True))
-    again = replace(SHOUT, commits=True, resumes=True, add_flags=add_start_over)
+    again = replace(SHOUT, commits=True, resumes=True, own_flags=(*FLAGS, DISCARD))
     run("--seed=1", "--discard_partial", stage=again)
     assert sorted(path.name for path in stage_folder.iterdir()) == ["manifest.json", "words.txt"]
-
-
-def add_start_over(parser: argparse.ArgumentParser) -> None:
-    add_flags(parser)
-    parser.add_argument("--discard_partial", action="store_true")
 
 
 @pytest.mark.parametrize(
@@ -240,13 +239,13 @@ def test_what_is_wrong_with_the_disk_is_one_line(
     monkeypatch.setattr(files, "write_record", fail)
     assert run() == 1
     assert capsys.readouterr().err == (
-        f"error: {said}: '/somewhere/words.txt'; nothing is lost: mend that and start the same "
-        "command again\n"
+        f"error: {said}: '/somewhere/words.txt'; no work is lost: fix the disk and rerun the "
+        "same command\n"
     )
 
 
-def test_a_report_is_printed_in_place_of_a_run(run, capsys) -> None:
-    assert run(stage=replace(SHOUT, report=lambda flags, workspace: "half done")) == 0
+def test_information_is_printed_in_place_of_a_run(run, capsys) -> None:
+    assert run(stage=replace(SHOUT, inspect=lambda flags, workspace: "half done")) == 0
     assert capsys.readouterr().out == "half done\n"
     assert RUNS == []
 
@@ -446,7 +445,7 @@ def test_what_a_killed_writer_left_goes_before_work_is_taken_up(
 
 
 def test_the_project_of_beam_is_that_of_a_loaded_table() -> None:
-    stage = replace(ECHO, table=col.NOVELTY_TABLE)
+    stage = replace(ECHO, output_schema=col.NOVELTY_TABLE)
     given = ["--workspace=w", "--output_table=my-project.shop.table", "--project=other-proj"]
-    flags, _ = command_line.parse(stage.parser(), given)
+    flags, _ = parse(stage.parser(), stage.flags, given)
     assert stage._load(flags).project == "other-proj"

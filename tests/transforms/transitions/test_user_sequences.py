@@ -1,5 +1,7 @@
 """Sequences of users, against sorting each user's rows."""
 
+from pathlib import Path
+
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
@@ -11,10 +13,13 @@ from transforms import schemas as col
 from transforms.tables.sharding import shards_of
 from transforms.tables.shuffle import PARTS
 from transforms.transitions.user_sequences import (
+    CountSequences,
+    ReadSequences,
     SequenceParts,
-    UserSequences,
+    WriteSequences,
     item_ids_of,
     order_by,
+    truncate,
     user_sequences,
 )
 
@@ -80,10 +85,11 @@ def test_each_user_comes_out_once_with_what_was_liked() -> None:
         lambda pipeline: {
             "tables": pipeline
             | beam.Create(tables).with_output_types(pa.Table)
-            | UserSequences(min_rating=2.0)
+            | SequenceParts(min_rating=2.0)
         }
     )["tables"]
     assert len(found) == PARTS
+    found = [table for _, table in found]
     assert as_list(pa.concat_tables(found).sort_by("user_id")) == expected(log)
 
 
@@ -99,3 +105,55 @@ def test_parts_are_numbered_by_the_hash_of_their_users() -> None:
     assert sorted(part for part, _ in found) == list(range(PARTS))
     for part, table in found:
         assert set(shards_of(table["user_id"], PARTS)) <= {part}
+
+
+def test_written_sequences_are_read_again(tmp_path: Path) -> None:
+    log = interactions([("u", 1, 1), ("v", 0, 2), ("u", 0, 3), ("é", 1, 4)])
+    items = (pa.array(["a", "b"]), np.array([0, 1], np.int32))
+    made = run(
+        lambda pipeline: {
+            "parts": (
+                parts := pipeline
+                | beam.Create([log]).with_output_types(pa.Table)
+                | SequenceParts(min_rating=None)
+            ),
+            "written": parts
+            | WriteSequences(str(tmp_path), pipeline | "A" >> beam.Create([items])),
+        }
+    )
+    assert sum(counts.written for counts in made["written"]) == 3
+    read = run(
+        lambda pipeline: {
+            "parts": (
+                parts := pipeline
+                | ReadSequences(str(tmp_path), pipeline | "Items" >> beam.Create([items]))
+            ),
+            "counts": parts | CountSequences(),
+        }
+    )
+    for (part, table), (again, other) in zip(
+        sorted(made["parts"], key=lambda row: row[0]),
+        sorted(read["parts"], key=lambda row: row[0]),
+        strict=True,
+    ):
+        assert part == again
+        assert table.equals(other)
+    assert sum(counts.used for counts in read["counts"]) == 4
+
+
+@given(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=5), st.integers(0, 10))
+def test_a_truncated_sequence_ends_before_the_cut(times: list[list[int]], cut: int) -> None:
+    users = {f"u{at}": sorted(each) for at, each in enumerate(times) if each}
+    table = pa.Table.from_pylist(
+        [{"user_id": u, "timestamps": each, "items": each} for u, each in users.items()],
+        schema=col.SEQUENCES,
+    )
+    expected = {u: kept for u, each in users.items() if (kept := [t for t in each if t < cut])}
+    for some in (table, pa.concat_tables([table, table]).slice(len(users))):
+        found = truncate(some, cut)
+        assert (
+            dict(zip(found["user_id"].to_pylist(), found["items"].to_pylist(), strict=True))
+            == expected
+        )
+        assert found["timestamps"].cast(pa.list_(pa.int64())).to_pylist() == list(expected.values())
+    assert truncate(table, None) is table

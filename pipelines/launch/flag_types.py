@@ -1,0 +1,89 @@
+"""Types of flags: functions from the text of a value to the value, which refuse a bad one."""
+
+import argparse
+import datetime
+import json
+import math
+import re
+from collections.abc import Callable
+
+
+def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
+    """Return the type of a whole number from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if not least <= value <= most:
+            limit = f"from {least} to {most}" if most < math.inf else f"of at least {least}"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number {limit}")
+        return value
+
+    return parse
+
+
+def number(least: float = -math.inf, most: float = math.inf) -> Callable[[str], float]:
+    """Return the type of a number from `least` to `most`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            limit = f" from {least:g} to {most:g}" if most < math.inf else f" of at least {least:g}"
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not a number{limit if least > -math.inf else ''}"
+            )
+        return value
+
+    return parse
+
+
+def moment(text: str) -> str:
+    """Check a date or time in ISO 8601, UTC unless it says otherwise; return it in UTC."""
+    try:
+        time = datetime.datetime.fromisoformat(text)
+        time = time.replace(tzinfo=time.tzinfo or datetime.UTC).astimezone(datetime.UTC)
+    except (ValueError, OverflowError):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a date like 2026-01-31 nor a time like 2026-01-31T12:00:00Z"
+        ) from None
+    return time.isoformat()
+
+
+def microseconds(time: str | None) -> int | None:
+    """Return a `moment` in microseconds since 1970."""
+    if time is None:
+        return None
+    since = datetime.datetime.fromisoformat(time) - datetime.datetime.fromtimestamp(0, datetime.UTC)
+    return since // datetime.timedelta(microseconds=1)
+
+
+def matching(pattern: str, example: str) -> Callable[[str], str]:
+    """Return the type of a text that is empty or matches a pattern."""
+
+    def parse(text: str) -> str:
+        if text and not re.fullmatch(pattern, text):
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form {example}")
+        return text
+
+    return parse
+
+
+def json_object(text: str) -> str:
+    """Check a JSON object; return it with sorted keys."""
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object like {{"dtype": "auto"}}')
+    return json.dumps(value, sort_keys=True)
+
+
+def semicolon_list(text: str) -> list[str]:
+    """Split a list at semicolons: descriptions of clusters contain commas."""
+    return [part.strip() for part in text.split(";") if part.strip()]
