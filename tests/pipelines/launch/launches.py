@@ -3,6 +3,7 @@
 import functools
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import warnings
@@ -37,17 +38,14 @@ FLAGS = {
 }
 
 
-def make_shop(folder: Path) -> None:
-    """Make the small shop's `input/` in a folder, and its `workspace/`, where all is complete.
+def make_shop(mined: Path, folder: Path) -> None:
+    """Copy the small shop into a folder, and complete its `workspace/`.
 
     The stages without a model are real. Of the others a launcher reads the manifest and how the
     fine-tuning went: they hold one small file each.
     """
-    items = small.write(folder / "input/items.parquet", small.items())
-    interactions = small.write(folder / "input/interactions.parquet", small.interactions())
+    shutil.copytree(mined, folder, dirs_exist_ok=True)
     workspace = folder / "workspace"
-    assert small.build(workspace, items, interactions) == 0
-    assert small.mine(workspace, interactions) == 0
     level = small.manifest(workspace, "transitions")["level"]
     small.write_language_model(Workspace(str(workspace)))
     for stage in ("novelty_table", "retrieval"):
@@ -75,8 +73,8 @@ def upload(folder: Path, bucket: str) -> None:
 def arguments(bucket: str, pipeline: str) -> list[str]:
     """Return the flags of a launch of a pipeline on a bucket with the shop."""
     named = {
-        "--items": f"--items=gs://{bucket}/input/items.parquet",
-        "--interactions": f"--interactions=gs://{bucket}/input/interactions.parquet",
+        "--items": f"--items=gs://{bucket}/items.parquet",
+        "--interactions": f"--interactions=gs://{bucket}/log.parquet",
     }
     return [
         f"--workspace=gs://{bucket}/workspace",

@@ -40,9 +40,9 @@ def service() -> Iterator[Dataflow]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(mined: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
-    make_shop(folder)
+    make_shop(mined, folder)
     return folder
 
 
