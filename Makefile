@@ -81,6 +81,14 @@ PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
 	$(PYTEST) -m "not faults"
 
+# Without whole stages, training, a browser and waiting for processes that hang.
+NOT_FAST = pipelines benchmarks faults test_serving_docs.py models/common models/retrieval \
+  models/language/training models/language/decoding/test_vllm_engine.py \
+  transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py
+.PHONY: test-fast
+test-fast: setup  ## the tests for while you type: no engine, no emulator
+	$(PYTEST) -m "not slow and not faults and not emulator" $(addprefix --ignore=tests/,$(NOT_FAST))
+
 .PHONY: coverage
 coverage: setup setup-emulators setup-chromium  ## the same, and which lines and branches they run
 	$(PYTEST) -m "not faults" --cov --cov-report=term --cov-report=html:build/coverage
