@@ -1,7 +1,7 @@
 """Workspaces of the small shop, built once for all workers of a run of the tests."""
 
 import fcntl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,6 +9,8 @@ import pytest
 from pipelines import train_retrieval
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
+from tests.pipelines.in_process import InProcess
+from transforms.workers import saved_model
 
 _TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
 
@@ -59,3 +61,11 @@ def _train(folder: Path) -> None:
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
     assert train_retrieval.STAGE.main([f"--workspace={workspace}", *_TRAINING]) == 0
+
+
+@pytest.fixture(scope="module")
+def model_in_process() -> Iterator[None]:
+    """Load the SavedModel into this process; workers that are processes still share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "SharedProcess", InProcess)
+        yield

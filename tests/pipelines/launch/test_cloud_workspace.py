@@ -17,7 +17,7 @@ from transforms.storage.bigquery_client import client
 from transforms.storage.folders import Scratch
 
 # The first test waits for the workspace of all.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("model_in_process")]
 
 TRAINING = ("--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3")
 
@@ -40,7 +40,7 @@ def recommended(root: str, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def local(mined: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def local(model_in_process: None, mined: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a local workspace."""
     root = tmp_path_factory.mktemp("local") / "w"
     shutil.copytree(mined / "workspace", root)
@@ -51,7 +51,7 @@ def local(mined: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def remote(cloud: Cloud, mined: Path) -> str:
+def remote(model_in_process: None, cloud: Cloud, mined: Path) -> str:
     """Return the same at gs://, whose training was killed after its first epoch."""
     root, saves = f"gs://{cloud.bucket}/some/where", []
     assert small.build(root, mined / "items.parquet", mined / "log.parquet") == 0
