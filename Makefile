@@ -24,6 +24,10 @@ UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$${PIP_INDEX_URL-$(call pip_config,in
 help:  ## list the targets
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z%-]+):.*## */\1\t/' | expand -t 14
 
+# A constraint has no hash, so uv cannot require one of everything beside it; it still checks all.
+constraints = $(wildcard requirements/constraints-$(DEVICE).txt)
+HASHES = $(if $(constraints),--constraint $(constraints),--require-hashes)
+
 .PHONY: setup
 setup: $(VENV)/installed-$(DEVICE)  ## make .venv; instant when nothing changed
 
@@ -31,8 +35,7 @@ $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
-	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements/$(DEVICE).txt \
-	  $(addprefix --constraint ,$(wildcard requirements/constraints-$(DEVICE).txt)) || \
+	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt $(HASHES) || \
 	  { echo "if it is torch that is missing: README.md says where its CPU build comes from"; exit 1; }
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	rm -f $(VENV)/installed-* && touch $@
