@@ -1,4 +1,4 @@
-"""A made-up evaluation of any size: what a report is measured and tested with."""
+"""A synthetic evaluation of any size, for the benchmark and the tests of the report."""
 
 from typing import Any
 
@@ -22,7 +22,7 @@ _DAYS, _MIN_USERS, _ANSWERS, _FEW = 28, 10, 20, 0.3
 
 
 def synthetic_report(clusters: int, seed: int = 0) -> ReportData:
-    """Return an evaluation of made-up numbers; every section of a report has data."""
+    """Return an evaluation with random numbers; every section of a report has data."""
     rng = np.random.default_rng(seed)
     names = [
         f"{_FIRST[i % 10]}, {_SECOND[i // 10 % 8]}" + (f", {i // 80}" if i >= 80 else "")
@@ -46,12 +46,11 @@ def _table(names: list[str], rng: np.random.Generator) -> TableVersion:
     n = min(_ANSWERS, size - 2)
     pairs = np.arange(size**2)
     start = rng.integers(0, size, size**2)
-    # A stretch of the other clusters, from somewhere on: distinct, and never c1 or c2.
-    novel = np.full((size**2, n), -1, np.int32)
+    # Consecutive clusters from a random start: distinct, and never c1 or c2.
     stretch = (start[:, None] + np.arange(n + 2)) % size
     allowed = (stretch != (pairs // size)[:, None]) & (stretch != (pairs % size)[:, None])
     order = np.argsort(~allowed, axis=1, kind="stable")[:, :n]
-    novel[:] = np.take_along_axis(stretch, order, axis=1)
+    novel = np.take_along_axis(stretch, order, axis=1).astype(np.int32)
     share = rng.random((size**2, n), np.float32) ** 3
     share /= share.sum(1, keepdims=True) * rng.uniform(1.1, 2, (size**2, 1))
     return TableVersion(names, novel, -np.sort(-share.astype(np.float32), axis=1))
