@@ -104,13 +104,23 @@ coverage: setup setup-emulators setup-chromium  ## the same, and which lines and
 test-faults: setup setup-emulators  ## kill real processes and look what is left
 	$(BIN)/python -m pytest -m faults
 
-.PHONY: bench-novelty-table
-bench-novelty-table: setup  ## pairs/s of the novelty table beside other ways to build it
-	$(BIN)/python -m benchmarks.novelty_table $(ARGS)
+# bench-x runs benchmarks.x: a table, and one JSON object as the last line.
+bench-%: setup
+	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
 
-.PHONY: bench-clusters
-bench-clusters: setup  ## clusters of real items beside plain k-means
-	$(BIN)/python -m benchmarks.clusters $(ARGS)
+bench-novelty-table:  ## pairs/s of the novelty table beside other ways to build it
+bench-clusters:  ## clusters of real items beside plain k-means
+bench-retriever: setup-rectools  ## HR@10 and NDCG@10 beside RecTools' SASRec and popularity
+bench-quality:  ## the table beside every baseline: DATA= WORKSPACE=build/quality
+bench-report: setup-chromium  ## seconds until the report of 761 clusters is open, and its size
+bench-bigquery: setup-emulators  ## rows/s from BigQuery beside Beam's own readers
+bench-mining:  ## interactions/s of mining beside DuckDB and Beam's elements, and its memory
+bench-cluster-assignment:  ## items/s of build_clusters on millions of items, and its memory
+bench-recommend:  ## users/s of recommend beside a call of the SavedModel for each user
+bench-topk:  ## queries/s of the top k within clusters beside TFRS's brute force with a mask
+bench-serving:  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
+bench-quality: override ARGS := $(addprefix --data=,$(DATA)) \
+  $(if $(filter file,$(origin WORKSPACE)),,--workspace=$(WORKSPACE)) $(ARGS)
 
 # Google Cloud. With PRINT_ONLY=1 commands are printed in place of being run.
 do = @$(if $(PRINT_ONLY),printf '%q ' $(1); echo,$(1))
@@ -143,44 +153,6 @@ template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b
 	$(call do,gcloud dataflow flex-template run $(call need,JOB,finetune-1) $(AT) \
 	  --template-file-gcs-location=$(call need,SPEC,gs://bucket/finetune.json) \
 	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(ARGS))
-
-.PHONY: bench-retriever
-bench-retriever: setup setup-rectools  ## HR@10 and NDCG@10 beside RecTools' SASRec and popularity
-	$(BIN)/python -m benchmarks.retriever $(ARGS)
-
-DATA ?= ../shared/data/movietweetings-100k
-.PHONY: bench-quality
-bench-quality: WORKSPACE := $(if $(filter file,$(origin WORKSPACE)),build/quality,$(WORKSPACE))
-bench-quality: setup  ## the table beside every baseline: DATA= WORKSPACE=build/quality
-	$(BIN)/python -m benchmarks.quality --data=$(DATA) --workspace=$(WORKSPACE) $(ARGS)
-
-.PHONY: bench-report
-bench-report: setup setup-chromium  ## seconds until the report of 761 clusters is open, and its size
-	$(BIN)/python -m benchmarks.report $(ARGS)
-
-.PHONY: bench-bigquery
-bench-bigquery: setup setup-emulators  ## rows/s from BigQuery beside Beam's own readers
-	$(BIN)/python -m benchmarks.bigquery $(ARGS)
-
-.PHONY: bench-mining
-bench-mining: setup  ## interactions/s of mining beside DuckDB and Beam's elements, and its memory
-	$(BIN)/python -m benchmarks.mining $(ARGS)
-
-.PHONY: bench-cluster-assignment
-bench-cluster-assignment: setup  ## items/s of build_clusters on millions of items, and its memory
-	$(BIN)/python -m benchmarks.cluster_assignment $(ARGS)
-
-.PHONY: bench-recommend
-bench-recommend: setup  ## users/s of recommend beside a call of the SavedModel for each user
-	$(BIN)/python -m benchmarks.recommend $(ARGS)
-
-.PHONY: bench-topk
-bench-topk: setup  ## queries/s of the top k within clusters beside TFRS's brute force with a mask
-	$(BIN)/python -m benchmarks.topk $(ARGS)
-
-.PHONY: bench-serving
-bench-serving: setup  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
-	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 .PHONY: lint
 lint: setup  ## style, types and layering

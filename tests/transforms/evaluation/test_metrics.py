@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.report_data import synthetic_report
+from benchmarks.common.synthetic_report import synthetic_report
 from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
 from models.evaluation.statistics.calibration import reliability_sums
 from models.evaluation.statistics.ranking_statistics import RankSums, rank_sums

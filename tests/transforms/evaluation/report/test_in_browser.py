@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.common.synthetic_report import synthetic_report
 from benchmarks.report import BROWSER_FLAGS
-from benchmarks.report_data import synthetic_report
 from models.interests.novelty_table import NoveltyTable
 from transforms.evaluation.report.page import report_page
 

@@ -10,7 +10,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from benchmarks.report_data import synthetic_report
+from benchmarks.common.synthetic_report import synthetic_report
 from models.evaluation.policies.policy_names import OURS
 from transforms.evaluation.report.browser import ANSWERS, NONE, SCALE, first_pair, packed_table
 from transforms.evaluation.report.data import ReportData

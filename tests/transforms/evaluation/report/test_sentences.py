@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.report_data import synthetic_report
+from benchmarks.common.synthetic_report import synthetic_report
 from transforms.evaluation.report.sentences import best_of_ours, outcome, summary_sentences, verdict
 
 METRICS = synthetic_report(6).metrics

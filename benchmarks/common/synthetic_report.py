@@ -1,4 +1,4 @@
-"""A made-up evaluation of any size: what a report is measured and tested with."""
+"""A synthetic evaluation of any size, for the benchmark and the tests of the report."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ _DAYS, _MIN_USERS, _ANSWERS, _FEW = 28, 10, 20, 0.3
 
 
 def synthetic_report(clusters: int, seed: int = 0) -> ReportData:
-    """Return an evaluation of made-up numbers; every section of a report has data."""
+    """Return an evaluation with random numbers; every section of a report has data."""
     rng = np.random.default_rng(seed)
     names = [
         f"{_FIRST[i % 10]}, {_SECOND[i // 10 % 8]}" + (f", {i // 80}" if i >= 80 else "")
@@ -46,7 +46,7 @@ def _table(names: list[str], rng: np.random.Generator) -> NoveltyTable:
     n = min(_ANSWERS, size - 2)
     c1, c2 = unpair(np.arange(size**2), size)
     start = rng.integers(0, size, size**2)
-    # A stretch of the other clusters, from somewhere on: distinct, and never c1 or c2.
+    # Consecutive clusters from a random start: distinct, and never c1 or c2.
     stretch = (start[:, None] + np.arange(n + 2)) % size
     allowed = (stretch != c1[:, None]) & (stretch != c2[:, None])
     order = np.argsort(~allowed, axis=1, kind="stable")[:, :n]

@@ -1,4 +1,4 @@
-"""A synthetic log of interactions as a platform has it: many users, few heavy ones, Zipf items."""
+"""A synthetic log of a platform: many users, a few very active ones, Zipf-distributed items."""
 
 from pathlib import Path
 
@@ -6,15 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.common.output import say
 from transforms import schemas as col
 
 ITEMS = 200_000
 CLUSTERS = 761
 _USER_SPREAD = 1.0  # sigma of the log-normal activity of users
-_HEAVY_SHARES = (0.05, 0.01, 0.01)  # of the interactions, of the heaviest users
+_HEAVY_SHARES = (0.05, 0.01, 0.01)  # of the interactions, one for each of the most active users
 _ITEM_EXPONENT = 1.0
 _FIRST, _DAYS = np.datetime64("2026-01-01", "us"), 90
-_CHUNK = 1 << 20  # rows of a row group
+_ROW_GROUP = 1 << 20
 
 
 def write_items(path: Path, seed: int = 0) -> None:
@@ -23,19 +24,23 @@ def write_items(path: Path, seed: int = 0) -> None:
     clusters = rng.permutation(np.arange(ITEMS) % CLUSTERS).astype(np.int32)
     offsets = np.arange(ITEMS + 1, dtype=np.int32)
     lists = pa.ListArray.from_arrays(pa.array(offsets), pa.array(clusters))
-    pq.write_table(pa.table([_names("i", np.arange(ITEMS)), lists], col.ITEM_CLUSTERS.names), path)
+    table = pa.table([numbered_ids("i", np.arange(ITEMS)), lists], col.ITEM_CLUSTERS.names)
+    pq.write_table(table, path)
+
+
+def prepare_log(folder: Path, interactions: int, users: int) -> Path:
+    """Return a log in a folder; write it unless it exists."""
+    log = folder / f"log-{interactions}.parquet"
+    if not log.exists():
+        say(f"writing {log}")
+        unfinished = log.with_suffix(".unfinished")
+        write_log(unfinished, interactions, users)
+        unfinished.rename(log)
+    return log
 
 
 def write_log(path: Path, interactions: int, users: int, seed: int = 0) -> None:
-    """Write a log in order of time, chunk by chunk.
-
-    Parameters
-    ----------
-    path
-        Of a Parquet file with user_id, item_id and timestamp (microseconds).
-    interactions, users
-        How many. A few users have a hundredth of all interactions and more.
-    """
+    """Write a log in order of time, with timestamps in microseconds."""
     rng = np.random.default_rng([seed, 2])
     of_user = _cumulative(_user_weights(users, rng))
     of_item = _cumulative(1.0 / np.arange(1, ITEMS + 1) ** _ITEM_EXPONENT)
@@ -44,23 +49,21 @@ def write_log(path: Path, interactions: int, users: int, seed: int = 0) -> None:
     schema = pa.schema(
         {col.USER_ID: pa.string(), col.ITEM_ID: pa.string(), col.TIMESTAMP: col.TIME_TYPE}
     )
-    user_names, item_names = _names("u", np.arange(users)), _names("i", np.arange(ITEMS))
+    user_ids = numbered_ids("u", np.arange(users))
+    item_ids = numbered_ids("i", np.arange(ITEMS))
     with pq.ParquetWriter(path, schema) as writer:
-        for start in range(0, interactions, _CHUNK):
-            count = min(_CHUNK, interactions - start)
+        for start in range(0, interactions, _ROW_GROUP):
+            count = min(_ROW_GROUP, interactions - start)
             user = np.searchsorted(of_user, rng.random(count))
             item = by_popularity[np.searchsorted(of_item, rng.random(count))]
-            times = _FIRST + np.arange(start, start + count) * step
-            writer.write_table(
-                pa.table(
-                    [
-                        user_names.take(pa.array(user)),
-                        item_names.take(pa.array(item)),
-                        pa.array(times).cast(col.TIME_TYPE),
-                    ],
-                    schema=schema,
-                )
-            )
+            times = pa.array(_FIRST + np.arange(start, start + count) * step).cast(col.TIME_TYPE)
+            columns = [user_ids.take(pa.array(user)), item_ids.take(pa.array(item)), times]
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def numbered_ids(prefix: str, numbers: np.ndarray) -> pa.Array:
+    """Return ids such as i00000042."""
+    return pa.array([f"{prefix}{number:08d}" for number in numbers.tolist()], pa.string())
 
 
 def _user_weights(users: int, rng: np.random.Generator) -> np.ndarray:
@@ -73,7 +76,3 @@ def _user_weights(users: int, rng: np.random.Generator) -> np.ndarray:
 def _cumulative(weights: np.ndarray) -> np.ndarray:
     total = np.cumsum(weights)
     return total / total[-1]
-
-
-def _names(prefix: str, numbers: np.ndarray) -> pa.Array:
-    return pa.array([f"{prefix}{number:08d}" for number in numbers.tolist()], pa.string())

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.retriever_split import leave_one_out, temporal
+from benchmarks.retriever.split import leave_one_out, temporal
 
 
 def sequences(*items: list[int]) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The whole pipeline: how much of its time passes outside the engine, and was it foreseen."""
+"""The whole pipeline: the share of its time outside the engine, and the error of the estimate."""
 
 import json
 import tempfile
@@ -7,7 +7,7 @@ import time
 import apache_beam as beam
 import numpy as np
 
-from benchmarks.task import Task
+from benchmarks.novelty_table.task import Task
 from models.common.model_process import end_model_processes
 from models.language.cost.count_queries import count_work
 from models.language.cost.model_size import model_size
@@ -19,7 +19,7 @@ from transforms.storage.commit_log import CommitLog
 
 
 class TimedEngine(NoveltyEngine):
-    """Notes when the first unit is asked for, and how long the engine itself has worked."""
+    """Records the time of the first request, and how long the engine itself has worked."""
 
     begun = 0.0
     engine_seconds = 0.0
@@ -32,19 +32,18 @@ class TimedEngine(NoveltyEngine):
         return answer
 
 
-def host_share(task: Task, top_n: int) -> tuple[float, float]:
-    """Build the whole table with Beam, and time it.
+def host_share(task: Task, clusters_per_pair: int) -> tuple[float, float]:
+    """Build the whole table with Beam, from the first request to the last commit.
 
-    Returns
-    -------
-    The share of the time spent outside the engine, and the estimated time over the real one.
-    Outside are tokenising, the trie's arithmetic, passing pairs between processes, Arrow, Parquet,
-    checksums and Beam; from the first unit that is asked for to the last that is committed.
+    Return the share of the time outside the engine (tokenising, the trie's arithmetic, passing
+    pairs between processes, Arrow, Parquet, checksums and Beam), and estimated over real time.
     """
-    size = model_size(task.model)
-    work = count_work(load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size))
-    estimated = estimate(work, size, None).seconds
-    spec = NoveltyEngineSpec(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
+    tokenizer, parts = load_tokenizer(task.model), row_parts(task.size)
+    work = count_work(tokenizer, task.prompts, (), clusters_per_pair, parts)
+    estimated = estimate(work, model_size(task.model), None).seconds
+    spec = NoveltyEngineSpec(
+        task.model, task.prompts, (), clusters_per_pair, 0, json.dumps({}), 1_800.0
+    )
     with tempfile.TemporaryDirectory() as folder:
         committed = CommitLog(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:

@@ -1,6 +1,4 @@
-"""What every method is asked, and what it answers."""
-
-from __future__ import annotations
+"""The task of every method, and its answer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,17 +12,9 @@ Pair = tuple[int, int]  # c1, c2
 
 @dataclass(frozen=True)
 class Task:
-    """All that a method needs to find the novel interests of pairs.
+    """Find the novel interests of pairs of M clusters with a model."""
 
-    Attributes
-    ----------
-    model
-        Local Hugging Face folder.
-    prompts
-        Of all pairs of the M clusters.
-    """
-
-    model: str
+    model: str  # local Hugging Face folder
     prompts: Prompts
 
     @property
@@ -37,7 +27,7 @@ class Task:
         return [(c1, c2) for c1 in rows for c2 in range(self.size)]
 
     def allowed(self, pair: Pair) -> list[str]:
-        """Return the descriptions that may be answered for a pair."""
+        """Return the descriptions that may answer a pair."""
         return [text for c, text in enumerate(self.prompts.descriptions) if c not in pair]
 
     def clusters(self, answers: Sequence[str]) -> np.ndarray:
@@ -47,23 +37,15 @@ class Task:
 
     @property
     def max_tokens(self) -> int:
-        """What no answer exceeds: a token is at least a byte, and one ends the text."""
+        """An upper limit for answers: a token has at least a byte, and one token ends the text."""
         return max(len(text.encode()) for text in self.prompts.descriptions) + 1
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a method found for all pairs of some rows.
+    """The answer of a method for all pairs of some rows."""
 
-    Attributes
-    ----------
-    clusters
-        [pairs, n] best first, in the order of `Task.pairs`; -1 where there is none.
-    seconds
-        That it took.
-    """
-
-    clusters: np.ndarray
+    clusters: np.ndarray  # [pairs, n] best first, in the order of `Task.pairs`; -1 pads
     seconds: float
 
     @property

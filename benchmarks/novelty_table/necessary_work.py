@@ -1,25 +1,17 @@
-"""The arithmetic that a table needs, and how fast the machine can do any."""
-
-from __future__ import annotations
+"""The arithmetic that no method can avoid, and the speed of matrix products on this machine."""
 
 from collections.abc import Sequence
 from itertools import takewhile
 
 import numpy as np
 
-from benchmarks.task import Answer, Task
+from benchmarks.novelty_table.task import Answer, Task
 from models.language.cost.model_size import model_size, product_tflops
 from models.language.prompt import description_trie
 
 
 class MatrixProducts:
-    """The matrix products of a model on this machine.
-
-    Parameters
-    ----------
-    model
-        Local Hugging Face folder.
-    """
+    """The matrix products of a model (a local Hugging Face folder) on this machine."""
 
     def __init__(self, model: str) -> None:
         self._size = model_size(model)
@@ -29,17 +21,13 @@ class MatrixProducts:
         return product_tflops(self._size) * 1e12
 
 
-class NeededWork:
-    """What no method can save to find given answers.
+class NecessaryWork:
+    """The work that no method can avoid to find given answers.
 
-    Every token that prompts share is read once. A pair is asked at each branch of the trie of
-    descriptions on the way to one of its answers, where more than one continuation is allowed:
-    its probability depends on the model there. Branches that had to be asked only to be ruled out
-    are not counted, nor are attention and the output head, so this is less than any method does.
-
-    Parameters
-    ----------
-    task
+    Every token that prompts share is read once. A pair is evaluated at each branch of the trie of
+    descriptions on the way to one of its answers, if more than one continuation is allowed: its
+    probability depends on the model there. Branches without an answer, attention and the output
+    head are not counted. So this is a lower bound for every method.
     """
 
     def __init__(self, task: Task) -> None:
@@ -51,7 +39,7 @@ class NeededWork:
         self._trie = description_trie(self._tokenizer, task.prompts)
 
     def flops(self, rows: Sequence[int], answer: Answer) -> float:
-        """Return the floating point operations that the answer for some rows takes."""
+        """Return the floating point operations for the answer to some rows."""
         pairs = self._task.pairs(rows)
         prompts = self._tokenizer([self._task.prompts.render(*pair) for pair in pairs])["input_ids"]
         excluded = _marked(np.array(pairs), self._task.size)
@@ -59,8 +47,8 @@ class NeededWork:
         paths: list[list[tuple[int, ...]]] = [[] for _ in pairs]
         for branch in self._trie.branches:
             below = answered[:, np.concatenate(branch.clusters)].any(axis=1)
-            leads = [(~excluded[:, clusters]).any(axis=1) for clusters in branch.clusters]
-            for pair in np.flatnonzero(below & (np.sum(leads, axis=0) > 1)).tolist():
+            allowed = [(~excluded[:, clusters]).any(axis=1) for clusters in branch.clusters]
+            for pair in np.flatnonzero(below & (np.sum(allowed, axis=0) > 1)).tolist():
                 paths[pair].append(branch.path)
         tokens = distinct_tokens(prompts) + sum(map(distinct_tokens, paths))
         return tokens * self._flops_per_token
@@ -74,7 +62,7 @@ def _marked(clusters: np.ndarray, size: int) -> np.ndarray:
 
 
 def distinct_tokens(texts: Sequence[Sequence[int]]) -> int:
-    """Count the tokens of texts, where what texts begin with alike counts once.
+    """Count the tokens of texts; a prefix that texts share counts once.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What the retrievers of `retriever` are trained on and asked for."""
+"""The splits of the comparison: the training sequences, and the items to predict."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,46 +6,36 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LEAST = 5  # interactions of a user who is taken
+LEAST = 5  # interactions of a user who is used
 
 
 @dataclass(frozen=True)
 class Split:
-    """Users' items to train on, and the next item of some of the users.
+    """Users' items to train on, and the next item of some of the users."""
 
-    Attributes
-    ----------
-    sequences
-        For each user the indices of items, oldest first: to train on, and the history when tested.
-    tested
-        [n] int64, the users who are tested.
-    targets
-        [n] int32, what each of them engaged with next; never an item of the history.
-    """
-
-    sequences: list[NDArray[np.int32]]
-    tested: NDArray[np.int64]
-    targets: NDArray[np.int32]
+    sequences: list[NDArray[np.int32]]  # items of each user, oldest first
+    tested: NDArray[np.int64]  # [n] users with a target; their history is their sequence
+    targets: NDArray[np.int32]  # [n] their next item, which is never in the history
 
     @property
     def histories(self) -> list[NDArray[np.int32]]:
-        """Sequences of the users who are tested."""
+        """Sequences of the tested users."""
         return [self.sequences[user] for user in self.tested]
 
 
 def leave_one_out(sequences: Sequence[NDArray[np.int32]]) -> Split:
     """Test every user with `LEAST` items or more on the last one."""
-    able = [sequence for sequence in sequences if len(sequence) >= LEAST]
-    return _split([sequence[:-1] for sequence in able], [sequence[-1:] for sequence in able])
+    used = [sequence for sequence in sequences if len(sequence) >= LEAST]
+    return _split([sequence[:-1] for sequence in used], [sequence[-1:] for sequence in used])
 
 
 def temporal(
     sequences: Sequence[NDArray[np.int32]], times: Sequence[NDArray[np.int64]], share: float
 ) -> Split:
-    """Train on what came before the latest `share` of all interactions, and test what came next.
+    """Hold back the latest `share` of all interactions and train on the rest.
 
-    Users are those with `LEAST` interactions or more before the cut; of what each engaged with
-    after it, the first item that is new to the user is the target.
+    Users are those with `LEAST` interactions or more before the cut. The target is the first item
+    after the cut that is new to the user.
     """
     cut = np.quantile(np.concatenate(times), 1 - share, method="higher")
     before, after = [], []
@@ -60,8 +50,8 @@ def temporal(
 def _split(before: list[NDArray[np.int32]], after: list[NDArray[np.int32]]) -> Split:
     """Take the first item after the history that is new to it."""
     tested, targets = [], []
-    for user, (history, coming) in enumerate(zip(before, after, strict=True)):
-        new = coming[~np.isin(coming, history)]
+    for user, (history, following) in enumerate(zip(before, after, strict=True)):
+        new = following[~np.isin(following, history)]
         if len(new):
             tested.append(user)
             targets.append(new[0])

@@ -1,4 +1,4 @@
-"""Beam's own handler for vLLM in a pipeline. Imported in its process only: it imports vLLM."""
+"""Beam's own handler for vLLM in a pipeline. It imports vLLM: import it in its process only."""
 
 import json
 import tempfile
@@ -13,11 +13,11 @@ from apache_beam.ml.inference.base import PredictionResult, RunInference
 from apache_beam.ml.inference.vllm_inference import VLLMCompletionsModelHandler
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from benchmarks.task import Answer, Task
+from benchmarks.novelty_table.task import Answer, Task
 
 
 class TimedHandler(VLLMCompletionsModelHandler):
-    """The handler as it is, but that each batch says when it began and ended."""
+    """The handler, unchanged, with the start and end time of each batch in its results."""
 
     def run_inference(
         self, batch: Sequence[str], model: Any, inference_args: dict[str, Any] | None = None
@@ -37,14 +37,9 @@ class TimedHandler(VLLMCompletionsModelHandler):
 class BeamStock:
     """`RunInference` over the prompts.
 
-    The handler hands the same arguments to every request, so the choice is of all descriptions,
-    those of c1 and c2 too. That is in its favour: vLLM makes one grammar instead of one a pair.
-
-    Parameters
-    ----------
-    task
-    server_args
-        `vllm_server_kwargs` of the handler.
+    The handler passes the same arguments to every request, so the choice has all descriptions,
+    also those of c1 and c2. This favours it: vLLM makes one grammar instead of one per pair.
+    `server_args` are `vllm_server_kwargs` of the handler.
     """
 
     def __init__(self, task: Task, server_args: dict[str, str]) -> None:
@@ -53,9 +48,9 @@ class BeamStock:
     def answer(self, parts: list[list[int]]) -> list[Answer]:
         """Answer all pairs of some rows, part by part.
 
-        One pipeline over all parts, as a restart would be a new server. The clock runs from the
-        first batch, when the server is up, to the last; a part that ends within a batch ends
-        where the batch's share of prompts is through.
+        One pipeline reads all parts, because a restart would start a new server. The clock runs
+        from the first batch, when the server is up, to the last. A part that ends within a batch
+        ends at its share of the batch's prompts.
         """
         task = self._task
         pairs = [task.pairs(rows) for rows in parts]
@@ -69,7 +64,7 @@ class BeamStock:
             with beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"])) as pipeline:
                 _ = (
                     pipeline
-                    | beam.Create(prompts, reshuffle=False)  # keeps the order: by c1
+                    | beam.Create(prompts, reshuffle=False)  # keeps the order by c1
                     | RunInference(
                         TimedHandler(task.model, self._server_args), inference_args=inference_args
                     )
@@ -86,7 +81,7 @@ class BeamStock:
         texts = {result["prompt"]: result["text"] for result in results}
         begun = min(result["begun"] for result in results)
         ended = np.sort([result["ended"] for result in results])  # [prompts]
-        # The clock after so many prompts: known where a batch ends.
+        # The clock after each prompt: known at the end of a batch.
         through, batch = np.unique(ended, return_counts=True)  # [batches]
         edges = np.cumsum([0, *map(len, pairs)])  # [parts + 1]
         clock = np.interp(edges, [0, *np.cumsum(batch)], [begun, *through])

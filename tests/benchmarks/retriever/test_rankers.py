@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.retriever import best, rank_in
+from benchmarks.retriever.rankers import best, rank_in
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 
 USERS, ITEMS = 40, 30

@@ -1,10 +1,10 @@
-"""The workspace that the methods are compared on, made by the pipelines from MovieLens."""
+"""The workspace of the comparison: the pipelines make it from MovieLens."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.task import Task
+from benchmarks.novelty_table.task import Task
 from models.language.prompt import PromptTemplate
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
@@ -16,33 +16,23 @@ _CLUSTERS = "12,100,761"
 
 
 def prepare(root: Path) -> None:
-    """Run the pipelines up to the fine-tuned model; complete ones do nothing.
+    """Run the pipelines up to the fine-tuned model; complete stages are kept.
 
-    Raises
-    ------
-    subprocess.CalledProcessError
-        If one fails; it has said why.
+    subprocess.CalledProcessError if one fails; the pipeline has printed the reason.
     """
     interactions, items = write_dataset("movielens", str(root / "input"))
+    log = f"--interactions={interactions}"
     for pipeline, *flags in (
-        (
-            "build_clusters",
-            f"--interactions={interactions}",
-            f"--items={items}",
-            f"--clusters={_CLUSTERS}",
-        ),
-        ("mine_transitions", f"--interactions={interactions}", f"--level={LEVEL}"),
+        ("build_clusters", log, f"--items={items}", f"--clusters={_CLUSTERS}"),
+        ("mine_transitions", log, f"--level={LEVEL}"),
         ("finetune",),
     ):
-        subprocess.run(
-            [sys.executable, "-m", f"pipelines.{pipeline}", f"--workspace={root}", *flags],
-            stdout=sys.stderr,
-            check=True,
-        )
+        command = [sys.executable, "-m", f"pipelines.{pipeline}", f"--workspace={root}", *flags]
+        subprocess.run(command, stdout=sys.stderr, check=True)
 
 
-def task(root: Path, level: int) -> Task:
-    """Return the task over the clusters of a level, for the model fine-tuned on `LEVEL`."""
+def task_of(root: Path, level: int) -> Task:
+    """Return the task over the clusters of a level, with the model fine-tuned on `LEVEL`."""
     workspace = Workspace(str(root))
     model = workspace.folder("language_model")
     template = workspace.manifest("transitions")["flags"]["prompt_template"]

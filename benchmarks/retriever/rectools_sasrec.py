@@ -1,13 +1,13 @@
-"""RecTools' SASRec on a split of `retriever_split`: runs alone, in RecTools' own environment.
+"""RecTools' SASRec on a split: runs in RecTools' own environment, without this project.
 
-It reads a Parquet of user, item, place, cluster and held_out [bool], trains on what is not held out
-until the NDCG@10 of what is (the last item of each user) stops improving, takes the weights of the
-best epoch, and writes the ten best items for each user's whole history, with that NDCG@10 as the
-file's metadata.
+It reads a Parquet file of user, item, place, cluster and held_out [bool] and trains on the rows
+that are not held out, until the NDCG@10 of the held-out rows (the last item of each user) stops
+improving. With the weights of the best epoch it writes the ten best items for each user's whole
+history; the file's metadata has that NDCG@10.
 
-Settings are RecTools' defaults (two blocks, 256 dimensions, four heads, softmax over all items)
-but for those given, and `seed`, `patience` and `cluster_features` (true: each item's cluster is a
-categorical feature).
+Settings change RecTools' defaults (two blocks, 256 dimensions, four heads, softmax over all items),
+and add `seed`, `patience` and `cluster_features` (true: each item's cluster is a categorical
+feature).
 """
 
 import argparse
@@ -36,9 +36,9 @@ TOP = 10
 
 
 class WholeHistories(SASRecDataPreparator):
-    """RecTools' preparation, which keeps the latest items of each user, without that cut.
+    """RecTools' preparation without its cut of each user to the latest items.
 
-    Longer histories are cut into windows to train on, and all of them is told to the validation.
+    Longer histories are cut into windows for training; the validation excludes all their items.
     """
 
     def _filter_train_interactions(self, train_interactions: pd.DataFrame) -> pd.DataFrame:
@@ -47,7 +47,7 @@ class WholeHistories(SASRecDataPreparator):
         return kept.sort_values(Columns.Datetime, kind="stable")
 
     def get_dataloader_train(self) -> DataLoader:
-        """Batches of windows in which each transition of a user is once."""
+        """Return batches of windows that have each transition of a user once."""
         whole = SequenceDataset.from_interactions(self.train_dataset.interactions.df)
         sessions, weights = [], []
         for session, weight in zip(whole.sessions, whole.weights, strict=True):
@@ -72,10 +72,10 @@ class WholeHistories(SASRecDataPreparator):
 
 
 class RealPositions(TransformerLightningModule):
-    """RecTools' softmax loss without the scores of padding, which its own makes and ignores."""
+    """RecTools' softmax loss without the scores of padding, which it computes and ignores."""
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:
-        """Mean loss over the positions that have a next item."""
+        """Return the mean loss over the positions that have a next item."""
         items = self.torch_model.item_model.get_all_embeddings()
         sessions = self.torch_model.encode_sessions(batch, items)
         real = batch["y"] != 0
@@ -93,7 +93,7 @@ class BestEpoch(Callback):
         self.weights: dict[str, Any] = {}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Forget the last epoch."""
+        """Reset the gains of the last epoch."""
         self.gains = []
 
     def on_validation_batch_end(
@@ -116,7 +116,7 @@ class BestEpoch(Callback):
         self.gains += list(np.where(rank < TOP, 1 / np.log2(rank + 2), 0.0))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Compare with the best epoch; validation has run by now."""
+        """Compare with the best epoch; the validation has run before."""
         ndcg = float(np.mean(self.gains))
         self.since += 1
         if ndcg > self.best:
@@ -137,7 +137,7 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
             Columns.User: split["user"],
             Columns.Item: split["item"],
             Columns.Weight: 1.0,
-            # Any increasing time will do: a day an interaction.
+            # Only the order counts: one day per interaction.
             Columns.Datetime: pd.to_datetime(split["place"], unit="D"),
         }
     )
@@ -198,7 +198,7 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, required=True, help="of SASRecModel, JSON")
     flags = parser.parse_args()
     warnings.filterwarnings("ignore")
-    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split_by), flags.settings)
+    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split), flags.settings)
     columns = [Columns.User, Columns.Item, Columns.Rank]
     table = pa.Table.from_pandas(answers[columns], preserve_index=False)
     metadata = {"ndcg": str(ndcg), "epochs": str(epochs)}

@@ -1,22 +1,18 @@
-"""transformers' own generation, held to a trie of the descriptions' tokens."""
+"""transformers' own generation, constrained to a trie of the descriptions' tokens."""
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.task import Answer, Pair, Task
+import numpy as np
+
+from benchmarks.novelty_table.task import Pair, Task
 from models.language.prompt import completion_token_ids
 
 _BATCH = 32  # prompts; the fastest on two cores
 
 
 class TransformersTrie:
-    """`generate` with `prefix_allowed_tokens_fn`: greedy, in bfloat16, in batches.
-
-    Parameters
-    ----------
-    task
-    """
+    """`generate` with `prefix_allowed_tokens_fn`: greedy, in bfloat16, in batches."""
 
     def __init__(self, task: Task) -> None:
         from models.language.language_model import load_language_model
@@ -24,7 +20,7 @@ class TransformersTrie:
         self._task = task
         self._model, self._tokenizer = load_language_model(task.model, "bfloat16")
         prompt = task.prompts.render(0, 0)
-        # The tokens that may follow those said so far, and the clusters that each leads to.
+        # For each prefix: the tokens that may follow, and the clusters that each token leads to.
         self._trie: dict[tuple[int, ...], dict[int, set[int]]] = {}
         for cluster, text in enumerate(task.prompts.descriptions):
             ids = completion_token_ids(self._tokenizer, prompt, text)
@@ -34,17 +30,12 @@ class TransformersTrie:
                 after.setdefault(token, set()).add(cluster)
         self._longest = max(map(len, self._trie)) + 1
 
-    def answer(self, parts: list[list[int]]) -> list[Answer]:
-        """Answer all pairs of some rows, part by part."""
-        return [self._part(rows) for rows in parts]
-
-    def _part(self, rows: list[int]) -> Answer:
-        begun = time.monotonic()
-        pairs = self._task.pairs(rows)
+    def answer(self, pairs: list[Pair]) -> np.ndarray:
+        """Return the greedy answer to each pair, [pairs, 1]."""
         answers: list[str] = []
         for start in range(0, len(pairs), _BATCH):
             answers += self._batch(pairs[start : start + _BATCH])
-        return Answer(self._task.clusters(answers), time.monotonic() - begun)
+        return self._task.clusters(answers)
 
     def _batch(self, pairs: Sequence[Pair]) -> list[str]:
         import torch
@@ -58,7 +49,7 @@ class TransformersTrie:
 
         def allowed(row: int, sequence: Any) -> list[int]:
             after = self._trie.get(tuple(sequence[length:].tolist()))
-            if after is None:  # the description is said
+            if after is None:  # the description is complete
                 return [tokenizer.eos_token_id]
             known = set(pairs[row])
             return [token for token, clusters in after.items() if clusters - known]

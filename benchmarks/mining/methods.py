@@ -1,8 +1,12 @@
-"""Ways to count the transitions of a log: ours, DuckDB's SQL, and Beam element by element."""
+"""Ways to count the transitions of a log: ours, DuckDB's SQL, and Beam element by element.
 
-from __future__ import annotations
+`python -m benchmarks.mining.methods METHOD LOG CLUSTERS OUTPUT` runs one and prints what it took.
+"""
 
+import json
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator
 
 import apache_beam as beam
@@ -10,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from benchmarks.common.processes import peak_memory_gib
 from pipelines.launch.runner import with_default_runner
 from pipelines.mine_transitions import STAGE
 from transforms import schemas as col
@@ -25,7 +30,7 @@ SHARDS = 4
 
 
 def ours(log: str, clusters: str, output: str) -> None:
-    """Run the transforms of mine_transitions from the log to counts, for all users."""
+    """Run the transforms of mine_transitions, from the log to the counts of all users."""
     with _pipeline(STAGE.threads) as pipeline:
         item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, level=0)
         interactions = pipeline | ReadInteractions(find_source(log, "interactions"), item_clusters)
@@ -44,7 +49,7 @@ def ours(log: str, clusters: str, output: str) -> None:
 
 
 def duckdb(log: str, clusters: str, output: str) -> None:
-    """Let DuckDB do the same on all cores, in one statement."""
+    """Run one SQL statement in DuckDB, on all cores."""
     import duckdb
 
     with tempfile.TemporaryDirectory() as spill, duckdb.connect() as connection:
@@ -80,7 +85,7 @@ def duckdb(log: str, clusters: str, output: str) -> None:
 
 
 def per_element(log: str, clusters: str, output: str) -> None:
-    """Run Beam as its guide has it: an element for each interaction, transition and count."""
+    """Run Beam as in its guide: each interaction, transition and count is an element."""
     items = pq.read_table(f"{clusters}/item_clusters").to_pylist()
     cluster_of = {item["item_id"]: item["cluster_ids"][0] for item in items}
 
@@ -116,13 +121,25 @@ def _transitions(engagements: Iterable[tuple]) -> Iterator[tuple[int, int, int]]
 
 
 def _pipeline(threads: bool) -> beam.Pipeline:
-    """Make a pipeline as a stage runs in process."""
+    """Return a pipeline with the runner of a stage."""
     flags = [f"--shuffle_folder={tempfile.mkdtemp()}"]
     return beam.Pipeline(options=PipelineOptions(with_default_runner(flags, threads)))
 
 
-WAYS: dict[str, Callable[[str, str, str], None]] = {
+METHODS: dict[str, Callable[[str, str, str], None]] = {
     "ours": ours,
     "duckdb": duckdb,
     "per_element": per_element,
 }
+
+
+def main(method: str, log: str, clusters: str, output: str) -> None:
+    """Run a method in this process and print its seconds and peak memory as JSON."""
+    begun = time.monotonic()
+    METHODS[method](log, clusters, output)
+    seconds = time.monotonic() - begun
+    print(json.dumps({"seconds": seconds, "gib": peak_memory_gib()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
