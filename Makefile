@@ -31,7 +31,7 @@ $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt \
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements/$(DEVICE).txt \
 	  $(addprefix --constraint ,$(wildcard requirements/constraints-$(DEVICE).txt)) || \
 	  { echo "if it is torch that is missing: README.md says where its CPU build comes from"; exit 1; }
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -43,7 +43,7 @@ setup-emulators: $(VENV)/emulators/installed  ## make .venv/emulators: Google Cl
 $(VENV)/emulators/installed: requirements/emulators.txt | setup
 	@echo "setting up $(VENV)/emulators: about 0.5 GB"
 	@test -x $(VENV)/emulators/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/emulators
-	@$(UV) pip sync --quiet --python $(VENV)/emulators/bin/python $<
+	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/emulators/bin/python $<
 	@touch $@
 
 .PHONY: setup-chromium
@@ -60,10 +60,10 @@ setup-rectools: $(VENV)/rectools/installed  ## make .venv/rectools: what bench-r
 $(VENV)/rectools/installed: requirements/rectools.txt | setup
 	@echo "setting up $(VENV)/rectools: about 1.5 GB"
 	@test -x $(VENV)/rectools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/rectools
-	@$(UV) pip sync --quiet --python $(VENV)/rectools/bin/python $<
+	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/rectools/bin/python $<
 	@touch $@
 
-COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml
 .PHONY: lock
 lock: setup  ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --output-file requirements/base.txt

@@ -24,15 +24,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from sklearn.metrics import adjusted_rand_score
 
 from models.clustering.balancing import Cap, capped_prices
-from models.clustering.cluster_quality import coherence, separation, stability
-from models.clustering.cluster_tree import (
-    assign_clusters,
-    fit_cluster_tree,
-    most_traffic,
-    traffic_balance,
-)
+from models.clustering.cluster_quality import cluster_quality
+from models.clustering.cluster_tree import assign_clusters, most_traffic, traffic_balance
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
@@ -160,15 +157,16 @@ def measures(rows: np.ndarray, traffic: np.ndarray, assign: Assignment) -> list[
     ]
     found = []
     for level, ids in enumerate(one.T):
+        alike, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
         found.append(
             {
                 "balance": traffic_balance(np.bincount(ids, traffic)),
-                "coherence": coherence(rows, ids),
-                "traffic_coherence": coherence(rows, ids, traffic),
-                "separation": separation(rows, ids),
-                "traffic_separation": separation(rows, ids, traffic),
-                "seed_stability": stability(ids, other[:, level]),
-                "sample_stability": stability(parts[0][:, level], parts[1][:, level]),
+                "coherence": alike.coherence,
+                "traffic_coherence": by_traffic.coherence,
+                "separation": alike.separation,
+                "traffic_separation": by_traffic.separation,
+                "seed_stability": adjusted_rand_score(ids, other[:, level]),
+                "sample_stability": adjusted_rand_score(parts[0][:, level], parts[1][:, level]),
                 "seconds": seconds,
             }
         )

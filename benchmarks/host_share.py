@@ -14,7 +14,7 @@ from models.language.cost.model_size import model_size
 from models.language.cost.table_cost import estimate
 from models.language.language_model import load_tokenizer
 from transforms.language.build_novelty_table import BuildNoveltyTable, row_parts
-from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
+from transforms.language.novelty_engine import NoveltyEngine, NoveltyEngineSpec
 from transforms.storage.commit_log import CommitLog
 
 
@@ -44,11 +44,11 @@ def host_share(task: Task, top_n: int) -> tuple[float, float]:
     size = model_size(task.model)
     work = count_work(load_tokenizer(task.model), task.prompts, (), top_n, row_parts(task.size))
     estimated = estimate(work, size, None).seconds
-    policy = LanguagePolicy(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
+    spec = NoveltyEngineSpec(task.model, task.prompts, (), top_n, 0, json.dumps({}), 1_800.0)
     with tempfile.TemporaryDirectory() as folder:
         committed = CommitLog(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            pipeline | BuildNoveltyTable(committed, policy, engine=TimedEngine)
+            pipeline | BuildNoveltyTable(committed, spec, engine=TimedEngine)
         seconds = time.monotonic() - TimedEngine.begun
         end_model_processes()
     return 1 - TimedEngine.engine_seconds / seconds, estimated / seconds

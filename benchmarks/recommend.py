@@ -55,8 +55,9 @@ def write_saved_model(
     path: Path, catalogue: Catalogue, clusters: int, config: RetrieverConfig, k: int
 ) -> None:
     """Export a model with random weights and a random novelty table for this many clusters."""
+    from models.interests.novelty_table import NoveltyTable
     from models.retrieval.retriever import RetrieverModel
-    from models.retrieval.serving.explorer import PackedNoveltyTable, export_saved_model
+    from models.retrieval.serving.serving_module import export_saved_model
 
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 100, len(catalogue.item_ids))
@@ -64,7 +65,7 @@ def write_saved_model(
     novel = rng.integers(0, clusters, (clusters, clusters, _TOP_N)).astype(np.int32)
     probability = np.full(novel.shape, 1 / _TOP_N, np.float32)
     names = [f"cluster {cluster}" for cluster in range(clusters)]
-    export_saved_model(model, catalogue, PackedNoveltyTable(novel, probability, names), path, k)
+    export_saved_model(model, catalogue, NoveltyTable(novel, probability, names), path, k)
 
 
 def make_workspace(workspace: Path) -> None:

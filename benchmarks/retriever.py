@@ -36,7 +36,8 @@ from numpy.typing import NDArray
 from benchmarks.clusters import ENCODER, FOLDER, real_items
 from benchmarks.progress import say
 from benchmarks.retriever_split import Split, leave_one_out, temporal
-from models.clustering.cluster_tree import assign_clusters, fit_cluster_tree
+from models.clustering.cluster_tree import assign_clusters
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.text_encoder import TextEncoder
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.item_features import fit_projection, project
@@ -99,7 +100,6 @@ def by_ours(settings: dict[str, Any]) -> Model:
     def model(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         from models.retrieval.retriever import tf
         from models.retrieval.training.training_loop import encode, train_retriever
-        from models.retrieval.training.training_sequences import latest
 
         config = RetrieverConfig(seed=seed, validation_users=len(split.sequences), **settings)
         shard = str(scratch / "shard.parquet")
@@ -112,8 +112,7 @@ def by_ours(settings: dict[str, Any]) -> Model:
         answers = []
         for start in range(0, len(split.tested), _ROWS):
             histories = split.histories[start : start + _ROWS]
-            items, lengths = latest(histories, config.max_length)
-            queries = encode(trained, tf.constant(items), tf.constant(lengths))
+            queries = encode(trained, histories)
             answers.append(best(tf.matmul(queries, vectors, transpose_b=True).numpy(), histories))
         return np.concatenate(answers)
 

@@ -20,10 +20,11 @@ import numpy as np
 from benchmarks.progress import say
 from benchmarks.serving_calls import histories, time_calls
 from benchmarks.topk import MaskedBruteForce
+from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.serving.explorer import Explorer, PackedNoveltyTable, export_saved_model
+from models.retrieval.serving.serving_module import ServingModule, export_saved_model
 from pipelines.launch.flag_types import whole_number
 
 ITEMS, CLUSTERS, NOVEL, K = 1_000_000, 761, 20, 20
@@ -32,14 +33,14 @@ BATCHES = (1, 8, 64, 256, 1024)
 MASKED_BATCHES = (1, 64)  # brute force keeps the scores of all items for each user of a batch
 
 
-def novelty_table(clusters: int, novel: int) -> PackedNoveltyTable:
+def novelty_table(clusters: int, novel: int) -> NoveltyTable:
     """Make a full table with distinct clusters in a row."""
     rng = np.random.default_rng(0)
     first = rng.integers(clusters, size=(clusters, clusters, 1))
     after = (first + np.arange(novel)) % clusters
     chances = -np.sort(-rng.random((clusters, clusters, novel), np.float32), axis=2)
     names = [f"keyword {cluster}, another, and a third" for cluster in range(clusters)]
-    return PackedNoveltyTable(after.astype(np.int32), chances, names)
+    return NoveltyTable(after.astype(np.int32), chances, names)
 
 
 def parts(items: int, clusters: int) -> tuple[RetrieverModel, Catalogue]:
@@ -52,16 +53,16 @@ def parts(items: int, clusters: int) -> tuple[RetrieverModel, Catalogue]:
     return RetrieverModel(RetrieverConfig(), catalogue, rng.integers(0, 1000, items)), catalogue
 
 
-def masked_explorer(
-    model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable
-) -> Explorer:
+def masked_module(
+    model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable
+) -> ServingModule:
     """Make the alternative: `explore` asks for clusters without history, so it may exclude none."""
     masked = MaskedBruteForce(tf.constant(catalogue.clusters), K).index(
         model.items(tf.range(len(catalogue.item_ids))), tf.constant(catalogue.item_ids.tolist())
     )
-    explorer = Explorer(model, catalogue, table, K)
-    explorer.search = masked.search
-    return explorer
+    module = ServingModule(model, catalogue, table, K)
+    module.search = masked.search
+    return module
 
 
 def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
@@ -85,7 +86,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     )
     served = json.loads(done.stdout.splitlines()[-1])
     say("the same by brute force")
-    masked = masked_explorer(model, catalogue, table)
+    masked = masked_module(model, catalogue, table)
     brute = {
         str(batch): time_calls(
             lambda rows: masked.explore(tf.constant(rows))["item_ids"].numpy(), batch, items
@@ -116,7 +117,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     }
 
 
-def identical(folder: Path, masked: Explorer, items: int) -> bool:
+def identical(folder: Path, masked: ServingModule, items: int) -> bool:
     """Whether both answer some histories with the same items."""
     rows = tf.constant(histories(64, items, 0))
     ours = tf.saved_model.load(str(folder)).signatures["explore"](history=rows)

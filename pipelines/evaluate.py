@@ -40,12 +40,12 @@ from transforms.evaluation.score_policies import (
     CoverPairs,
     Resamples,
     ScorePolicies,
-    SumFn,
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import WriteReport
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 from transforms.transitions.user_sequences import CountSequences, ReadSequences
 
 # Prefixes of flags.

@@ -8,7 +8,7 @@ import pytest
 
 from pipelines import explore
 
-HEAVY = ("torch", "transformers", "tensorflow", "tensorflow_recommenders", "vllm", "trl")
+HEAVY = ("torch", "transformers", "tensorflow", "tensorflow_recommenders", "vllm")
 PIPELINES = [*(stage.name for stage in explore.STAGES), "explore"]
 
 

@@ -20,14 +20,7 @@ FLAGS = (
 )
 NAMES = {
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
-    *(
-        "markov_2",
-        "naive_bayes",
-        "naive_bayes_lift",
-        "markov_lift",
-        "pair_counts",
-        "cluster_neighbours",
-    ),
+    *("markov_2", "naive_bayes", "pair_counts", "cluster_neighbours"),
     *("affinity", "affinity_pooled", "retriever", "retriever_novel", "llm_untuned"),
 }
 

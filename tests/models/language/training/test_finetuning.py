@@ -17,7 +17,7 @@ from models.language.language_model import (
 from models.language.training.examples import Example, collate, labelled_tokens
 from models.language.training.finetune_config import FinetuneConfig
 from models.language.training.finetuning import finetune
-from models.language.training.output_head_fit import Targets
+from models.language.training.output_head_fit import HeadTargets
 from models.language.training.training_log import HistoryRow
 from tests.models.language.tiny_llm import save_tiny_llm
 
@@ -51,7 +51,7 @@ def run(
     folder: Path,
     config: FinetuneConfig,
     kill_at: int = -1,
-    targets: Targets | None = None,
+    targets: HeadTargets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
     def on_progress(progress):
@@ -207,7 +207,7 @@ def test_a_model_that_caps_its_logits_is_refused(tiny, tmp_path, max_steps):
 def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
     _, before = undisturbed
     answers = [0, 2, 4, 3, 1]
-    targets = Targets(
+    targets = HeadTargets(
         tuple(f"Next to {text}:\n" for text in DESCRIPTIONS), np.eye(5)[answers] * 0.99 + 0.002
     )
     phases: list[str] = []
@@ -271,11 +271,9 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     [
         ([], VALID, "no training examples"),
         (TRAIN, [], "no validation examples"),
-        ([Example("p\n", "green tea", (), 7)], VALID, "none of the 5 clusters"),
-        ([Example("p\n", "green tea", (), 1)], VALID, "label's description 'chess'"),
     ],
 )
-def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, message):
+def test_no_examples_are_refused(tiny, tmp_path, train, valid, message):
     with pytest.raises(ValueError, match=message):
         finetune(
             tiny, train, valid, DESCRIPTIONS, tmp_path, tmp_path, FinetuneConfig(), lambda _: None

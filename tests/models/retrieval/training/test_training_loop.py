@@ -18,9 +18,9 @@ from models.retrieval.training.training_loop import (
     AVERAGING,
     Epoch,
     Step,
-    averaged_into,
     evaluate,
     train_retriever,
+    update_means,
 )
 from models.retrieval.training.training_sequences import survey
 from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue, ring, write_shards
@@ -69,7 +69,7 @@ def test_the_running_mean_weighs_late_values_most() -> None:
     mean, variable = tf.Variable(5.0), tf.Variable(0.0)
     for step, value in enumerate(values.tolist(), start=1):
         variable.assign(value)
-        averaged_into([mean], [variable], tf.constant(step, tf.int64))
+        update_means([mean], [variable], tf.constant(step, tf.int64))
     # Written out: the weight of step t grows with t^eta, (t + eta - 1)! / (t - 1)!.
     weight = np.array(
         [math.prod(range(t, t + int(AVERAGING))) for t in range(1, len(values) + 1)], float
@@ -223,7 +223,7 @@ def test_rows_of_an_evaluation_do_not_change_it(
 def test_mixed_precision_learns_in_bfloat16_and_answers_in_float32(
     shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_loop, "training_policy", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(training_loop, "training_dtype", lambda: "mixed_bfloat16")
     config = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
     computed = set()
 
