@@ -184,7 +184,7 @@ def test_interrupted_table_is_finished_to_the_same_bytes(
     assert build_table(copy, "--status") == 0
     assert capsys.readouterr().out.startswith("3 of 8 units done")
     flags = [f"--workspace={copy}", f"--clusters_per_pair={TOP_N}"]
-    assert "takes up where it stopped" in run("build_novelty_table", *flags).stderr
+    assert "resumes an interrupted run" in run("build_novelty_table", *flags).stderr
     assert hashes(copy / "novelty_table") == hashes(workspace / "novelty_table")
 
 

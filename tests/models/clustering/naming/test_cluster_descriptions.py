@@ -272,7 +272,7 @@ WORDS = ["acorn", "amber", "basalt", "birch", "cedar", "cobalt", "dahlia", "deni
 
 
 @given(st.lists(st.sets(st.sampled_from(WORDS), min_size=1, max_size=4), min_size=1, max_size=7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_as_many_clusters_as_possible_have_a_first_token_of_their_own(owned):
     count = len(owned)
     found = named(
@@ -411,7 +411,7 @@ def test_class_tf_idf_equals_its_formula_term_by_term():
     ),
     st.integers(1, 4),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_descriptions_are_unique_and_clean_whatever_the_texts(items, keyword_count):
     ids, keywords, texts, traffic = zip(*items, strict=True) if items else ((), (), (), ())
     found = named(
