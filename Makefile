@@ -162,6 +162,11 @@ bench-topk: setup  ## queries/s of the top k within clusters beside TFRS's brute
 bench-serving: setup  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
 	$(BIN)/python -m benchmarks.serving $(ARGS)
 
+.PHONY: docs
+docs: setup  ## build the documentation in build/docs and check all its links
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs build --strict
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .
