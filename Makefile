@@ -154,6 +154,11 @@ template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b
 	  --template-file-gcs-location=$(call need,SPEC,gs://bucket/finetune.json) \
 	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(ARGS))
 
+.PHONY: docs
+docs: setup  ## build the documentation in build/docs and check all its links
+	$(BIN)/python -m docs.generate
+	$(BIN)/mkdocs build --strict
+
 .PHONY: lint
 lint: setup  ## style, types and layering
 	$(BIN)/ruff check .
