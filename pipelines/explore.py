@@ -10,7 +10,7 @@ from importlib import import_module
 from pipelines import mine_transitions
 from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
-from pipelines.launch.shared_flags import ITEMS, LOG
+from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE
 from pipelines.launch.stage import EPILOG, Stage
 from pipelines.launch.summary import summary
 from pipelines.launch.workspace import PIPELINES, Workspace
@@ -33,6 +33,7 @@ def dataset(text: str) -> str:
 
 
 FLAGS = (
+    WORKSPACE,
     Flag(
         "dataset",
         "a built-in dataset in place of --interactions and --items",
@@ -53,7 +54,10 @@ FLAGS = (
 
 def flags_once() -> list[Flag]:
     """Return the flags of all stages, the first of each name."""
-    return list({flag.name: flag for flag in reversed(FLAGS)}.values())[::-1]
+    first: dict[str, Flag] = {}
+    for flag in FLAGS:
+        first.setdefault(flag.name, flag)
+    return list(first.values())
 
 
 def of_stage(flags: argparse.Namespace, stage: Stage) -> argparse.Namespace:
