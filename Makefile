@@ -8,6 +8,10 @@ BIN := $(VENV)/bin
 DEVICE ?= cpu
 WORKSPACE ?= build/demo
 
+# Containers set it. Without bytecode every process compiles what it imports: 10 s more for Beam,
+# 12 s for TensorFlow, 25 s for vLLM.
+unexport PYTHONDONTWRITEBYTECODE
+
 # uv reads no configuration of pip's: what pip is configured with is handed on.
 pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null \
   | sed -n "s/^[a-z]*[.]$(1)='\(.*\)'/\1/p" | tail -n 1 | sed 's/\\n/ /g')
@@ -27,7 +31,7 @@ $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
-	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt \
+	@$(UV) pip sync --quiet --require-hashes --python $(BIN)/python requirements/$(DEVICE).txt \
 	  $(addprefix --constraint ,$(wildcard requirements/constraints-$(DEVICE).txt)) || \
 	  { echo "if it is torch that is missing: README.md says where its CPU build comes from"; exit 1; }
 	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
@@ -39,7 +43,7 @@ setup-emulators: $(VENV)/emulators/installed  ## make .venv/emulators: Google Cl
 $(VENV)/emulators/installed: requirements/emulators.txt | setup
 	@echo "setting up $(VENV)/emulators: about 0.5 GB"
 	@test -x $(VENV)/emulators/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/emulators
-	@$(UV) pip sync --quiet --python $(VENV)/emulators/bin/python $<
+	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/emulators/bin/python $<
 	@touch $@
 
 .PHONY: setup-chromium
@@ -56,10 +60,10 @@ setup-rectools: $(VENV)/rectools/installed  ## make .venv/rectools: what bench-r
 $(VENV)/rectools/installed: requirements/rectools.txt | setup
 	@echo "setting up $(VENV)/rectools: about 1.5 GB"
 	@test -x $(VENV)/rectools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/rectools
-	@$(UV) pip sync --quiet --python $(VENV)/rectools/bin/python $<
+	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/rectools/bin/python $<
 	@touch $@
 
-COMPILE = $(UV) pip compile --quiet --no-header --no-annotate --python-version 3.11 pyproject.toml
+COMPILE = $(UV) pip compile --quiet --generate-hashes --no-header --no-annotate --python-version 3.11 pyproject.toml
 .PHONY: lock
 lock: setup  ## resolve the dependencies of pyproject.toml again
 	$(COMPILE) --output-file requirements/base.txt
@@ -75,10 +79,23 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --ignore_gates $(ARGS)
 
+# A file's tests share what they build, so a file is one worker's; the slow files come first.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
-	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not slow and not faults"
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "not faults"
+
+# Without whole stages, training, a browser and waiting for processes that hang.
+NOT_FAST = pipelines benchmarks faults test_serving_docs.py models/common models/retrieval \
+  models/language/training models/language/decoding/test_vllm_engine.py \
+  transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py
+.PHONY: test-fast
+test-fast: setup  ## the tests for while you type: no engine, no emulator
+	$(PYTEST) -m "not slow and not faults and not emulator" $(addprefix --ignore=tests/,$(NOT_FAST))
+
+.PHONY: coverage
+coverage: setup setup-emulators setup-chromium  ## the same, and which lines and branches they run
+	$(PYTEST) -m "not faults" --cov --cov-report=term --cov-report=html:build/coverage
 
 .PHONY: test-faults
 test-faults: setup setup-emulators  ## kill real processes and look what is left

@@ -16,27 +16,21 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.common.datasets import ENCODER, FOLDER, SETS, real_items
 from benchmarks.common.output import command_line, print_table
 from models.clustering.balancing import Cap, capped_prices
-from models.clustering.cluster_quality import coherence, separation, stability
-from models.clustering.cluster_tree import (
-    assign_clusters,
-    fit_cluster_tree,
-    most_traffic,
-    traffic_balance,
-)
+from models.clustering.cluster_quality import cluster_quality
+from models.clustering.cluster_tree import assign_clusters, most_traffic, traffic_balance
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.power_diagram import PowerDiagram, nearest
 from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.clusters.item_embeddings import item_texts
-
-if TYPE_CHECKING:
-    from sklearn.cluster import KMeans
 
 _MAX_PRICE_STEPS = 2_000
 _PART = 0.9  # of the items, for the stability over samples
@@ -48,10 +42,8 @@ Measures = list[dict[str, float]]  # of each level
 
 def fit_k_means(
     rows: np.ndarray, size: int, seed: int, weights: np.ndarray | None = None
-) -> "KMeans":
+) -> KMeans:
     """Fit scikit-learn's KMeans with its defaults."""
-    from sklearn.cluster import KMeans
-
     return KMeans(size, random_state=seed).fit(rows, None, weights)
 
 
@@ -128,19 +120,22 @@ def measure(rows: np.ndarray, traffic: np.ndarray, sizes: list[int], method: Met
     other_seed = method(rows, traffic, everything, sizes, 1)
     samples = [np.sort(rng.permutation(len(rows))[: int(_PART * len(rows))]) for _ in range(2)]
     one, other = (method(rows, traffic, sample, sizes, 0) for sample in samples)
-    return [
-        {
-            "balance": traffic_balance(np.bincount(ids, traffic)),
-            "coherence": coherence(rows, ids),
-            "traffic_coherence": coherence(rows, ids, traffic),
-            "separation": separation(rows, ids),
-            "traffic_separation": separation(rows, ids, traffic),
-            "seed_stability": stability(ids, other_seed[:, level]),
-            "sample_stability": stability(one[:, level], other[:, level]),
-            "seconds": seconds,
-        }
-        for level, ids in enumerate(assigned.T)
-    ]
+    found = []
+    for level, ids in enumerate(assigned.T):
+        equal, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
+        found.append(
+            {
+                "balance": traffic_balance(np.bincount(ids, traffic)),
+                "coherence": equal.coherence,
+                "traffic_coherence": by_traffic.coherence,
+                "separation": equal.separation,
+                "traffic_separation": by_traffic.separation,
+                "seed_stability": adjusted_rand_score(ids, other_seed[:, level]),
+                "sample_stability": adjusted_rand_score(one[:, level], other[:, level]),
+                "seconds": seconds,
+            }
+        )
+    return found
 
 
 def print_measures(

@@ -1,6 +1,6 @@
-"""BigQuery in memory: bqemulator, with what this project needs and it lacks.
+"""BigQuery in memory: bqemulator, and patches of it.
 
-Run by .venv/emulators: see servers.py. Each function below mends one difference from the service.
+Run by .venv/emulators: see servers.py. Each patch removes one difference from the service.
 """
 
 import asyncio
@@ -28,7 +28,6 @@ def main() -> None:
     output = lifetime.claim_output()
     link_extensions()
     serialise_queries()
-    filter_datasets()
     keep_query_results()
     explain_in_dry_runs()
     load_and_extract_through_storage()
@@ -51,7 +50,7 @@ async def _serve(output: int) -> None:
 
 
 def link_extensions() -> None:
-    """DuckDB finds its extensions in the home folder, where they are not downloaded."""
+    """Put the installed extensions of DuckDB where it would download them to."""
     for name in ("avro", "spatial"):
         package = Path(find_spec(f"duckdb_extension_{name}").origin).parent
         for file in package.rglob("*.duckdb_extension"):
@@ -68,7 +67,7 @@ def _platform() -> str:
 
 
 def serialise_queries() -> None:
-    """One DuckDB connection serves all threads: a query is read before the next one begins."""
+    """Run one query at a time: all threads share one DuckDB connection."""
     from bqemulator.storage.engine import DuckDBEngine
 
     lock = threading.RLock()
@@ -85,47 +84,8 @@ def serialise_queries() -> None:
     DuckDBEngine.fetch_arrow = locked(DuckDBEngine.fetch_arrow)
 
 
-def filter_datasets() -> None:
-    """Obey the filter by labels: Beam deletes every dataset that such a request returns."""
-    from bqemulator.api.routes import datasets
-    from fastapi import Query
-
-    routes = datasets.router.routes
-    routes[:] = [
-        route
-        for route in routes
-        if not (route.path.endswith("/datasets") and "GET" in route.methods)
-    ]
-
-    @datasets.router.get("/projects/{project_id}/datasets")
-    def list_datasets(
-        project_id: str,
-        ctx: datasets._Ctx,
-        maxResults: int = Query(1000),  # noqa: N803  (the service's name)
-        filter: str | None = Query(None),
-    ) -> dict[str, Any]:
-        labels = [
-            term.removeprefix("labels.").partition(":")[::2]
-            for term in (filter or "").split()
-            if term.startswith("labels.")
-        ]
-        found = [
-            dataset
-            for dataset in ctx.catalog.list_datasets(project_id)
-            if all(
-                key in dataset.labels and value in ("", dataset.labels[key])
-                for key, value in labels
-            )
-        ]
-        return {
-            "kind": "bigquery#datasetList",
-            "datasets": [datasets._dataset_to_rest(dataset) for dataset in found[:maxResults]],
-            "totalItems": len(found),
-        }
-
-
 def keep_query_results() -> None:
-    """Write what a query returns into its destination table, be it named or anonymous."""
+    """Write the result of a query into its anonymous destination table."""
     from bqemulator.api.routes import jobs
     from bqemulator.jobs import executor
     from bqemulator.storage.sql_identifiers import quoted_schema, quoted_table_ref
@@ -136,37 +96,21 @@ def keep_query_results() -> None:
         meta = await execute(**job)
         if meta.error_result or not _SELECT.match(job["bq_sql"]):
             return meta
-        ctx, named = job["ctx"], job["query_config"].get("destinationTable")
-        if named:
-            project = named.get("projectId") or job["project_id"]
-            there = ctx.catalog.get_table(project, named["datasetId"], named["tableId"])
-            append = there and job["query_config"].get("writeDisposition") == "WRITE_APPEND"
-            table = f"`{project}.{named['datasetId']}.{named['tableId']}`"
-            begin = f"INSERT INTO {table}" if append else f"CREATE OR REPLACE TABLE {table} AS"
-            await executor.execute_query_job(
-                job["project_id"],
-                f"{job['job_id']}_kept",
-                f"{begin} {job['bq_sql']}",
-                job["query_params"],
-                ctx,
-                caller=job["caller"],
-            )
-        else:
-            anonymous = meta.configuration["query"]["destinationTable"]
-            names = anonymous["projectId"], anonymous["datasetId"]
-            ctx.engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted_schema(*names)}")
-            view = f"kept_{uuid4().hex}"
-            ctx.engine.connection.register(view, executor.JOB_RESULTS[job["job_id"]])
-            table = quoted_table_ref(*names, anonymous["tableId"])
-            ctx.engine.execute(f"CREATE TABLE {table} AS SELECT * FROM {view}")
-            ctx.engine.connection.unregister(view)
+        engine, anonymous = job["ctx"].engine, meta.configuration["query"]["destinationTable"]
+        names = anonymous["projectId"], anonymous["datasetId"]
+        engine.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted_schema(*names)}")
+        view = f"kept_{uuid4().hex}"
+        engine.connection.register(view, executor.JOB_RESULTS[job["job_id"]])
+        table = quoted_table_ref(*names, anonymous["tableId"])
+        engine.execute(f"CREATE TABLE {table} AS SELECT * FROM {view}")
+        engine.connection.unregister(view)
         return meta
 
     jobs._execute_query_or_failed_meta = execute_and_keep
 
 
 def explain_in_dry_runs() -> None:
-    """In a dry run name the tables that the query reads, and run no statement of a script."""
+    """Name the tables that a query reads in a dry run, and run no statement of a script."""
     import sqlglot
     from bqemulator.api.routes import jobs
 
@@ -195,7 +139,7 @@ def explain_in_dry_runs() -> None:
 
 
 def _parse(sql: str) -> list[Any]:
-    """Return the statements of a script; none where it is wrong, which the emulator then says."""
+    """Return the statements of a script; none for a syntax error, which the emulator reports."""
     import sqlglot
 
     try:
@@ -205,7 +149,7 @@ def _parse(sql: str) -> list[Any]:
 
 
 def load_and_extract_through_storage() -> None:
-    """Read and write gs:// files of load and extract jobs through the storage emulator's API."""
+    """Read and write the gs:// files of load and extract jobs in the storage emulator."""
     from bqemulator.api.routes import jobs
 
     load_files, extract_files = jobs.execute_load_job, jobs.execute_extract_job
@@ -237,7 +181,7 @@ def load_and_extract_through_storage() -> None:
 
 
 def _objects(uri: str) -> list[tuple[str, str]]:
-    """Return (bucket, name) of the objects that a URI, perhaps with a `*`, names."""
+    """Return (bucket, name) of the objects of a URI, which may have a `*`."""
     bucket, _, pattern = uri.removeprefix("gs://").partition("/")
     if "*" not in pattern:
         return [(bucket, pattern)]
@@ -274,7 +218,7 @@ def _storage() -> str:
 
 
 def touch_modified_tables() -> None:
-    """Give a table another modified time and etag when its rows change."""
+    """Change the modified time and etag of a table with its rows."""
     from bqemulator.catalog.memory_repository import MemoryCatalogRepository
     from bqemulator.domain.clock import SystemClock
 
@@ -288,7 +232,7 @@ def touch_modified_tables() -> None:
 
 
 def read_rows_from_offsets() -> None:
-    """Begin a stream at the row that ReadRows asks for: a client goes on there after an error."""
+    """Begin a stream at the offset of ReadRows, where a client continues after an error."""
     from bqemulator.grpc_api.read_servicer import BigQueryReadHandler
     from bqemulator.streaming.read_session import ReadStream, get_session
     from google.cloud.bigquery_storage_v1.types import ReadRowsRequest
@@ -311,14 +255,14 @@ def read_rows_from_offsets() -> None:
 
 
 def split_small_tables() -> None:
-    """Give small tables several streams too: the service promises no number."""
+    """Give small tables several streams, as the service may."""
     from bqemulator.streaming import read_session
 
     read_session._SMALL_TABLE_BYTE_THRESHOLD = 10_000
 
 
 def report_types_as_rest_does() -> None:
-    """REST names the types of a table's columns as legacy SQL does."""
+    """Return the types of columns with the names of legacy SQL, as REST does."""
     from bqemulator.api.routes import tables
 
     to_rest = tables._field_to_rest

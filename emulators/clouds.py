@@ -1,4 +1,4 @@
-"""Emulators of Google Cloud with the environment set, as a `with` block."""
+"""Emulators of Google Cloud, as `with` blocks."""
 
 import os
 import uuid
@@ -18,10 +18,16 @@ class Storage:
     Attributes
     ----------
     environment
-        What Google's libraries read; it is set in this process too while the block lasts.
+        What Google's libraries read.
     """
 
     environment: dict[str, str]
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Set the environment of this process while a block lasts."""
+        with patch.dict(os.environ, self.environment):
+            yield
 
     @property
     def bucket(self) -> str:
@@ -47,29 +53,32 @@ class Cloud(Storage):
 
 @contextmanager
 def storage_emulator() -> Iterator[Storage]:
-    """Run a Cloud Storage emulator."""
+    """Run a Cloud Storage emulator; the environment of this process stays as it is."""
     with storage_server() as url, credentials() as key:
-        environment = _common(url, str(key))
-        with patch.dict(os.environ, environment):
-            yield Storage(environment)
+        yield Storage(
+            {
+                "GOOGLE_APPLICATION_CREDENTIALS": str(key),
+                "GOOGLE_CLOUD_PROJECT": PROJECT,
+                "STORAGE_EMULATOR_HOST": url,
+            }
+        )
+
+
+@contextmanager
+def bigquery_emulator(storage: Storage) -> Iterator[Cloud]:
+    """Run a BigQuery emulator beside one of Cloud Storage; the environment stays as it is."""
+    with bigquery_server(storage.environment["STORAGE_EMULATOR_HOST"]) as (rest, grpc):
+        yield Cloud(
+            {
+                **storage.environment,
+                "BIGQUERY_EMULATOR_HOST": rest,
+                "BIGQUERY_STORAGE_EMULATOR_HOST": grpc,
+            }
+        )
 
 
 @contextmanager
 def cloud_emulators() -> Iterator[Cloud]:
-    """Run emulators of Cloud Storage and BigQuery."""
-    with storage_server() as url, bigquery_server(url) as (rest, grpc), credentials() as key:
-        environment = {
-            **_common(url, str(key)),
-            "BIGQUERY_EMULATOR_HOST": rest,
-            "BIGQUERY_STORAGE_EMULATOR_HOST": grpc,
-        }
-        with patch.dict(os.environ, environment):
-            yield Cloud(environment)
-
-
-def _common(storage_url: str, key: str) -> dict[str, str]:
-    return {
-        "GOOGLE_APPLICATION_CREDENTIALS": key,
-        "GOOGLE_CLOUD_PROJECT": PROJECT,
-        "STORAGE_EMULATOR_HOST": storage_url,
-    }
+    """Run emulators of Cloud Storage and BigQuery, and set the environment of this process."""
+    with storage_emulator() as storage, bigquery_emulator(storage) as cloud, cloud.in_use():
+        yield cloud

@@ -1,6 +1,6 @@
-"""Application Default Credentials of nobody: a key made here, exchanged at a server here.
+"""Fake Application Default Credentials, with a key and a token server of our own.
 
-Without any, Google's libraries look for a metadata server, for minutes.
+Without credentials Google's libraries look for a metadata server, for minutes.
 """
 
 import json
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from emulators.json_service import serve
+from emulators.http_service import serve_json
 from emulators.servers import PROJECT
 
 _TOKEN = {"access_token": "nobody's", "expires_in": 3600, "token_type": "Bearer"}
@@ -18,9 +18,9 @@ _TOKEN = {"access_token": "nobody's", "expires_in": 3600, "token_type": "Bearer"
 @contextmanager
 def credentials() -> Iterator[Path]:
     """Yield a service account's key file, for GOOGLE_APPLICATION_CREDENTIALS."""
-    with TemporaryDirectory() as folder, serve(lambda path, claim: (200, _TOKEN)) as port:
+    with TemporaryDirectory() as folder, serve_json(lambda path, claim: (200, _TOKEN)) as url:
         path = Path(folder, "key.json")
-        path.write_text(json.dumps(_key(f"http://127.0.0.1:{port}/token")))
+        path.write_text(json.dumps(_key(f"{url}/token")))
         yield path
 
 

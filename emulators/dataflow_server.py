@@ -1,6 +1,6 @@
-"""The part of Dataflow's REST service that a launcher talks to: jobs are taken, and done at once.
+"""The part of Dataflow's REST API that a launcher calls; a submitted job is done at once.
 
-Beam takes an endpoint for one of its own only where its address says `localhost`.
+Beam takes an endpoint for an emulator only if its address is `localhost`.
 """
 
 import json
@@ -10,28 +10,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from emulators.json_service import serve
+from emulators.http_service import serve_json
 
 _JOBS = re.compile(r"/v1b3/projects/(?P<project>[^/]+)/locations/(?P<region>[^/]+)/jobs")
 
 
 @dataclass
 class Dataflow:
-    """A service that is running.
+    """A running service."""
 
-    Attributes
-    ----------
-    endpoint
-        For --dataflow_endpoint.
-    jobs
-        What was submitted, as it came, with its project and region.
-    """
-
-    endpoint: str = ""
-    jobs: list[dict[str, Any]] = field(default_factory=list)
+    endpoint: str = ""  # for --dataflow_endpoint
+    jobs: list[dict[str, Any]] = field(default_factory=list)  # submitted, with project and region
 
     def answer(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        """Take a job, where there is a body, or tell of one."""
+        """Accept a job, if there is a body, or describe a job."""
         path = path.split("?")[0]
         if body and (match := _JOBS.fullmatch(path)):
             self.jobs.append({**json.loads(body), **match.groupdict()})
@@ -57,6 +49,6 @@ class Dataflow:
 def dataflow_server() -> Iterator[Dataflow]:
     """Run the service in a thread of this process."""
     service = Dataflow()
-    with serve(service.answer) as port:
-        service.endpoint = f"http://localhost:{port}"
+    with serve_json(service.answer) as url:
+        service.endpoint = url.replace("127.0.0.1", "localhost")
         yield service

@@ -1,4 +1,4 @@
-"""A man in the middle of the Storage Read API, who notes requests and breaks connections."""
+"""A proxy of the Storage Read API that records requests and breaks connections."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,28 +13,14 @@ _LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_lengt
 
 @dataclass
 class ReadProxy(grpc.GenericRpcHandler):
-    """Hands all calls on.
+    """Forwards calls to the emulator."""
 
-    Attributes
-    ----------
-    channel
-        To the emulator.
-    address
-        Where it answers, host:port.
-    break_after
-        The first read of each stream ends with UNAVAILABLE after this many messages; None: never.
-    refuse
-        The status that every new session gets; None: it is created.
-    sessions, reads
-        The requests seen.
-    """
-
-    channel: grpc.Channel
-    address: str = ""
-    break_after: int | None = None
-    refuse: grpc.StatusCode | None = None
-    sessions: list[Any] = field(default_factory=list)
-    reads: list[Any] = field(default_factory=list)
+    channel: grpc.Channel  # to the emulator
+    address: str = ""  # of the proxy, host:port
+    break_after: int | None = None  # messages, until the first read of each stream is UNAVAILABLE
+    refuse: grpc.StatusCode | None = None  # of every new session
+    sessions: list[Any] = field(default_factory=list)  # requests
+    reads: list[Any] = field(default_factory=list)  # requests
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         method = handler_call_details.method

@@ -1,7 +1,7 @@
-"""Server processes that live as long as a `with` block, and never longer than this process.
+"""Server processes that end with a `with` block, or with this process.
 
-A server picks free ports itself and prints their addresses as one line of JSON when it answers; it
-ends when its standard input does, so that one of a killed test run goes too.
+A server picks free ports, and prints its addresses as one line of JSON when it is ready. It ends
+with its standard input, so that a killed test run leaves no server.
 """
 
 import json
@@ -23,29 +23,20 @@ _START_SECONDS = 120.0  # 3 on an idle machine
 
 
 class ServerError(RuntimeError):
-    """A server did not start; what it printed."""
+    """A server did not start; the message is its output."""
 
 
 @contextmanager
 def run(
-    module: str, *arguments: str, python: Path | str = sys.executable, **environment: str
+    module: str, python: Path | str = sys.executable, **environment: str
 ) -> Iterator[dict[str, str]]:
-    """Run `python -m module arguments`, a server that calls `lifetime.announce`.
+    """Run `python -m module`, and yield the addresses that it announces.
 
-    Parameters
-    ----------
-    python
-        Which Python: this one, or `emulator_python()`.
-    environment
-        Variables set for it on top of this process's.
-
-    Yields
-    ------
-    The addresses it announced.
+    The environment is added to that of this process. The server calls `lifetime.announce`.
     """
     with TemporaryFile() as errors:
         server = subprocess.Popen(
-            [python, "-m", module, *arguments],
+            [python, "-m", module],
             cwd=ROOT,
             env={**os.environ, **environment},
             stdin=subprocess.PIPE,
@@ -67,7 +58,7 @@ def run(
 
 
 def _first_line(output: Any) -> bytes:
-    """Return the first line of a server's output; none if it takes too long or ends."""
+    """Return the first line of a server's output, or b"" if the server is late or ends."""
     ready, _, _ = select.select([output], [], [], _START_SECONDS)
     return output.readline() if ready else b""
 
@@ -92,9 +83,7 @@ def storage_server() -> Iterator[str]:
 def bigquery_server(storage_url: str) -> Iterator[tuple[str, str]]:
     """Run a BigQuery emulator that loads and extracts through a Cloud Storage emulator.
 
-    Yields
-    ------
-    Values for BIGQUERY_EMULATOR_HOST (a URL) and BIGQUERY_STORAGE_EMULATOR_HOST (host:port).
+    Yields values for BIGQUERY_EMULATOR_HOST (a URL) and BIGQUERY_STORAGE_EMULATOR_HOST (host:port).
     """
     with (
         TemporaryDirectory() as home,

@@ -1,4 +1,4 @@
-"""Cloud Storage in memory: gcp-storage-emulator, as it is.
+"""Cloud Storage in memory: gcp-storage-emulator, unchanged.
 
 Run by .venv/emulators: see servers.py.
 """

@@ -1,4 +1,4 @@
-"""Arrow tables into BigQuery, and back."""
+"""Copies Arrow tables to BigQuery and back."""
 
 from __future__ import annotations
 
@@ -24,12 +24,9 @@ _TYPES = {
 
 
 def load(name: str, table: pa.Table, partitioned_by: str | None = None) -> None:
-    """Load a table into the BigQuery table `project.dataset.table`, in place of what is there.
+    """Replace the BigQuery table `project.dataset.table` by a table.
 
-    Parameters
-    ----------
-    partitioned_by
-        A timestamp column; the BigQuery table is partitioned by its day.
+    It is partitioned by the day of a timestamp column, if one is given.
     """
     from google.cloud import bigquery
 
@@ -55,7 +52,7 @@ def _field(field: pa.Field) -> bigquery.SchemaField:
 
 
 def rows(name: str) -> pa.Table:
-    """Return the rows of a BigQuery table, in no order."""
+    """Return the rows of a BigQuery table, unordered."""
     from google.cloud import bigquery
 
     return bigquery.Client().list_rows(name).to_arrow(create_bqstorage_client=False)

@@ -8,7 +8,7 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.clustering.text_encoder import local_path
+from models.common.model_location import model_path
 from pipelines.launch.dataflow import Workers
 from pipelines.launch.flag_types import microseconds, whole_number
 from pipelines.launch.flags import Flag
@@ -33,21 +33,21 @@ from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
-from transforms.clusters import fit_clusters
+from transforms.clusters import describe_clusters, fit_clusters
 from transforms.clusters.fit_sample import DrawSample
 from transforms.clusters.item_embeddings import EmbedItems
 from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.interactions import ReadInteractions, before
+from transforms.inputs.filters import before, filter_engagements
+from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import (
     DEAD,
     DUPLICATES,
-    TALLY,
+    ROW_COUNTS,
     VALID_ITEMS,
     DeadDuplicates,
     DropDuplicates,
     ValidateItems,
-    filter_engagements,
 )
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
@@ -116,7 +116,7 @@ FLAGS = (
 
 
 def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
-    """Return the files of the models that are here, and of the earlier clusters.
+    """Return the files of local models and of the earlier clusters.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
     if source(flags, "items").has_column(col.EMBEDDING):
         return found
     with as_input_error("--text_encoder: "):
-        path = local_path(flags.text_encoder)
+        path = model_path(flags.text_encoder)
     return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
 
 
@@ -207,8 +207,8 @@ def build(
         part, kept = numbered
         return add_traffic(table_of(kept), traffic[part])
 
-    # Every part gets its traffic twice, for the sample and once there are clusters: what waits for
-    # these then need not be kept again.
+    # The traffic is added twice, for the sample and for the assignment: parts that wait for the
+    # clusters need not be stored again.
     sample = (
         parts
         | "Weigh" >> beam.Map(weighted, traffic).with_output_types(pa.Table)
@@ -232,19 +232,21 @@ def build(
         ),
         fitted_once,
     ).with_output_types(tuple[int, pa.Table])
-    counts = assigned | "Count" >> beam.Map(fit_clusters.count_finest, sizes)
+    counts = assigned | "Count" >> beam.Map(describe_clusters.count_finest, sizes)
     named = (
         sample
         | "Name"
         >> beam.Map(
-            lambda keyed, fitted: fit_clusters.name_clusters(
+            lambda keyed, fitted: describe_clusters.cluster_keywords(
                 table_of(keyed[1]), fitted, keyword_count, base_model
             ),
             fitted_once,
         )
         | "Clusters"
         >> beam.Map(
-            lambda names, fitted, counts: fit_clusters.cluster_table(names, fitted.tree, counts),
+            lambda keywords, fitted, counts: describe_clusters.cluster_table(
+                keywords, fitted.tree, counts
+            ),
             fitted_once,
             beam.pvalue.AsList(counts),
         ).with_output_types(pa.Table)
@@ -258,9 +260,9 @@ def build(
         )
     dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
-        valid_items[TALLY],
-        items[TALLY],
-        interactions[TALLY],
+        valid_items[ROW_COUNTS],
+        items[ROW_COUNTS],
+        interactions[ROW_COUNTS],
         dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
         named | "Quality" >> beam.Map(fit_clusters.quality_tally, fitted_once),

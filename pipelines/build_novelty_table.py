@@ -20,13 +20,9 @@ from pipelines.launch.upstream import TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.errors import as_input_error
-from transforms.language.build_novelty_table import (
-    BuildNoveltyTable,
-    progress_line,
-    resolve_blocked,
-    row_parts,
-)
-from transforms.language.novelty_engine import LanguagePolicy
+from transforms.language.blocked_clusters import resolve_blocked
+from transforms.language.build_novelty_table import BuildNoveltyTable, progress_line, row_parts
+from transforms.language.novelty_engine import NoveltyEngineSpec
 from transforms.storage.folders import local_copy
 from transforms.storage.manifest import RowCounts, read_manifest
 from transforms.transitions.training_examples import read_prompts
@@ -104,10 +100,10 @@ def check(flags: argparse.Namespace, workspace: Workspace) -> None:
     resolve_blocked(flags.blocked_clusters, list(TransitionsInfo.read(workspace).descriptions))
 
 
-def _policy(flags: argparse.Namespace, workspace: Workspace) -> LanguagePolicy:
+def _engine_spec(flags: argparse.Namespace, workspace: Workspace) -> NoveltyEngineSpec:
     mined = TransitionsInfo.read(workspace)
     descriptions = list(mined.descriptions)
-    return LanguagePolicy(
+    return NoveltyEngineSpec(
         model=workspace.folder("language_model"),
         prompts=read_prompts(workspace.folder("transitions"), mined.template, descriptions),
         blocked=tuple(resolve_blocked(flags.blocked_clusters, descriptions)),
@@ -123,7 +119,7 @@ def build(
 ) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     committed = workspace.committed(STAGE.folder, STAGE.name)
-    return [pipeline | BuildNoveltyTable(committed, _policy(flags, workspace), hints(flags))]
+    return [pipeline | BuildNoveltyTable(committed, _engine_spec(flags, workspace), hints(flags))]
 
 
 def inspect(flags: argparse.Namespace, workspace: Workspace) -> str | None:
@@ -142,19 +138,19 @@ def inspect(flags: argparse.Namespace, workspace: Workspace) -> str | None:
 
 def _estimate(flags: argparse.Namespace, workspace: Workspace) -> str:
     workspace.manifest("language_model")
-    policy = _policy(flags, workspace)
+    spec = _engine_spec(flags, workspace)
     machine = None if flags.estimate == HERE else flags.estimate
-    model = local_copy(policy.model)
+    model = local_copy(spec.model)
     with as_input_error("--estimate: "):
         if machine is not None:
             machine_type(machine)
         size = model_size(model)
         work = count_work(
             load_tokenizer(model),
-            policy.prompts,
-            policy.blocked,
-            policy.n,
-            row_parts(len(policy.prompts.descriptions)),
+            spec.prompts,
+            spec.blocked,
+            spec.n,
+            row_parts(len(spec.prompts.descriptions)),
         )
         return table_cost.report(work, size, table_cost.estimate(work, size, machine))
 

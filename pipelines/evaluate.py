@@ -40,17 +40,17 @@ from transforms.evaluation.score_policies import (
     CoverPairs,
     Resamples,
     ScorePolicies,
-    SumFn,
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import WriteReport
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 from transforms.transitions.user_sequences import CountSequences, ReadSequences
 
-# What the names of the flags of a subject begin with.
+# Prefixes of flags.
 GATE, SIMULATION = "gate_", "simulation_"
-# Policies that are simulated, beside the tables and those that the simulation has itself.
+# Policies to simulate beside the tables and the simulation's own.
 _SIMULATED = ("popularity", "markov_1", "naive_bayes")
 
 
@@ -138,7 +138,7 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
 
 
 def run_metadata(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
-    """Return what metrics.json says of the stages before."""
+    """Return what metrics.json says of the earlier stages."""
     stages = {stage: workspace.manifest(stage) for stage in STAGE.stages}
     shown = ("rows", "dead_letter", "seconds", "packages")
     history = files.read_parquet(

@@ -25,7 +25,7 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions, resolve_level
 from transforms.errors import InputError
 from transforms.inputs.interactions import ReadInteractions
-from transforms.inputs.validate import DEAD, TALLY
+from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
@@ -36,16 +36,11 @@ from transforms.tables.write_tables import (
     WriteTable,
     map_shards,
 )
-from transforms.transitions.diversify import STRATEGIES, Diversify, Sampling
+from transforms.transitions.diversify import STRATEGIES, DiversifyFn, Sampling
 from transforms.transitions.follow_counts import AFFINITY_FILE, CountFollows
 from transforms.transitions.label_distribution import WriteLabelDistribution
-from transforms.transitions.mine import (
-    SPLITS,
-    count_transitions,
-    mine_by_split,
-    sum_counts,
-    user_splits,
-)
+from transforms.transitions.mine import count_transitions, mine_by_split, sum_counts
+from transforms.transitions.splits import SPLITS, SplitSpec
 from transforms.transitions.training_examples import (
     STARTS_FILE,
     WriteExamples,
@@ -150,7 +145,7 @@ def check_flags(flags: argparse.Namespace) -> None:
 def check_split(split_by: str, train_until: str | None) -> None:
     """Raise InputError unless a cut in time and --split_by=time come together."""
     if split_by == "time" and train_until is None:
-        raise InputError("--split_by=time needs clusters that were built with --train_until")
+        raise InputError("--split_by=time needs --train_until, which is a flag of build_clusters")
     if split_by != "time" and train_until is not None:
         raise InputError(f"--train_until={train_until} needs --split_by=time")
 
@@ -172,8 +167,8 @@ def build(
     prompts = make_prompts(upstream.base_model, template, descriptions)
     shards, seed = flags.output_shards, flags.seed
     sampling = Sampling(flags.diversify, flags.examples_per_cluster, len(descriptions), seed)
-    shares = (flags.valid_share, flags.test_share)
     cut = microseconds(upstream.train_until)
+    spec = SplitSpec(flags.valid_share, flags.test_share, seed, cut)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
@@ -181,11 +176,11 @@ def build(
     sequences = parts | "Sequences" >> beam.Values().with_output_types(pa.Table)
     splits = (
         sequences
-        | "Split" >> beam.Map(user_splits, *shares, seed).with_output_types(pa.Table)
+        | "Split" >> beam.Map(spec.user_splits).with_output_types(pa.Table)
         | "SplitShards" >> ShardBy(col.USER_ID, shards, col.USER_SPLITS, (col.USER_ID,))
     )
     mined = sequences | "Mine" >> beam.FlatMap(
-        lambda table, catalogue: mine_by_split(table, catalogue[1], *shares, seed, cut),
+        lambda table, item_clusters: mine_by_split(table, item_clusters[1], spec),
         beam.pvalue.AsSingleton(item_clusters),
     ).with_output_types(pa.Table).with_outputs(*SPLITS)
     counts = (
@@ -197,7 +192,9 @@ def build(
     counted = counts | "Counted" >> beam.MapTuple(lambda _, table: table).with_output_types(
         pa.Table
     )
-    drawn = counted | Diversify(sampling)
+    drawn = counted | "Diversify" >> beam.CombineGlobally(DiversifyFn(sampling)).with_output_types(
+        pa.Table
+    )
     by_label = (col.NOVEL, col.C1, col.C2)
     chosen = {
         "train": drawn | "By-train" >> ShardBy(col.NOVEL, shards, col.TRANSITION_COUNTS, by_label)
@@ -207,7 +204,7 @@ def build(
         for split in ("valid", "test")
     }
     return [
-        log[TALLY],
+        log[ROW_COUNTS],
         pipeline
         | "Prompts" >> beam.Create([prompt_starts(prompts)])
         | "WritePrompts" >> WriteTable(folder, STARTS_FILE),

@@ -25,8 +25,8 @@ from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.inputs.interactions import ReadInteractions
-from transforms.inputs.validate import DEAD, TALLY
-from transforms.retrieval.recommend import PAIR_CHOICES, Explore
+from transforms.inputs.validate import DEAD, ROW_COUNTS
+from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
@@ -71,11 +71,11 @@ def build(
         log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
         parts = log.usable | SequenceParts(ClustersInfo.read(workspace).min_rating)
         dead = log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards)
-        counts = [log[TALLY], dead]
+        counts = [log[ROW_COUNTS], dead]
     recommended, figures = (
         parts
         | "Sequences" >> beam.Values().with_output_types(pa.Table)
-        | Explore(
+        | Recommend(
             saved_model=workspace.folder("retrieval", "saved_model"),
             catalogue=item_clusters,
             pair_choice=flags.pair_choice,

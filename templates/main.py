@@ -1,4 +1,4 @@
-"""What the Flex Template launcher runs: the pipeline whose image this is.
+"""Entry point of the Flex Template launcher: runs the pipeline that the image is built for.
 
 Workers run the image of the launcher, so that both have the same code.
 """

@@ -1,5 +1,6 @@
 """What docs/serving.md says, on a small SavedModel."""
 
+import functools
 import json
 import re
 import subprocess
@@ -42,9 +43,14 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@functools.cache
+def loaded(path: Path) -> Any:
+    return tf.saved_model.load(str(path))
+
+
 def send(path: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Answer a request as the REST API of TensorFlow Serving says it does."""
-    signature = tf.saved_model.load(str(path)).signatures[request["signature_name"]]
+    signature = loaded(path).signatures[request["signature_name"]]
     specs = signature.structured_input_signature[1]
     rows = request.get("instances")
     columns = request.get("inputs") or {name: [row[name] for row in rows] for name in rows[0]}
@@ -77,7 +83,7 @@ def shape_of(value: Any) -> Any:
 
 def test_the_page_has_a_request_for_each_signature(path: Path) -> None:
     names = {request["signature_name"] for request in requests()}
-    assert names == set(tf.saved_model.load(str(path)).signatures)
+    assert names == set(loaded(path).signatures)
 
 
 def test_what_is_served_is_put_in_place_as_the_page_says(path: Path, tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
-"""The errors that a user can mend."""
+"""Errors that the user can fix."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class InputError(ValueError):
-    """Flags or input can't be used; the message names the bad value and the way out."""
+    """A flag or an input is invalid; the message names the value and a way to fix it."""
 
 
 @contextmanager
 def as_input_error(prefix: str = "") -> Iterator[None]:
-    """Turn a ValueError of a model, which knows nothing of flags, into an InputError."""
+    """Turn a ValueError, of a model that knows no flags, into an InputError."""
     try:
         yield
     except InputError:

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.serving.explorer import PackedNoveltyTable, export_saved_model
+from models.retrieval.serving.serving_module import export_saved_model
 
 _CLUSTERS_PER_PAIR = 20
 
@@ -18,14 +19,14 @@ def untrained_retriever(catalogue: Catalogue, config: RetrieverConfig) -> Retrie
     return RetrieverModel(config, catalogue, counts)
 
 
-def random_novelty_table(clusters: int) -> PackedNoveltyTable:
+def random_novelty_table(clusters: int) -> NoveltyTable:
     """Return a table that lists distinct clusters for every pair."""
     rng = np.random.default_rng(0)
     first = rng.integers(clusters, size=(clusters, clusters, 1))
     novel = (first + np.arange(min(_CLUSTERS_PER_PAIR, clusters - 2))) % clusters
     probability = -np.sort(-rng.random(novel.shape, np.float32), axis=2)
     descriptions = [f"cluster {cluster}" for cluster in range(clusters)]
-    return PackedNoveltyTable(novel.astype(np.int32), probability, descriptions)
+    return NoveltyTable(novel.astype(np.int32), probability, descriptions)
 
 
 def write_saved_model(

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.gates import GateThresholds, gates
-from models.evaluation.table_diff import TableVersion, table_diff
+from models.evaluation.table_diff import table_diff
+from models.interests.novelty_table import NoveltyTable
+from models.interests.pairs import unpair
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.report.sentences import summary_sentences
 
@@ -13,7 +15,7 @@ _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean",
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")
 _POLICIES = (
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
-    *("markov_2", "naive_bayes", "naive_bayes_lift", "markov_lift", "pair_counts"),
+    *("markov_2", "naive_bayes", "pair_counts"),
     *("cluster_neighbours", "affinity", "affinity_pooled"),
     *("llm_untuned", "llm_undiversified", "retriever", "retriever_novel"),
 )
@@ -36,24 +38,24 @@ def synthetic_report(clusters: int, seed: int = 0) -> ReportData:
     metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
     metrics["summary"] = summary_sentences(metrics)
     items = [[f"{name.title()} no {number}" for number in range(1, 6)] for name in names]
-    return ReportData(
-        metrics, names, table.novel, table.probability, items, users.astype(np.int64), _MIN_USERS
-    )
+    return ReportData(metrics, table, items, users.astype(np.int64), _MIN_USERS)
 
 
-def _table(names: list[str], rng: np.random.Generator) -> TableVersion:
+def _table(names: list[str], rng: np.random.Generator) -> NoveltyTable:
     size = len(names)
     n = min(_ANSWERS, size - 2)
-    pairs = np.arange(size**2)
+    c1, c2 = unpair(np.arange(size**2), size)
     start = rng.integers(0, size, size**2)
     # Consecutive clusters from a random start: distinct, and never c1 or c2.
     stretch = (start[:, None] + np.arange(n + 2)) % size
-    allowed = (stretch != (pairs // size)[:, None]) & (stretch != (pairs % size)[:, None])
+    allowed = (stretch != c1[:, None]) & (stretch != c2[:, None])
     order = np.argsort(~allowed, axis=1, kind="stable")[:, :n]
     novel = np.take_along_axis(stretch, order, axis=1).astype(np.int32)
     share = rng.random((size**2, n), np.float32) ** 3
     share /= share.sum(1, keepdims=True) * rng.uniform(1.1, 2, (size**2, 1))
-    return TableVersion(names, novel, -np.sort(-share.astype(np.float32), axis=1))
+    probability = -np.sort(-share.astype(np.float32), axis=1)
+    shape = (size, size, n)
+    return NoveltyTable(novel.reshape(shape), probability.reshape(shape), names)
 
 
 def _interval(value: float, width: float = 0.008) -> dict[str, float]:

@@ -14,7 +14,7 @@ from models.language.cost.model_size import model_size
 from models.language.cost.table_cost import estimate
 from models.language.language_model import load_tokenizer
 from transforms.language.build_novelty_table import BuildNoveltyTable, row_parts
-from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
+from transforms.language.novelty_engine import NoveltyEngine, NoveltyEngineSpec
 from transforms.storage.commit_log import CommitLog
 
 
@@ -41,13 +41,13 @@ def host_share(task: Task, clusters_per_pair: int) -> tuple[float, float]:
     tokenizer, parts = load_tokenizer(task.model), row_parts(task.size)
     work = count_work(tokenizer, task.prompts, (), clusters_per_pair, parts)
     estimated = estimate(work, model_size(task.model), None).seconds
-    policy = LanguagePolicy(
+    spec = NoveltyEngineSpec(
         task.model, task.prompts, (), clusters_per_pair, 0, json.dumps({}), 1_800.0
     )
     with tempfile.TemporaryDirectory() as folder:
         committed = CommitLog(f"{folder}/table", f"{folder}/notes")
         with beam.Pipeline(runner="FnApiRunner") as pipeline:
-            pipeline | BuildNoveltyTable(committed, policy, engine=TimedEngine)
+            pipeline | BuildNoveltyTable(committed, spec, engine=TimedEngine)
         seconds = time.monotonic() - TimedEngine.begun
         end_model_processes()
     return 1 - TimedEngine.engine_seconds / seconds, estimated / seconds

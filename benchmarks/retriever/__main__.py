@@ -39,7 +39,8 @@ from benchmarks.retriever.rankers import (
     rank_in,
 )
 from benchmarks.retriever.split import Split, leave_one_out, temporal
-from models.clustering.cluster_tree import assign_clusters, fit_cluster_tree
+from models.clustering.cluster_tree import assign_clusters
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 from models.clustering.text_encoder import TextEncoder
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.item_features import fit_projection, project

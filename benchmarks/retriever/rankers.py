@@ -50,7 +50,6 @@ def by_ours(settings: dict[str, Any]) -> Ranker:
     def rank(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Answers:
         from models.retrieval.retriever import tf
         from models.retrieval.training.training_loop import encode, train_retriever
-        from models.retrieval.training.training_sequences import latest
 
         config = RetrieverConfig(seed=seed, validation_users=len(split.sequences), **settings)
         shard = str(scratch / "shard.parquet")
@@ -63,8 +62,7 @@ def by_ours(settings: dict[str, Any]) -> Ranker:
         answers = []
         for start in range(0, len(split.tested), _ROWS):
             histories = split.histories[start : start + _ROWS]
-            items, lengths = latest(histories, config.max_length)
-            queries = encode(trained, tf.constant(items), tf.constant(lengths))
+            queries = encode(trained, histories)
             answers.append(best(tf.matmul(queries, vectors, transpose_b=True).numpy(), histories))
         return np.concatenate(answers)
 

@@ -19,10 +19,11 @@ from benchmarks.common.masked_brute_force import MaskedBruteForce
 from benchmarks.common.output import command_line, print_table, say
 from benchmarks.common.synthetic_model import random_novelty_table, untrained_retriever
 from benchmarks.serving.calls import random_histories, time_calls
+from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.serving.explorer import Explorer, PackedNoveltyTable, export_saved_model
+from models.retrieval.serving.serving_module import ServingModule, export_saved_model
 from pipelines.launch.flag_types import whole_number
 
 K = 20
@@ -40,16 +41,16 @@ def synthetic_catalogue(items: int, clusters: int) -> Catalogue:
     return Catalogue(ids, cluster_ids, np.ones(items, bool), features)
 
 
-def masked_explorer(
-    model: RetrieverModel, catalogue: Catalogue, table: PackedNoveltyTable
-) -> Explorer:
+def masked_module(
+    model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable
+) -> ServingModule:
     """Return the baseline, which excludes no item: `explore` asks for clusters without history."""
     masked = MaskedBruteForce(tf.constant(catalogue.clusters), K).index(
         model.items(tf.range(len(catalogue.item_ids))), tf.constant(catalogue.item_ids.tolist())
     )
-    explorer = Explorer(model, catalogue, table, K)
-    explorer.search = masked.search
-    return explorer
+    module = ServingModule(model, catalogue, table, K)
+    module.search = masked.search
+    return module
 
 
 def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
@@ -71,7 +72,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     )
     served = json.loads(done.stdout.splitlines()[-1])
     say("measuring brute force")
-    masked = masked_explorer(model, catalogue, table)
+    masked = masked_module(model, catalogue, table)
     brute_force = {
         str(batch): time_calls(
             lambda rows: masked.explore(tf.constant(rows))["item_ids"].numpy(), batch, items
@@ -101,7 +102,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     }
 
 
-def identical(folder: Path, masked: Explorer, items: int) -> bool:
+def identical(folder: Path, masked: ServingModule, items: int) -> bool:
     """Return whether both recommend the same items for some histories."""
     rows = tf.constant(random_histories(64, items, 0))
     ours = tf.saved_model.load(str(folder)).signatures["explore"](history=rows)

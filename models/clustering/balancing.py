@@ -1,4 +1,4 @@
-"""Prices of clusters under which none carries more than it may.
+"""Balances clusters: prices under which no cluster exceeds its capacity.
 
 Dual ascent on a transport problem with capacities: Aurenhammer, Hoffmann and Aronov,
 "Minkowski-type theorems and least-squares clustering", Algorithmica 20, 1998.
@@ -6,37 +6,41 @@ Dual ascent on a transport problem with capacities: Aurenhammer, Hoffmann and Ar
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from models.clustering.power_diagram import PowerDiagram, costs
 
-TOLERANCE = 0.02  # of a capacity: what is over it by less is as good as not
+TOLERANCE = 0.02  # excess, as a share of a capacity, that is accepted
 PRICE_STEPS = 20
 _PRICE_STEP = 0.01  # first step of a price, in squared distance
 
 
 @dataclass(frozen=True)
 class Cap:
-    """What the clusters of a level may carry of a weight.
+    """The largest load that each cluster of a level may carry."""
 
-    Attributes
-    ----------
-    weights
-        [m] > 0.
-    clusters
-        [finest] int, the cluster of the level that holds each finest one.
-    capacities
-        [n_level] > 0.
-    """
+    weights: np.ndarray  # [m] > 0, of the points
+    clusters: np.ndarray  # [finest] int, the cluster of the level that holds each finest one
+    capacities: np.ndarray  # [n_level] > 0
 
-    weights: np.ndarray
-    clusters: np.ndarray
-    capacities: np.ndarray
+    def loads(self, labels: np.ndarray) -> np.ndarray:
+        """Sum the weights by the cluster of the level, for finest labels [m]."""
+        return np.bincount(self.clusters[labels], self.weights, len(self.capacities))
 
 
-def summed(base: np.ndarray, caps: Sequence[Cap], prices: Sequence[np.ndarray]) -> np.ndarray:
-    """Sum the prices of the clusters of each cap, and the base [finest]: [finest] float32."""
+class CappedPrices(NamedTuple):
+    """The best prices of an ascent."""
+
+    of_caps: list[np.ndarray]  # of the clusters of each cap
+    total: np.ndarray  # [finest] float32, their sum and the base
+    labels: np.ndarray  # [m], under the total
+    excess: float  # the largest of a load, as a share of the capacity
+
+
+def total_prices(base: np.ndarray, caps: Sequence[Cap], prices: Sequence[np.ndarray]) -> np.ndarray:
+    """Add the prices of all caps to the base [finest]: [finest] float32."""
     total = base.astype(np.float64)
     for cap, price in zip(caps, prices, strict=True):
         total += price[cap.clusters]
@@ -49,55 +53,48 @@ def capped_prices(
     caps: Sequence[Cap],
     prices: Sequence[np.ndarray],
     most_steps: int = PRICE_STEPS,
-) -> tuple[list[np.ndarray], np.ndarray, np.ndarray, float] | None:
-    """Find prices under which no cluster of any level is overfull.
+) -> CappedPrices | None:
+    """Find prices under which no cluster of any level exceeds its capacity.
 
     Ascent on the dual of the transport problem, whose gradient is load - capacity. Each price has
-    its own step that grows while it keeps its direction and shrinks when that flips (Riedmiller
-    and Braun, "A direct adaptive method for faster backpropagation learning: the RPROP algorithm",
-    ICNN 1993).
+    its own step, which grows while its direction stays and shrinks when the direction flips
+    (Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning: the RPROP
+    algorithm", ICNN 1993).
 
     Parameters
     ----------
     labels_under
-        Gives, for prices [finest] float32, the cheapest finest cluster of each point [m].
+        Maps prices [finest] float32 to the cheapest finest cluster of each point [m].
     base
-        [finest] what a cluster costs in any case.
+        [finest] fixed cost of each finest cluster.
     caps
         One or more per level.
     prices
-        Of the clusters of each cap, to start from.
-    most_steps
-        Of the ascent.
+        Start prices of the clusters of each cap.
 
     Returns
     -------
-    tuple or None
-        The prices of each cap, their sum and the base [finest] float32, the labels [m]
-        under it, and the largest excess of a load, in capacities; the best found in
-        which no finest cluster is empty, None if each had an empty one.
+    CappedPrices or None
+        The best step in which no finest cluster is empty; None without such a step.
     """
     best = None
-    best_error = np.inf
     prices = list(prices)
     steps = [np.full(len(price), _PRICE_STEP) for price in prices]
     last_signs = [np.zeros(len(price)) for price in prices]
     for _ in range(most_steps):
-        total = summed(base, caps, prices)
+        total = total_prices(base, caps, prices)
         labels = labels_under(total)
-        errors = [
-            np.bincount(cap.clusters[labels], cap.weights, len(cap.capacities)) / cap.capacities - 1
-            for cap in caps
-        ]
-        error = max(0.0, *(float(of_cap.max()) for of_cap in errors))
-        if error < best_error and np.bincount(labels, minlength=len(base)).all():
-            best, best_error = (list(prices), total, labels, error), error
-        if best_error <= TOLERANCE:
+        excesses = [cap.loads(labels) / cap.capacities - 1 for cap in caps]
+        largest = max(0.0, *(float(excess.max()) for excess in excesses))
+        improves = best is None or largest < best.excess
+        if improves and np.bincount(labels, minlength=len(base)).all():
+            best = CappedPrices(list(prices), total, labels, largest)
+        if best is not None and best.excess <= TOLERANCE:
             break
-        for at, of_cap in enumerate(errors):
-            # Down again where there is room, and below none where a cluster is empty.
-            lower = (of_cap < -TOLERANCE) & (prices[at] > 0) | (of_cap == -1)
-            signs = np.where(of_cap > 0, 1.0, np.where(lower, -1.0, 0.0))
+        for at, excess in enumerate(excesses):
+            # A price falls where there is room, and below zero where a cluster is empty.
+            lower = (excess < -TOLERANCE) & (prices[at] > 0) | (excess == -1)
+            signs = np.where(excess > 0, 1.0, np.where(lower, -1.0, 0.0))
             steps[at] = steps[at] * np.choose(
                 (signs * last_signs[at]).astype(int) + 1, [0.5, 1.0, 1.2]
             )
@@ -107,7 +104,7 @@ def capped_prices(
 
 
 def fair_share(loads: np.ndarray, count: int) -> float:
-    """Return the share of each of `count` clusters if what is heavier than one counts as one."""
+    """Return the mean load of `count` clusters, with every load capped at this mean."""
     share = loads.sum() / count
     while (lower := np.minimum(loads, share).sum() / count) < share * (1 - 1e-6):
         share = lower
@@ -115,21 +112,10 @@ def fair_share(loads: np.ndarray, count: int) -> float:
 
 
 def apportion(seats: int, votes: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Give out seats in proportion to votes by the largest remainder, within bounds.
+    """Distribute seats in proportion to votes [n] by the largest remainder, within bounds.
 
-    Parameters
-    ----------
-    seats
-        low.sum() <= seats <= high.sum().
-    votes
-        [n] float, > 0 somewhere.
-    low, high
-        [n] int, low <= high.
-
-    Returns
-    -------
-    np.ndarray
-        [n] int, low <= result <= high, sum = seats.
+    The result [n] int is between `low` and `high` and sums to `seats`; so `seats` must be between
+    their sums.
 
     Examples
     --------
@@ -146,30 +132,14 @@ def apportion(seats: int, votes: np.ndarray, low: np.ndarray, high: np.ndarray) 
 
 
 def shed(points: np.ndarray, sites: np.ndarray, prices: np.ndarray, cap: Cap) -> np.ndarray:
-    """Raise the prices of clusters heavier than they may be until what is over it goes elsewhere.
+    """Raise the prices [finest] of overfull clusters until their excess moves to other clusters.
 
-    Points that lose least go first. Nothing changes where the heaviest cluster would not get
-    lighter, or a finest one would be empty.
-
-    Parameters
-    ----------
-    points
-        [m, d].
-    sites
-        [finest, d].
-    prices
-        [finest] float32.
-    cap
-        With the same capacity for all clusters of a level.
-
-    Returns
-    -------
-    np.ndarray
-        [finest] float32.
+    The points with the smallest loss move first. The prices stay if the heaviest cluster would not
+    get lighter or a finest cluster would be empty. All capacities of `cap` must be equal.
     """
     labels_under = PowerDiagram(points, sites, prices)
-    size, limit = len(cap.capacities), cap.capacities.max()
-    before = np.bincount(cap.clusters[labels_under(prices)], cap.weights, size)
+    limit = cap.capacities.max()
+    before = cap.loads(labels_under(prices))
     if before.max() <= limit:
         return prices
     raised = prices.copy()
@@ -179,17 +149,17 @@ def shed(points: np.ndarray, sites: np.ndarray, prices: np.ndarray, cap: Cap) ->
         scores = costs(points[members], sites) + raised
         raised[inside] += _surcharge(scores, inside, cap.weights[members], limit)
     after = labels_under(raised)
-    lighter = np.bincount(cap.clusters[after], cap.weights, size).max() < before.max()
+    lighter = cap.loads(after).max() < before.max()
     return raised if lighter and np.bincount(after, minlength=len(prices)).all() else prices
 
 
 def _surcharge(scores: np.ndarray, inside: np.ndarray, loads: np.ndarray, limit: float) -> float:
-    """Return what to add to the prices of some finest clusters so that they carry the limit.
+    """Return the price increase after which the clusters `inside` [finest] carry the limit.
 
-    `scores` [members, finest] and `loads` [members] are of the points that are there.
+    `scores` [members, finest] and `loads` [members] are those of their points.
     """
     margins = scores[:, ~inside].min(1, initial=np.inf) - scores[:, inside].min(1)
-    # The heaviest point stays: wherever it went would be overfull instead.
+    # The heaviest point stays: it would overfill any other cluster.
     margins = np.minimum(margins, margins[loads.argmax()])
     order = np.argsort(-margins, kind="stable")
     within = int(np.searchsorted(loads[order].cumsum(), limit, side="right"))

@@ -1,4 +1,4 @@
-"""Which clusters of a rerun are those of the run before, and their numbers after it."""
+"""Matches the clusters of two runs, so that a cluster keeps its id."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,38 +8,23 @@ from scipy.optimize import linear_sum_assignment
 
 from models.clustering.cluster_tree import ClusterTree
 
-_SAME = 0.8  # Jaccard index from which on a cluster did not change
+_SAME = 0.8  # Jaccard index of an unchanged cluster, at least
 
 
 @dataclass(frozen=True)
 class Match:
-    """The clusters of one level beside those of an earlier run.
+    """The clusters of one level, matched to those of an earlier run."""
 
-    Attributes
-    ----------
-    old_ids
-        [count] int64: the number of the earlier cluster that each of the later ones is most like;
-        a permutation.
-    unchanged
-        [count] bool, of the later ones: as good as the earlier one.
-    """
-
-    old_ids: np.ndarray
-    unchanged: np.ndarray
+    old_ids: np.ndarray  # [count] int64, of the match of each new cluster; a permutation
+    unchanged: np.ndarray  # [count] bool, whether a new cluster is as good as its match
 
 
 def match_clusters(old: np.ndarray, new: np.ndarray, count: int) -> Match:
-    """Match clusters one to one so that the sum of their Jaccard indices is largest.
+    """Match clusters one to one with the largest sum of Jaccard indices.
 
-    The index of two clusters is the number of items in both over that of items in either (Jaccard,
-    1912); the matching is Kuhn's Hungarian method (Naval Research Logistics Quarterly 2, 1955).
-
-    Parameters
-    ----------
-    old, new
-        [n] int, clusters 0 to count - 1 of the items that both runs know.
-    count
-        Number of clusters in both.
+    `old` and `new` are the clusters [n], 0 to count - 1, of the items in both runs. The index of
+    two clusters is the number of items in both over that of items in either (Jaccard, 1912); the
+    matching is Kuhn's Hungarian method (Naval Research Logistics Quarterly 2, 1955).
 
     Examples
     --------
@@ -54,7 +39,7 @@ def match_clusters(old: np.ndarray, new: np.ndarray, count: int) -> Match:
 
 
 def renumbered(tree: ClusterTree, matches: Sequence[Match]) -> ClusterTree:
-    """Give every cluster the number of the earlier one that it is matched to, level by level."""
+    """Give each cluster the id of its match, level by level."""
     parents, above = [], None
     for of_level, match in zip(tree.parents, matches, strict=True):
         order = np.argsort(match.old_ids)

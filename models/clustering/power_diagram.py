@@ -1,12 +1,12 @@
 """The nearest of many sites, each with a price: ``||x - site||^2 + price``.
 
-Costs live on a grid far coarser than the noise of floating point: a point gets the same site
-whatever the batch it comes in, and any two different points differ in cost.
+Costs are rounded to a grid that is far coarser than floating-point noise: the site of a point does
+not depend on its batch, and any two different points differ in cost.
 """
 
 import numpy as np
 
-from models.clustering.unit_vectors import batches
+from models.clustering.embedding_arrays import batches
 
 _COST_DECIMALS = 9
 _NOISE = 10.0**-_COST_DECIMALS
@@ -14,7 +14,7 @@ _LISTED = 32  # sites per point
 
 
 def costs(points: np.ndarray, sites: np.ndarray) -> np.ndarray:
-    """Return squared distances less the squared length of the point: [n, k] float64, on a grid."""
+    """Return ``||x - site||^2 - ||x||^2`` on the grid: [n, k] float64."""
     wide = sites.astype(np.float64)
     found = points.astype(np.float64) @ (-2 * wide.T)  # [n, k]
     found += (wide * wide).sum(1)
@@ -22,16 +22,9 @@ def costs(points: np.ndarray, sites: np.ndarray) -> np.ndarray:
 
 
 def nearest(points: np.ndarray, sites: np.ndarray, prices: np.ndarray) -> np.ndarray:
-    """Return the site of each point: the first argmin of cost + price, [n] int64.
+    """Return the site of each point, the first argmin of cost + price: [n] int64.
 
-    Parameters
-    ----------
-    points
-        [n, d].
-    sites
-        [k, d].
-    prices
-        [k], inf for a site that may not be taken.
+    A price [k] is inf for a site that may not be used.
     """
     labels = np.empty(len(points), np.int64)
     for part in batches(len(points), max(sites.shape)):
@@ -40,11 +33,11 @@ def nearest(points: np.ndarray, sites: np.ndarray, prices: np.ndarray) -> np.nda
 
 
 class PowerDiagram:
-    """`nearest` for the same points and sites under prices that change little by little.
+    """`nearest` for fixed points and sites under prices that change in small steps.
 
-    Each point has a list of the sites that were cheapest for it under some prices, and how much
-    the cheapest beyond it cost then. As long as no price has fallen by more than what lies between
-    these, the cheapest is in the list. A point for which that is not certain gets a new list.
+    Each point has a list of the sites that were cheapest for it under some earlier prices, and the
+    score of the cheapest site outside the list. While no price has fallen by more than the gap
+    between the two, the cheapest site is in the list. Other points get a new list.
     """
 
     def __init__(self, points: np.ndarray, sites: np.ndarray, prices: np.ndarray) -> None:
@@ -52,8 +45,8 @@ class PowerDiagram:
         self._points, self._sites = points, sites
         self._clusters = np.empty(listed, np.int32)
         self._costs = np.empty(listed)
-        self._beyond = np.empty(len(points))
-        self._listing = np.zeros(len(points), np.int32)  # which of the prices
+        self._beyond = np.empty(len(points))  # score of the cheapest site outside the list
+        self._listing = np.zeros(len(points), np.int32)  # place in `_prices`
         self._prices: list[np.ndarray] = []
         self._list(np.arange(len(points)), prices)
 
@@ -75,23 +68,23 @@ class PowerDiagram:
         return labels
 
     def _list(self, rows: np.ndarray, prices: np.ndarray) -> np.ndarray:
-        """Make the lists of some points under prices; return the cheapest site of each."""
+        """Make new lists for some points; return the cheapest site of each."""
         count, listed = len(self._sites), self._costs.shape[1]
         labels = np.empty(len(rows), np.int64)
         for part in batches(len(rows), max(self._sites.shape)):
-            of = rows[part]
-            found = costs(self._points[of], self._sites)
+            at = rows[part]
+            found = costs(self._points[at], self._sites)
             scores = found + prices
             labels[part] = scores.argmin(1)
             if listed < count:
                 order = np.argpartition(scores, listed, axis=1)[:, : listed + 1]
-                self._beyond[of] = scores[np.arange(len(of)), order[:, -1]]
-                clusters = np.sort(order[:, :-1], axis=1)  # of equals the first, as argmin
+                self._beyond[at] = scores[np.arange(len(at)), order[:, -1]]
+                clusters = np.sort(order[:, :-1], axis=1)  # the first of equals, as argmin
             else:
-                self._beyond[of] = np.inf
+                self._beyond[at] = np.inf
                 clusters = np.broadcast_to(np.arange(count), found.shape)
-            self._clusters[of] = clusters
-            self._costs[of] = np.take_along_axis(found, clusters, axis=1)
+            self._clusters[at] = clusters
+            self._costs[at] = np.take_along_axis(found, clusters, axis=1)
         self._listing[rows] = len(self._prices)
         self._prices.append(prices.astype(np.float64))
         return labels

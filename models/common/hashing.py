@@ -4,19 +4,7 @@ import numpy as np
 
 
 def mix(integers: np.ndarray, seed: int) -> np.ndarray:
-    """Hash integers with SplitMix64 (Steele, Lea & Flood, OOPSLA 2014).
-
-    Parameters
-    ----------
-    integers
-        [n], taken as uint64.
-    seed
-        Another seed gives another hash.
-
-    Returns
-    -------
-    [n] uint64
-    """
+    """Hash integers [n] to uint64 [n] with SplitMix64 (Steele, Lea & Flood, OOPSLA 2014)."""
     increment = (0x9E3779B97F4A7C15 * (seed % (1 << 64) + 1)) % (1 << 64)
     with np.errstate(over="ignore"):
         value = integers.astype(np.uint64) + np.uint64(increment)

@@ -1,4 +1,4 @@
-"""Whether a novelty table is good enough to be used."""
+"""Gates: minimum quality of a novelty table before it is used."""
 
 import math
 from collections.abc import Sequence
@@ -10,31 +10,15 @@ from models.evaluation.policies.policy_names import COUNT_BASELINES, TABLE
 
 @dataclass(frozen=True)
 class GateThresholds:
-    """What a novelty table must reach.
+    """The thresholds of the gates, shares from 0 to 1."""
 
-    Attributes
-    ----------
-    match_rate
-        Share of free generations of the weights kept that are a description, at least: a model
-        that has not learnt the format is not asked what it has learnt about users. 0.9 is what
-        Wang et al. (RecSys 2024) wait for.
-    recall_at_1
-        Of held-out transitions whose label is the table's first answer, at least.
-    beat_counts
-        Whether the recall must also be at least that of the best count baseline.
-    coverage
-        Share of the clusters that are the first answer for some pair, at least: a table that
-        shows the same few interests to everyone explores nothing.
-    changed
-        Share of the pairs whose first answer is another than in the previous table, at most:
-        users should not see another recommender overnight.
-    """
-
+    # At least this share of the kept weights' free generations are descriptions. Wang et al.
+    # (RecSys 2024) wait for 0.9.
     match_rate: float = 0.9
-    recall_at_1: float = 0.015
-    beat_counts: bool = False
-    coverage: float = 0.25
-    changed: float = 0.5
+    recall_at_1: float = 0.015  # at least
+    beat_counts: bool = False  # the recall must also reach that of the best count baseline
+    coverage: float = 0.25  # at least this share of the clusters is the first answer to some pair
+    changed: float = 0.5  # at most this share of the pairs has a new first answer
 
     def __post_init__(self) -> None:
         for name in ("match_rate", "recall_at_1", "coverage", "changed"):
@@ -43,22 +27,15 @@ class GateThresholds:
 
 
 def kept_weights(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the row of a fine-tuning history whose weights were kept: the last; None of none."""
+    """Return the row of a fine-tuning history whose weights were kept: the last, if any."""
     return history[-1] if history else None
 
 
 def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict[str, Any]]:
-    """Judge a table by its metrics.
+    """Judge a table by `policies`, `finetuning` and `diff` of `report/metrics.json`.
 
-    Parameters
-    ----------
-    metrics
-        As in `report/metrics.json`; read are `policies`, `finetuning` and `diff`.
-
-    Returns
-    -------
-    name -> `value` (None where it could not be measured: not passed), `threshold`, `passed`,
-    `why`. The gate `changed` is there only where a previous table is compared.
+    Returns by name: `value` (None if not measured, which fails), `threshold`, `passed` and `why`.
+    The gate `changed` exists only if a previous table is compared.
     """
     kept = kept_weights(metrics.get("finetuning") or [])
     ours = metrics["policies"].get(TABLE, {})
@@ -66,61 +43,53 @@ def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict
         "match_rate": _at_least(
             kept and kept["match_rate"],
             thresholds.match_rate,
-            "of the model's free answers are a cluster's description, word for word",
+            "of the free generations are exactly the description of a cluster",
             "fine-tune for more steps, or shorten the descriptions",
         ),
         "recall": _recall(metrics["policies"], thresholds),
         "coverage": _at_least(
             ours.get("coverage", {}).get("value"),
             thresholds.coverage,
-            "of the clusters are the first answer for some pair of interests",
-            "fine-tune on labels that are spread more evenly (a smaller --examples_per_cluster)",
+            "of the clusters are the first answer to some pair of interests",
+            "fine-tune on more evenly distributed labels (a smaller --examples_per_cluster)",
         ),
     }
     if metrics.get("diff") is not None:
-        found["changed"] = _changed(metrics["diff"]["changed"], thresholds.changed)
+        changed, most = metrics["diff"]["changed"], thresholds.changed
+        found["changed"] = _judged(
+            *(changed, most, changed <= most),
+            f"{changed:.1%} of the pairs have a new first answer (must be at most {most:.1%})",
+            "check the differences between the tables in the report first",
+        )
     return found
 
 
 def _recall(policies: dict[str, Any], thresholds: GateThresholds) -> dict[str, Any]:
-    least, best = thresholds.recall_at_1, None
-    if thresholds.beat_counts:
-        reached = {
-            name: value
-            for name in COUNT_BASELINES
-            if _is_number(value := policies.get(name, {}).get("recall_at_1", {}).get("value"))
-        }
-        best = max(reached, key=lambda name: reached[name], default=None)
-        if best is not None and reached[best] > least:
-            least = reached[best]
-        else:
-            best = None
-    return _at_least(
-        policies.get(TABLE, {}).get("recall_at_1", {}).get("value"),
-        least,
-        "of held-out transitions are to the table's first answer"
-        + (f"; {best} reaches {least:.1%}" if best is not None else ""),
-        "fine-tune for longer or from a larger model, or look at the clusters' descriptions",
-    )
+    reached = {
+        name: value
+        for name in (TABLE, *COUNT_BASELINES)
+        if _is_number(value := policies.get(name, {}).get("recall_at_1", {}).get("value"))
+    }
+    ours, least = reached.pop(TABLE, None), thresholds.recall_at_1
+    what = "of held-out transitions lead to the first answer of the table"
+    if thresholds.beat_counts and max(reached.values(), default=0) > least:
+        best = max(reached, key=lambda name: reached[name])
+        least = reached[best]
+        what += f"; {best} reaches {least:.1%}"
+    way_out = "fine-tune for longer or a larger model, or check the descriptions of the clusters"
+    return _at_least(ours, least, what, way_out)
 
 
 def _at_least(value: Any, threshold: float, what: str, way_out: str) -> dict[str, Any]:
     if not _is_number(value):
-        why = f"It could not be measured which share {what}; {way_out}."
+        why = f"It could not be measured how many {what}: {way_out}."
         return {"value": None, "threshold": threshold, "passed": False, "why": why}
-    passed = value >= threshold
-    why = f"{value:.1%} {what} (at least {threshold:.1%} is asked for)"
+    why = f"{value:.1%} {what} (must be at least {threshold:.1%})"
+    return _judged(value, threshold, value >= threshold, why, way_out)
+
+
+def _judged(value: float, threshold: float, passed: bool, why: str, way_out: str) -> dict[str, Any]:
     why += "." if passed else f": {way_out}."
-    return {"value": value, "threshold": threshold, "passed": passed, "why": why}
-
-
-def _changed(value: float, threshold: float) -> dict[str, Any]:
-    passed = value <= threshold
-    why = (
-        f"{value:.1%} of the pairs have another first answer than before (at most {threshold:.1%} "
-        "is asked for)"
-    )
-    why += "." if passed else ": look at the difference of the tables in the report first."
     return {"value": value, "threshold": threshold, "passed": passed, "why": why}
 
 

@@ -1,49 +1,25 @@
-"""What differs between two versions of a novelty table."""
+"""The differences between two versions of a novelty table."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-_TOP = 5  # answers that are compared as sets
-_BLOCK = 2048  # pairs at a time: their probabilities over all clusters stay in the cache
+from models.interests.novelty_table import NoveltyTable
+
+_TOP = 5  # answers compared as sets
+_BLOCK = 2048  # pairs at a time: their dense probabilities stay in the cache
 _NONE = -1
 
 
-@dataclass(frozen=True)
-class TableVersion:
-    """A novelty table and the names of its clusters.
+def new_ids(
+    before: Sequence[str], after: Sequence[str], mapping: pa.Table | None
+) -> NDArray[np.int32]:
+    """Return the later id of each earlier cluster, [M0]; -1 where a cluster is gone.
 
-    Attributes
-    ----------
-    descriptions
-        [M] by cluster id.
-    novel, probability
-        [M * M, n] the answers after (c1, c2) in row c1 * M + c2, best first; -1 pads.
-    """
-
-    descriptions: list[str]
-    novel: NDArray[np.int32]
-    probability: NDArray[np.float32]
-
-
-def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> NDArray[np.int32]:
-    """Return what the clusters of the earlier version are called in the later one.
-
-    Parameters
-    ----------
-    before, after
-        [M0], [M1] descriptions.
-    mapping
-        CLUSTER_MAPPING of the two versions; without one, clusters of one id and description are
-        the same.
-
-    Returns
-    -------
-    [M0], -1 where a cluster is gone.
+    Without a CLUSTER_MAPPING, clusters with the same id and description are the same.
     """
     ids = np.full(len(before), _NONE, np.int32)
     if mapping is not None:
@@ -56,58 +32,47 @@ def new_ids(before: list[str], after: list[str], mapping: pa.Table | None) -> ND
 
 
 def table_diff(
-    before: TableVersion, after: TableVersion, ids: NDArray[np.int32], most: int = 20
+    before: NoveltyTable, after: NoveltyTable, ids: NDArray[np.int32], most: int = 20
 ) -> dict[str, Any]:
     """Compare the answers to all pairs of clusters that are in both versions.
 
-    Parameters
-    ----------
-    ids
-        [M0] from `new_ids`.
-    most
-        Pairs listed under `most_changed`, at most.
+    `ids` are [M0] of `new_ids`; `most` limits `most_changed`. Returns `diff` of metrics.json:
 
-    Returns
-    -------
-    As under `diff` in `report/metrics.json`:
-
-    - `pairs` compared; `clusters` `before`, `after` and `kept`;
-    - `changed`: share of the pairs whose first answer is another, or gone; 1 where no pair can be
-      compared;
-    - `jaccard`: of the first 5 answers, |A and B| / |A or B|, 1 where both are empty: `mean`, and
-      `histogram` of its values;
-    - `winners`: clusters that are now the first answer for pairs for which they were not (`won`),
-      or no longer (`lost`), the largest gain first;
-    - `most_changed`: pairs by the total variation distance of their answers, half the sum of
-      |p_after - p_before| over the clusters listed in either.
+    - `changed`: share of the pairs with another first answer, or none; 1 without a common pair;
+    - `jaccard`: `jaccard` of the first 5 answers, its mean and the histogram of its values;
+    - `winners`: clusters that are the first answer of more pairs (`won`) or of fewer (`lost`),
+      largest gain first; the id is None where the cluster is gone;
+    - `most_changed`: the pairs with the largest `total_variation` of their answers.
     """
     kept = np.flatnonzero(ids >= 0)
-    rows = _rows(kept, kept, len(before.descriptions))
-    new_rows = _rows(ids[kept], ids[kept], len(after.descriptions))
+    c1, c2 = np.repeat(kept, len(kept)), np.tile(kept, len(kept))
+    new_c1, new_c2 = ids[c1], ids[c2]
     names, renamed = _renamed(before, after, ids)
-    was, now = renamed[before.novel[rows, :1]].ravel(), after.novel[new_rows, 0]
+    was, now = renamed[before.novel[c1, c2, 0]], after.novel[new_c1, new_c2, 0]
     changed = was != now
-    overlap = np.empty(len(rows))
-    distance = np.empty(len(rows))
-    for part in _blocks(len(rows)):
-        old, new = renamed[before.novel[rows[part]]], after.novel[new_rows[part]]
+    overlap = np.empty(len(c1))
+    distance = np.empty(len(c1))
+    for start in range(0, len(c1), _BLOCK):
+        part = slice(start, start + _BLOCK)
+        pair, new_pair = (c1[part], c2[part]), (new_c1[part], new_c2[part])
+        old, new = renamed[before.novel[pair]], after.novel[new_pair]
         overlap[part] = jaccard(old[:, :_TOP], new[:, :_TOP])
         distance[part] = total_variation(
-            old, before.probability[rows[part]], new, after.probability[new_rows[part]], len(names)
+            old, before.probability[pair], new, after.probability[new_pair], len(names)
         )
     values, counts = np.unique(overlap.round(4), return_counts=True)
     largest = np.argsort(-distance, kind="stable")[:most]
     return {
-        "pairs": len(rows),
+        "pairs": len(c1),
         "clusters": {
             "before": len(before.descriptions),
             "after": len(after.descriptions),
             "kept": len(kept),
         },
-        "changed": float(changed.mean()) if len(rows) else 1.0,
+        "changed": float(changed.mean()) if len(c1) else 1.0,
         "jaccard": {
             "at": _TOP,
-            "mean": float(overlap.mean()) if len(rows) else 0.0,
+            "mean": float(overlap.mean()) if len(c1) else 0.0,
             "histogram": [
                 {"jaccard": float(value), "pairs": int(count)}
                 for value, count in zip(values, counts, strict=True)
@@ -116,10 +81,10 @@ def table_diff(
         "winners": _winners(was[changed], now[changed], names, len(after.descriptions)),
         "most_changed": [
             {
-                "c1": after.descriptions[new_rows[row] // len(after.descriptions)],
-                "c2": after.descriptions[new_rows[row] % len(after.descriptions)],
-                "before": _answer(names, was[row], before.probability[rows[row], 0]),
-                "after": _answer(names, now[row], after.probability[new_rows[row], 0]),
+                "c1": after.descriptions[new_c1[row]],
+                "c2": after.descriptions[new_c2[row]],
+                "before": _answer(names, was[row], before.probability[c1[row], c2[row], 0]),
+                "after": _answer(names, now[row], after.probability[new_c1[row], new_c2[row], 0]),
                 "distance": float(distance[row]),
             }
             for row in largest
@@ -131,13 +96,6 @@ def table_diff(
 def jaccard(a: NDArray[np.int32], b: NDArray[np.int32]) -> NDArray[np.float64]:
     """Return |A and B| / |A or B| of rows of distinct ids, -1 pads; 1 where both are empty.
 
-    Parameters
-    ----------
-    a, b
-        [n, k], [n, l].
-
-    Examples
-    --------
     >>> jaccard(np.array([[1, 2], [3, -1]]), np.array([[2, 4], [3, -1]])).round(2).tolist()
     [0.33, 1.0]
     """
@@ -153,44 +111,29 @@ def total_variation(
     q: NDArray[np.float32],
     size: int,
 ) -> NDArray[np.float64]:
-    """Return half the sum of |p - q| over the ids listed in either; what isn't listed has 0.
+    """Return half the sum of |p - q| over the ids below `size`; ids that are not listed have 0.
 
-    Parameters
-    ----------
-    a, b
-        [n, k], [n, l] distinct ids below `size`, -1 pads.
-    p, q
-        [n, k], [n, l] their probabilities.
+    `a` [n, k] and `b` [n, l] are rows of distinct ids, -1 pads, with probabilities `p` and `q`.
     """
-    dense = np.zeros((len(a), size + 1))  # the last column takes what pads
+    dense = np.zeros((len(a), size + 1))  # pads go to the last column
     at = np.arange(len(a))[:, None]
     dense[at, a] = p
     dense[at, b] -= q
     return np.abs(dense[:, :size]).sum(1) / 2
 
 
-def _rows(c1: NDArray[Any], c2: NDArray[Any], size: int) -> NDArray[np.int64]:
-    return (c1[:, None].astype(np.int64) * size + c2).ravel()
-
-
 def _renamed(
-    before: TableVersion, after: TableVersion, ids: NDArray[np.int32]
+    before: NoveltyTable, after: NoveltyTable, ids: NDArray[np.int32]
 ) -> tuple[list[str], NDArray[np.int32]]:
-    """Number all clusters of both versions: those of the later one first, then those gone.
+    """Number the clusters of both versions, the later version first, then the gone clusters.
 
-    Returns
-    -------
-    their names, and [M0 + 1] the number of each cluster of the earlier version; the last is -1,
-    so that it may be indexed by -1 too.
+    Returns their descriptions, and the number [M0 + 1] of each earlier cluster; the last is -1, so
+    that -1 is a valid index.
     """
     gone = np.flatnonzero(ids < 0)
     numbers = np.append(ids, np.int32(_NONE))
     numbers[gone] = len(after.descriptions) + np.arange(len(gone))
     return [*after.descriptions, *(before.descriptions[i] for i in gone)], numbers
-
-
-def _blocks(rows: int) -> Iterator[slice]:
-    return (slice(start, start + _BLOCK) for start in range(0, rows, _BLOCK))
 
 
 def _winners(
@@ -201,7 +144,7 @@ def _winners(
     order = np.argsort(lost - won, kind="stable")
     return [
         {
-            "cluster_id": int(i) if i < size else None,  # None: gone
+            "cluster_id": int(i) if i < size else None,  # None: the cluster is gone
             "description": names[i],
             "won": int(won[i]),
             "lost": int(lost[i]),

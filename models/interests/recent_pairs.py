@@ -1,38 +1,64 @@
-"""The pairs that a user's most recent interests make, and how much each of them counts.
+"""A user's recent clusters, the pairs that they form, and the weight of each pair.
 
-Interests have ranks, 0 being the one with the latest engagement.
+A user's interests are ranked by their latest engagement: rank 0 is the newest.
+`models.retrieval.serving.pair_choice` does the same with tensors.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-RECENT = 8  # newest interests that pairs are made of
-_HALF_LIFE = 2.0  # in ranks: an interest is drawn half as often as the one this much newer
+RECENT = 8  # newest interests that form pairs
+_HALF_LIFE = 2.0  # in ranks: an interest is drawn half as often as one with a rank lower by this
 # Weights are integers: their sums are exact, in any order.
 _WEIGHT_OF_ALL = 1 << 30
 
 
-def pair_ranks(recent: int) -> NDArray[np.int32]:
-    """Return the ranks (older, newer) of all pairs, the most recent pair first.
+def run_starts(user: NDArray[np.integer], cluster: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Say which engagements [n], by user and time, begin a run of a user in one cluster."""
+    starts = np.ones(len(user), bool)
+    starts[1:] = (user[1:] != user[:-1]) | (cluster[1:] != cluster[:-1])
+    return starts
 
-    Returns
-    -------
-    [pairs, 2]: (0, 0) for users with one interest, (1, 0), (2, 0), (2, 1), (3, 0), ...
+
+def recent_clusters(
+    user: NDArray[np.integer], cluster: NDArray[np.integer], at: NDArray[np.integer], count: int
+) -> NDArray[np.integer]:
+    """Return the `count` clusters of the latest engagements up to some runs, [n, count].
+
+    `user` and `cluster` [runs] are runs (see `run_starts`), `at` [n] are positions in them. The
+    newest cluster is first; the oldest one is repeated where the user has fewer.
+    """
+    found = [cluster[at]]
+    back = at  # how far the search has come
+    for _ in range(1, count):
+        back = np.maximum(back - 1, -1)
+        while True:
+            there = (back >= 0) & (user[back] == user[at])
+            known = there & np.any([cluster[back] == one for one in found], axis=0)
+            if not known.any():  # the first two need no search: runs in a row have two clusters
+                break
+            back = back - known
+        found.append(np.where(there, cluster[back], found[-1]))
+    return np.stack(found, axis=1)
+
+
+def pair_ranks(recent: int) -> NDArray[np.int32]:
+    """Return the ranks (older, newer) of all pairs, the most recent pair first: [pairs, 2].
+
+    >>> pair_ranks(3).tolist()  # (0, 0) is for users with one interest
+    [[0, 0], [1, 0], [2, 0], [2, 1]]
     """
     two = [(older, newer) for older in range(recent) for newer in range(older)]
     return np.array([(0, 0), *two], np.int32)
 
 
 def pair_weights(recent: int) -> NDArray[np.int64]:
-    """Return how often pairs are drawn: two interests one after the other, without replacement.
+    """Return how often each pair is drawn: two interests in turn, without replacement.
 
     With p the shares of the interests, which halve every `_HALF_LIFE` ranks, the probability of
-    {i, j} is p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j).
-
-    Returns
-    -------
-    [recent + 1, pairs], by how many interests a user has, pairs as `pair_ranks` has them: whole
-    numbers in proportion to the probabilities, 0 for pairs that the user does not have.
+    {i, j} is p_i p_j / (1 - p_i) + p_j p_i / (1 - p_j). The weights are whole numbers in proportion
+    to it, [recent + 1, pairs], by the number of a user's interests and in the order of
+    `pair_ranks`; 0 for a pair that the user does not have.
     """
     older, newer = pair_ranks(recent).T
     weights = np.zeros([recent + 1, len(older)], np.int64)

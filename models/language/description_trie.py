@@ -1,4 +1,4 @@
-"""The allowed descriptions as a token trie, and the language model's distribution over them."""
+"""A trie of the descriptions' tokens, and the language model's distribution over descriptions."""
 
 from __future__ import annotations
 
@@ -12,41 +12,19 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False)
 class Branch:
-    """A place in the trie where more than one token may come next.
+    """A place in the trie where more than one token may come next."""
 
-    Attributes
-    ----------
-    path : tuple of int
-        The tokens between the prompt and this place.
-    tokens : np.ndarray
-        [k] int64, k >= 2: the tokens that may come next, ascending.
-    clusters : tuple of np.ndarray
-        For each of ``tokens`` the ids of the clusters whose description goes on with it.
-    """
-
-    path: tuple[int, ...]
-    tokens: np.ndarray
-    clusters: tuple[np.ndarray, ...]
+    path: tuple[int, ...]  # the tokens between the prompt and this place
+    tokens: np.ndarray  # [k] int64, k >= 2, ascending: the possible next tokens
+    clusters: tuple[np.ndarray, ...]  # [k] ids of the clusters behind each token
 
 
 class DescriptionTrie:
-    """The descriptions of M clusters as a trie of tokens.
+    """The descriptions of M clusters, by cluster id, as a trie of tokens.
 
-    Every description ends with the end token, so one that is a prefix of another is told from it
-    by the end token there. Only at a branch does the model have a choice: between branches the
-    next token is certain, and the model need not be asked.
-
-    Parameters
-    ----------
-    token_ids : sequence of M sequences of int
-        The tokens of each cluster's description, by cluster id, without the end token.
-    end_token : int
-        The token that ends a description.
-
-    Attributes
-    ----------
-    branches : tuple of Branch
-        Breadth first, the one with the shortest path first; none for a single description.
+    Each description ends with the end token, which separates a description from its prefixes. The
+    model has a choice only at a branch: elsewhere one token is possible, and the model is not
+    asked. Branches are in breadth-first order; a single description has none.
 
     Raises
     ------
@@ -106,16 +84,9 @@ class DescriptionTrie:
         return len(self._order)
 
     def allowed_counts(self, excluded: np.ndarray) -> list[np.ndarray]:
-        """Count the allowed descriptions behind each token of each branch.
+        """Count the allowed descriptions behind each token of each branch: [batch, k] int64.
 
-        Parameters
-        ----------
-        excluded : np.ndarray
-            [batch, M] bool: the clusters that may not be answered.
-
-        Returns
-        -------
-        For each branch [batch, k] int64.
+        The clusters that are `excluded`, [batch, M] bool, are not allowed.
         """
         before = np.zeros((len(excluded), len(self) + 1), np.int64)
         np.cumsum(~excluded[:, self._order], axis=1, out=before[:, 1:])
@@ -124,40 +95,28 @@ class DescriptionTrie:
     def log_probabilities(
         self, branch_log_probs: Sequence[np.ndarray], excluded: np.ndarray
     ) -> np.ndarray:
-        """Return the constrained distribution over the clusters, for a batch of prompts.
+        """Return the constrained distribution over the clusters for a batch of prompts.
 
-        The probability of a description is the product, over the branches on its way, of the
-        model's probability of its token divided by the sum over the tokens there that lead to
-        some allowed description.
+        The probability of a description is the product over its branches of the model's
+        probability of its token, divided by the sum over the tokens that lead to some allowed
+        description.
+
+        Raises ValueError if all allowed tokens of a branch have the probability 0.
 
         Parameters
         ----------
-        branch_log_probs : sequence of np.ndarray
-            For each branch [batch, k]: the model's log-probability of each of the branch's
-            tokens, up to a constant per row. Those leading to excluded clusters only are not read.
-        excluded : np.ndarray
-            [batch, M] bool: the clusters that may not be answered.
+        branch_log_probs
+            For each branch [batch, k] log-probabilities of its tokens, up to a constant per row.
+            Those of tokens that lead only to excluded clusters are not read.
+        excluded
+            [batch, M] bool.
 
         Returns
         -------
         np.ndarray
-            [batch, M] float64, -inf where excluded; the probabilities of a row sum to 1, except
-            that they are all 0 where every cluster is excluded.
-
-        Raises
-        ------
-        ValueError
-            If the shapes do not fit the trie, or the model gives all allowed tokens of a branch
-            the probability 0.
+            [batch, M] float64, -inf where excluded. The probabilities of a row sum to 1, or are 0
+            if all clusters are excluded.
         """
-        batch = len(excluded)
-        shapes = [np.shape(scores) for scores in branch_log_probs]
-        expected = [(batch, len(branch.tokens)) for branch in self.branches]
-        if excluded.shape != (batch, len(self)) or shapes != expected:
-            raise ValueError(
-                f"log-probabilities of shapes {shapes} with exclusions of shape {excluded.shape} "
-                f"do not fit {len(self)} descriptions with branches of shapes {expected}"
-            )
         allowed = ~excluded[:, self._order]  # [batch, M] in trie order, as is everything below
         result = np.where(allowed, 0.0, -np.inf)
         for branch, edges, scores, allowed_behind in zip(

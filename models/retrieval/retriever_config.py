@@ -1,4 +1,4 @@
-"""Settings of the retriever, apart from it: flags have their defaults without TensorFlow."""
+"""Settings of the retriever, in their own module: flags need no TensorFlow to have defaults."""
 
 import math
 from dataclasses import dataclass
@@ -6,46 +6,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RetrieverConfig:
-    """Size and training of the retriever.
+    """Size and training of the retriever."""
 
-    Attributes
-    ----------
-    dimension, layers, heads
-        Width, depth and attention heads of the transformer; heads divide the dimension.
-    max_length
-        Items of a history that the transformer sees: the latest ones.
-    dropout
-        Share of activations dropped in training, in [0, 1).
-    item_dropout
-        Share of items whose own embedding is left out of a training step, in [0, 1), so that
-        cluster and features learn to stand in for it.
-    learning_rate
-        Of Adam.
-    batch_size
-        Rows of `max_length` positions in a training step.
-    negatives
-        Most items that a training step scores for each position: all, where there are no more,
-        else so many drawn uniformly, beside the targets of the other users in the step.
-    epochs, patience
-        Most passes over the data, and passes without a better NDCG@10 before stopping early.
-    validation_users
-        Most users whose last item is held out.
-    seed
-        Of everything random.
-    """
-
-    dimension: int = 64
+    dimension: int = 64  # width of the transformer, a multiple of `heads`
     layers: int = 2
     heads: int = 2
-    max_length: int = 64
-    dropout: float = 0.3
+    max_length: int = 64  # latest items of a history that the transformer sees
+    dropout: float = 0.3  # share of activations, in [0, 1)
+    # Share of items whose own embedding is left out of a training step, in [0, 1), so that cluster
+    # and features learn to replace it.
     item_dropout: float = 0.1
-    learning_rate: float = 1e-3
-    batch_size: int = 16
+    learning_rate: float = 1e-3  # of Adam
+    batch_size: int = 16  # rows of `max_length` positions
+    # Items that a training step scores for each position: all items if there are no more than this,
+    # else this many drawn uniformly, with the targets of the other users in the step.
     negatives: int = 16384
-    epochs: int = 30
-    patience: int = 5
-    validation_users: int = 2000
+    epochs: int = 30  # at most
+    patience: int = 5  # epochs without a better NDCG@10 before training stops
+    validation_users: int = 2000  # users whose last item is held out, at most
     seed: int = 0
 
     def __post_init__(self) -> None:

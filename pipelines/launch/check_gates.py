@@ -13,7 +13,7 @@ _REPORT, _TABLE = "report", "novelty_table"
 
 
 def check_gates(flags: argparse.Namespace, workspace: Workspace) -> None:
-    """Raise InputError if the report on the novelty table that is there says it failed.
+    """Raise InputError if the report of the current novelty table says that it failed a gate.
 
     A table without a report passes, and so does every table with --ignore_gates.
     """
@@ -41,6 +41,6 @@ def failed_gates(workspace: Workspace) -> dict[str, dict[str, Any]]:
 def _sentence(name: str, gate: dict[str, Any]) -> str:
     value, threshold = gate["value"], gate["threshold"]
     if value is None:
-        return f"{name} could not be measured, {threshold:.4g} is asked for"
+        return f"{name} could not be measured, {threshold:.4g} is required"
     bound = "at least" if value < threshold else "at most"
-    return f"{name} is {value:.4g}, {bound} {threshold:.4g} is asked for"
+    return f"{name} is {value:.4g}, {bound} {threshold:.4g} is required"

@@ -36,7 +36,7 @@ _TAKEN = (
 
 
 def named_folder(text: str) -> str:
-    """Return the type of a flag: name=folder, for a policy's name that is not taken."""
+    """Check name=folder; the name must not be that of another policy."""
     name, _, folder = text.partition("=")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or not folder:
         raise argparse.ArgumentTypeError(

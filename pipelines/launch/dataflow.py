@@ -1,4 +1,4 @@
-"""A launch on Dataflow: checks before anything starts, workers of the right size, and our code.
+"""Prepares a launch on Dataflow: checks before any work, worker sizes, and the project's code.
 
 A worker is a container. With `--sdk_container_image` it holds this project and all it needs
 (templates/Dockerfile.*); without, the launcher builds a wheel of the project, which Dataflow

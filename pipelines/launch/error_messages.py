@@ -1,4 +1,4 @@
-"""What a program says when something goes wrong: one line where the user can mend it."""
+"""Turns known exceptions into one-line messages and exit codes."""
 
 import errno
 import logging
@@ -11,24 +11,27 @@ from transforms.errors import InputError
 
 log = logging.getLogger("interest-explorer")
 
-DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; 1 is also that of an uncaught exception
+DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; an uncaught exception gives 1 too
 
 _WHERE = r" \[while running '.*"  # what Beam adds to a worker's error
-# What is wrong with a disk rather than with the program, by its name for programs.
+# Errors of a disk, which the user can fix.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-_AGAIN = "start the same command again"
+_AGAIN = "rerun the same command"
 
-# What helps against an error of Google's libraries, by its class.
+# The way out of an error of Google's libraries, by its class.
 _CREDENTIALS = (
     BAD_INPUT,
-    "Google Cloud takes no credentials from here; run `gcloud auth application-default login`, or "
-    "name a key file in GOOGLE_APPLICATION_CREDENTIALS",
+    "Google Cloud rejected the credentials; run `gcloud auth application-default login`, or set "
+    "GOOGLE_APPLICATION_CREDENTIALS to a key file",
 )
-_PERMISSION = (BAD_INPUT, "grant that to the account that runs this; docs/dataflow.md has a list")
-_NAME = (BAD_INPUT, "make it, or mend its name")
-_REQUESTED = (BAD_INPUT, "mend the flag or the input that this is about")
-_QUOTA = (FAILED, f"nothing is lost: wait, or ask for more quota, and {_AGAIN}")
-_SERVICE = (FAILED, f"Google Cloud does not answer; nothing is lost: {_AGAIN} later")
+_PERMISSION = (
+    BAD_INPUT,
+    "grant it to the account of the job; docs/dataflow.md lists the roles",
+)
+_NAME = (BAD_INPUT, "create it, or correct its name")
+_REQUESTED = (BAD_INPUT, "correct the flag or the input that this names")
+_QUOTA = (FAILED, f"no work is lost: wait, or request more quota, and {_AGAIN}")
+_SERVICE = (FAILED, f"Google Cloud does not answer; no work is lost: {_AGAIN} later")
 _CLOUD = {
     "BadGateway": _SERVICE,
     "BadRequest": _REQUESTED,
@@ -59,7 +62,7 @@ _LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
 def run_guarded(work: Callable[[], None]) -> int:
-    """Run, turn what goes wrong into a line and an exit code."""
+    """Run `work`; print a known error as one line and return the exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)
     logging.basicConfig(
@@ -69,7 +72,7 @@ def run_guarded(work: Callable[[], None]) -> int:
         handlers=[handler],
     )
     log.setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # it complains of GPUs that are not there
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
         work()
     except Exception as error:
@@ -83,16 +86,16 @@ def run_guarded(work: Callable[[], None]) -> int:
 
 
 def _explain(error: BaseException) -> tuple[int, str] | None:
-    """Return an exit code and a line for what is not the program's fault."""
+    """Return an exit code and a line for an error that the user can fix."""
     if (message := _input_error(error)) is not None:
         return BAD_INPUT, message
     if (message := _disk_error(error)) is not None:
-        return FAILED, f"{message}; nothing is lost: mend that and {_AGAIN}"
+        return FAILED, f"{message}; no work is lost: fix the disk and {_AGAIN}"
     return _cloud_error(error)
 
 
 def _disk_error(error: BaseException) -> str | None:
-    """Return what is wrong with a disk, in one line, also where a worker met it."""
+    """Return the error of a disk in one line, also for one raised in a worker."""
     for number, text in re.findall(r"\w*Error: \[Errno (\d+)\] (.*)", f"OSError: {error}"):
         if int(number) in _DISK_ERRORS:
             return re.sub(_WHERE, "", text)
@@ -100,9 +103,9 @@ def _disk_error(error: BaseException) -> str | None:
 
 
 def _cloud_error(error: BaseException) -> tuple[int, str] | None:
-    """Return what Google Cloud says and what helps, also where a worker met it.
+    """Return the error of Google Cloud and the way out, also for one raised in a worker.
 
-    Its clients have tried again by then, for as long as they do, where that could help.
+    The clients have already retried.
     """
     text = f"{type(error).__module__}.{type(error).__name__}: {error}"
     found = re.findall(_CLOUD_ERROR, text)
@@ -127,11 +130,11 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _input_error(error: BaseException) -> str | None:
-    """Return what the user can mend, in one line, also where a worker raised it."""
+    """Return an InputError in one line, also for one raised in a worker."""
     message = str(error)
     if not isinstance(error, InputError):
         if missing := re.findall(r"ModuleNotFoundError: No module named '([^'.]*)", message):
-            return f"{missing[-1]} is not installed; `make setup` installs all that a stage needs"
+            return f"{missing[-1]} is not installed; run `make setup`"
         found = re.findall(r"InputError: (.*)", message)
         if not found:
             return None

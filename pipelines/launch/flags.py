@@ -48,9 +48,12 @@ class Flag:
         shown = self.no_default if default is None or default == "" else default
         return f"{self.help} (default: {shown})"
 
-    def add_to(self, parser: argparse._ActionsContainer) -> None:
-        """Add the flag to a parser or to a group of one."""
-        options: dict[str, Any] = {"help": self.help_text().replace("%", "%%")}
+    def argparse_options(self) -> dict[str, Any]:
+        """Return the keyword arguments of argparse's `add_argument`."""
+        options: dict[str, Any] = {
+            "help": self.help_text().replace("%", "%%"),
+            "required": self.required,
+        }
         if self.switch:
             options |= {"action": "store_true"}
         else:
@@ -59,7 +62,7 @@ class Flag:
             options |= {"action": "append"} if self.repeated else {}
         if self.optional_value is not None:
             options |= {"nargs": "?", "const": self.optional_value}
-        parser.add_argument(f"--{self.name}", required=self.required, **options)
+        return options
 
 
 def make_parser(
@@ -69,11 +72,11 @@ def make_parser(
     parser = argparse.ArgumentParser(
         prog=prog, description=description, epilog=epilog, allow_abbrev=False
     )
-    groups: dict[str, argparse._ArgumentGroup] = {}
+    add_to: dict[str, Callable[..., Any]] = {}
     for flag in flags:
-        if flag.group not in groups:
-            groups[flag.group] = parser.add_argument_group(flag.group)
-        flag.add_to(groups[flag.group])
+        if flag.group not in add_to:
+            add_to[flag.group] = parser.add_argument_group(flag.group).add_argument
+        add_to[flag.group](f"--{flag.name}", **flag.argparse_options())
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Which runner a pipeline runs on, and where it keeps what it needs only meanwhile."""
+"""Chooses the runner of a pipeline and the folder of its temporary files."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from transforms.storage import files
 from transforms.tables.shuffle import ShuffleOptions
 
-# Those whose workers share this machine's disk.
+# Runners whose workers share this machine's disk.
 _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "PrismRunner")
 
 

@@ -2,12 +2,13 @@
 
 import argparse
 
-from models.language.language_model import local_path
+from models.common.model_location import model_path
 from pipelines.launch.flag_types import microseconds, moment, number, whole_number
 from pipelines.launch.flags import Flag
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
-from transforms.inputs.sources import Period, Source, find_source
+from transforms.inputs.filters import Period
+from transforms.inputs.sources import Source, find_source
 from transforms.storage import files
 
 _INPUT, _WORKSPACE = "input", "workspace"
@@ -164,7 +165,7 @@ def check_train_until(flags: argparse.Namespace) -> None:
 def base_model_files(base_model: str) -> dict[str, list[str]]:
     """Return the files of a base model, none for one of a hub; InputError if it is missing."""
     with as_input_error("--base_model: "):
-        path = local_path(base_model)
+        path = model_path(base_model)
     if path is None:
         return {}
     return {"base_model": files.list_folder(str(path)) if path.is_dir() else [str(path)]}

@@ -22,8 +22,9 @@ from pipelines.launch.shared_flags import source
 from pipelines.launch.workspace import Workspace, digest
 from transforms.storage import files
 from transforms.storage.bigquery_client import TableName
-from transforms.storage.manifest import RowCounts, StagePlan, WriteManifest, read_manifest
+from transforms.storage.manifest import RowCounts, StagePlan, read_manifest
 from transforms.tables.load_bigquery import LoadTable, check_target
+from transforms.tables.write_tables import WriteManifest
 
 log = logging.getLogger("interest-explorer")
 

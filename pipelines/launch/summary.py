@@ -1,4 +1,4 @@
-"""What a finished workspace holds, in a page that a person can judge."""
+"""The summary of a finished workspace that explore prints."""
 
 import json
 import textwrap

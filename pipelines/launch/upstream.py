@@ -7,8 +7,8 @@ from models.language.prompt import PromptTemplate
 from pipelines.launch.flag_types import microseconds
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
-from transforms.evaluation.held_out_transitions import SplitSpec
-from transforms.language.build_novelty_table import resolve_blocked
+from transforms.language.blocked_clusters import resolve_blocked
+from transforms.transitions.splits import SplitSpec
 
 
 @dataclass(frozen=True)

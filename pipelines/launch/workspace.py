@@ -1,4 +1,4 @@
-"""The folders of a workspace, and the stages that are complete there."""
+"""The folders of a workspace and the manifests of its stages."""
 
 import hashlib
 import json
@@ -25,7 +25,7 @@ PIPELINES = {
 
 
 def digest(value: object) -> str:
-    """Return the sha256 of what JSON can hold."""
+    """Return the sha256 of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
@@ -40,19 +40,19 @@ class Workspace:
         return files.join(self.root, *parts)
 
     def dead_letter(self, pipeline: str) -> str:
-        """Return the folder of what a pipeline could not use."""
+        """Return the folder of the rows that a pipeline rejected."""
         return self.folder("dead_letter", pipeline)
 
     def unfinished(self, pipeline: str) -> str:
-        """Return the folder of what a stage needs to take up its work; gone once complete."""
+        """Return the folder from which a stage resumes; deleted once it is complete."""
         return self.folder("unfinished", pipeline)
 
     def committed(self, folder: str, pipeline: str) -> CommitLog:
-        """Return the files of a stage that are whole already, while it is not complete."""
+        """Return the log of the finished files of a stage that is not complete."""
         return CommitLog(self.folder(folder), files.join(self.unfinished(pipeline), "committed"))
 
     def fingerprint(self, folder: str) -> str:
-        """Return what changes when a complete stage decides or writes something else.
+        """Return a digest of the files and the level of a complete stage.
 
         Raises
         ------

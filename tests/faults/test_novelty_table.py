@@ -17,7 +17,7 @@ from tests.pipelines.real import explore_flags, hashes, slice_of_movielens
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 
-ENGINE = "models.common.model_process"
+ENGINE = "models.common.model_host"
 WORKER = "apache_beam.runners.worker"
 TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
 CLUSTERS = 24

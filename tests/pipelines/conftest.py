@@ -1,6 +1,7 @@
-"""A small shop that takes a while to build, once for all workers of a run of the tests."""
+"""Workspaces of the small shop, built once for all workers of a run of the tests."""
 
 import fcntl
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,31 +9,63 @@ import pytest
 from pipelines import train_retrieval
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
+from tests.pipelines.in_process import InProcess
+from transforms.workers import saved_model
 
 _TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
 
+Once = Callable[[str, Callable[[Path], None]], Path]
+
 
 @pytest.fixture(scope="session")
-def shop(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
-    """Return a folder with items, log, and a workspace up to the retriever; to be copied."""
+def once(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Once:
+    """Return a function that fills a folder, unless another worker has done that."""
     base = tmp_path_factory.getbasetemp()
-    folder = (base if worker_id == "master" else base.parent) / "shop"
-    folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "whole").exists():
-            _build(folder)
-            (folder / "whole").touch()
-    return folder
+    base = base if worker_id == "master" else base.parent
+
+    def once(name: str, fill: Callable[[Path], None]) -> Path:
+        folder = base / name
+        folder.mkdir(exist_ok=True)
+        with (base / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (base / f"{name}.whole").exists():
+                fill(folder)
+                (base / f"{name}.whole").touch()
+        return folder
+
+    return once
 
 
-def _build(folder: Path) -> None:
+@pytest.fixture(scope="session")
+def mined(once: Once) -> Path:
+    """Return a folder with items, log, and a workspace up to the transitions; to be copied."""
+    return once("mined", _mine)
+
+
+@pytest.fixture(scope="session")
+def shop(once: Once) -> Path:
+    """Return a folder with items, log, and a workspace up to the retriever; to be copied."""
+    return once("shop", _train)
+
+
+def _mine(folder: Path, *flags: str) -> None:
     items = small.write(folder / "items.parquet", small.items())
     log = small.write(folder / "log.parquet", small.interactions())
+    assert small.build(folder / "workspace", items, log, *flags) == 0
+    assert small.mine(folder / "workspace", log) == 0
+
+
+def _train(folder: Path) -> None:
+    _mine(folder, "--min_rating=2")
     workspace = folder / "workspace"
-    assert small.build(workspace, items, log, "--min_rating=2") == 0
-    assert small.mine(workspace, log) == 0
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
-    trained = [f"--workspace={workspace}", *_TRAINING]
-    assert train_retrieval.STAGE.main(trained) == 0
+    assert train_retrieval.STAGE.main([f"--workspace={workspace}", *_TRAINING]) == 0
+
+
+@pytest.fixture(scope="module")
+def model_in_process() -> Iterator[None]:
+    """Load the SavedModel into this process; workers that are processes still share one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saved_model, "SharedProcess", InProcess)
+        yield

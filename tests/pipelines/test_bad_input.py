@@ -24,20 +24,15 @@ NEXT_CENTURY = str(small.START + 100 * 365 * 86_400)
 
 
 @pytest.fixture(scope="module")
-def clean(tmp_path_factory) -> Path:
-    """Return a folder with usable input and the workspace `w` made of it."""
-    folder = tmp_path_factory.mktemp("clean")
-    items = small.write(folder / "items.parquet", small.items())
-    log = small.write(folder / "log.parquet", small.interactions())
-    assert small.build(folder / "w", items, log) == 0
-    assert small.mine(folder / "w", log) == 0
-    return folder
+def clean(mined: Path) -> Path:
+    """Return a folder with usable input and the workspace made of it."""
+    return mined
 
 
 @pytest.fixture
 def workspace(clean: Path, tmp_path: Path) -> Path:
     """Return a workspace whose clusters are complete."""
-    shutil.copytree(clean / "w" / "clusters", tmp_path / "w" / "clusters")
+    shutil.copytree(clean / "workspace" / "clusters", tmp_path / "w" / "clusters")
     return tmp_path / "w"
 
 
@@ -130,7 +125,7 @@ def test_nothing_else_is_in_the_dead_letter(messy: Path, stage: str, pipeline: s
 
 @pytest.mark.parametrize(("stage", "_"), STAGES)
 def test_unusable_rows_change_no_result(clean: Path, messy: Path, stage: str, _: str) -> None:
-    assert small.digests(messy / stage) == small.digests(clean / "w" / stage)
+    assert small.digests(messy / stage) == small.digests(clean / "workspace" / stage)
 
 
 def test_unusable_rows_of_parquet_are_in_the_dead_letter(workspace: Path, tmp_path: Path) -> None:
@@ -167,7 +162,7 @@ def test_every_form_of_a_time_gives_the_same_result(
         "ISO 8601": pa.array([moment.isoformat() for moment in moments]),
         "BigQuery's": pa.array([f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in moments]),
     }
-    expected = small.digests(clean / "w" / "transitions")
+    expected = small.digests(clean / "workspace" / "transitions")
     for name, column in forms.items():
         table = pa.Table.from_pylist(rows).set_column(2, "timestamp", column)
         log = small.write(tmp_path / f"{name}.parquet", table)
@@ -186,7 +181,7 @@ def test_the_order_of_rows_does_not_matter(clean: Path, tmp_path: Path) -> None:
     assert small.build(tmp_path / "w", items_path, log_path) == 0
     assert small.mine(tmp_path / "w", log_path) == 0
     for stage in ("clusters", "transitions"):
-        assert small.digests(tmp_path / "w" / stage) == small.digests(clean / "w" / stage)
+        assert small.digests(tmp_path / "w" / stage) == small.digests(clean / "workspace" / stage)
 
 
 def test_how_the_input_is_split_over_files_does_not_matter(
@@ -197,7 +192,7 @@ def test_how_the_input_is_split_over_files_does_not_matter(
     small.write(folder / "2.parquet", rows[10:300])
     as_csv(folder / "3.csv", rows[300:])
     assert small.mine(workspace, folder) == 0
-    expected = small.digests(clean / "w" / "transitions")
+    expected = small.digests(clean / "workspace" / "transitions")
     assert small.digests(workspace / "transitions") == expected
 
 
@@ -206,7 +201,7 @@ def test_two_runs_give_the_same_bytes(clean: Path, tmp_path: Path) -> None:
     assert small.build(tmp_path / "w", items, log) == 0
     assert small.mine(tmp_path / "w", log) == 0
     for stage in ("clusters", "transitions"):
-        assert small.digests(tmp_path / "w" / stage) == small.digests(clean / "w" / stage)
+        assert small.digests(tmp_path / "w" / stage) == small.digests(clean / "workspace" / stage)
 
 
 def test_integer_ids_are_strings_afterwards(tmp_path: Path) -> None:
@@ -234,7 +229,7 @@ def test_negative_interactions_are_used_though_nobody_engages(clean: Path, works
     rows = small.manifest(workspace, "transitions")["rows"]
     assert (rows["read"], rows["used"], rows["dead"]) == (640, 640, 0)
     fewer = pq.read_table(workspace / "transitions" / "counts")["users"].to_numpy().sum()
-    every = pq.read_table(clean / "w" / "transitions" / "counts")["users"].to_numpy().sum()
+    every = pq.read_table(clean / "workspace" / "transitions" / "counts")["users"].to_numpy().sum()
     assert 0 < fewer < every
 
 
@@ -259,7 +254,9 @@ def test_unusable_items_are_in_the_dead_letter_and_change_no_result(
     bad[3][0]["embedding"] = ["nan"] * 8  # as JSON can say it
     expected = [row | {"input": "items", "reason": reason} for row, reason in bad]
     assert sorted(map(json.dumps, dead)) == sorted(map(json.dumps, expected))
-    assert small.digests(tmp_path / "w" / "clusters") == small.digests(clean / "w" / "clusters")
+    assert small.digests(tmp_path / "w" / "clusters") == small.digests(
+        clean / "workspace" / "clusters"
+    )
 
 
 def test_items_without_text_can_not_be_embedded() -> None:

@@ -12,20 +12,15 @@ from pipelines import evaluate
 from tests import contract
 from tests.pipelines import small
 
+pytestmark = pytest.mark.usefixtures("model_in_process")
+
 FLAGS = (
     *("--bootstrap_samples=20", "--min_users=3", "--seed=5"),
     *("--simulation_users=12", "--simulation_days=2", "--simulation_seeds=2"),
 )
 NAMES = {
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
-    *(
-        "markov_2",
-        "naive_bayes",
-        "naive_bayes_lift",
-        "markov_lift",
-        "pair_counts",
-        "cluster_neighbours",
-    ),
+    *("markov_2", "naive_bayes", "pair_counts", "cluster_neighbours"),
     *("affinity", "affinity_pooled", "retriever", "retriever_novel", "llm_untuned"),
 }
 
@@ -40,7 +35,7 @@ def evaluated(shop: Path, workspace: Path, *flags: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def first(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(model_in_process: None, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("first") / "workspace"
     evaluated(shop, workspace, f"--compare_table=llm_untuned={shop / 'workspace'}")
     return workspace

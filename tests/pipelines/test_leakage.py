@@ -168,7 +168,11 @@ def test_the_retriever_is_not_trained_on_test_users(
         (tmp_path / stage).symlink_to(shop / "workspace" / stage)
     splits = {row["user_id"]: row["split"] for row in read(tmp_path / "transitions/splits")}
     assert "test" in splits.values()
-    others = [row for row in small.interactions() if splits[row["user_id"]] != "test"]
+    others = [
+        row
+        for row in small.interactions()
+        if row["rating"] >= 2 and splits[row["user_id"]] != "test"
+    ]
     assert trained_on(tmp_path) == histories(others)
 
 

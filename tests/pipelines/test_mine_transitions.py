@@ -1,5 +1,6 @@
 """What the flags of mine_transitions decide."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -10,12 +11,11 @@ from tests.pipelines import small
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+def built(mined: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A workspace with clusters of two levels, and the log."""
-    folder = tmp_path_factory.mktemp("shop")
-    log = small.write(folder / "log.parquet", small.interactions())
-    assert small.build(folder / "w", small.write(folder / "items.parquet", small.items()), log) == 0
-    return folder / "w", log
+    workspace = tmp_path_factory.mktemp("w")
+    shutil.copytree(mined / "workspace" / "clusters", workspace / "clusters")
+    return workspace, mined / "log.parquet"
 
 
 def test_finest_level_is_the_default(built: tuple[Path, Path]) -> None:

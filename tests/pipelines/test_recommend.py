@@ -10,6 +10,8 @@ from pipelines import recommend
 from tests import contract
 from tests.pipelines import small
 
+pytestmark = pytest.mark.usefixtures("model_in_process")
+
 
 def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str, Any]]:
     """Run on a copy of the workspace and return the rows by user."""
@@ -21,7 +23,7 @@ def recommended(shop: Path, workspace: Path, *flags: str) -> dict[str, dict[str,
 
 
 @pytest.fixture(scope="module")
-def first(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def first(model_in_process: None, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     workspace = tmp_path_factory.mktemp("first") / "workspace"
     recommended(shop, workspace, "--pair_choice=sampled", "--seed=7")
     return workspace

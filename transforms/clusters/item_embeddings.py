@@ -1,4 +1,4 @@
-"""Embeddings of items: of their texts, where they come without."""
+"""Embeddings of items, computed from their texts where the input has none."""
 
 import logging
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _LOG_SECONDS = 5.0
 
 
 def item_texts(items: pa.Table) -> list[str]:
-    """Return what an item is called and about, as one text each."""
+    """Join the title, keywords and text of each item."""
     return [
         " | ".join(part for part in (title, ", ".join(keywords or []), text) if part)
         for title, keywords, text in zip(
@@ -35,13 +35,7 @@ def item_texts(items: pa.Table) -> list[str]:
 
 
 def embeddings_of(items: pa.Table) -> np.ndarray:
-    """Return the embeddings of items [items, dimension] float32.
-
-    Raises
-    ------
-    InputError
-        If they have different lengths.
-    """
+    """Return embeddings [items, dimension] float32; InputError if their lengths differ."""
     column = items[col.EMBEDDING].combine_chunks()
     lengths = pc.value_counts(pc.list_value_length(column)).to_pylist()
     if len(lengths) > 1:
@@ -52,7 +46,7 @@ def embeddings_of(items: pa.Table) -> np.ndarray:
 
 @dataclass(eq=False)
 class EmbedItems(beam.PTransform):
-    """(part, Kept ITEMS) -> (part, ITEMS) with an embedding of each item's text; PARTS of them."""
+    """(part, Kept ITEMS) -> (part, ITEMS) with an embedding of each item's text."""
 
     encoder: str
 
@@ -70,7 +64,7 @@ class EmbedItems(beam.PTransform):
 
 
 class _Embedder:
-    """A text encoder that says from time to time how far this worker is with it."""
+    """A text encoder that logs the progress of this worker."""
 
     def __init__(self, encoder: str) -> None:
         with as_input_error("--text_encoder: "):
@@ -85,7 +79,7 @@ class _Embedder:
             batches.append(self._encoder.encode(texts[start : start + _ENCODE_ROWS]))
             self._done.add_rows(len(batches[-1]))
         self._done.add_part()
-        Metrics.counter("build_clusters", "items_embedded").inc(len(texts))
+        Metrics.counter(EmbedItems, "items_embedded").inc(len(texts))
         vectors = np.concatenate(batches)  # [items, dimension]
         at = items.schema.get_field_index(col.EMBEDDING)
         return part, items.set_column(at, col.ITEMS.field(col.EMBEDDING), as_lists(vectors))

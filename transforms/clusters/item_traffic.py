@@ -1,6 +1,5 @@
-"""How often users took up each item."""
+"""Counts the engagements with each item."""
 
-import functools
 from collections.abc import Iterable
 
 import apache_beam as beam
@@ -14,7 +13,7 @@ ITEMS_WITH_TRAFFIC = col.ITEMS.append(pa.field(col.TRAFFIC, pa.float64()))
 
 
 class CountTraffic(beam.CombineFn):
-    """Positions of items in the catalogue, [n] integers -> traffic up to the last one, float64."""
+    """Item positions [n] int -> traffic float64 of the items up to the last position."""
 
     def create_accumulator(self) -> np.ndarray:
         return np.zeros(0)
@@ -23,38 +22,24 @@ class CountTraffic(beam.CombineFn):
         beyond = int(items.max(initial=-1)) + 1 - len(traffic)
         if beyond > 0:
             traffic = np.append(traffic, np.zeros(beyond))
-        np.add.at(traffic, items, 1.0)  # in time of the batch, not of the catalogue
+        np.add.at(traffic, items, 1.0)  # in time of the batch, not of all items
         return traffic
 
     def merge_accumulators(self, counts: Iterable[np.ndarray]) -> np.ndarray:
-        return functools.reduce(_add, counts)
+        counts = list(counts)
+        total = np.zeros(max(map(len, counts)))
+        for traffic in counts:
+            total[: len(traffic)] += traffic
+        return total
 
     def extract_output(self, traffic: np.ndarray) -> np.ndarray:
         return traffic
 
 
-def _add(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    short, long = sorted((one, other), key=len)
-    total = long.copy()
-    total[: len(short)] += short
-    return total
-
-
 def traffic_of_parts(traffic: np.ndarray, item_ids: pa.Array, parts: int) -> list[np.ndarray]:
-    """Split the traffic of items as ShardBy splits the items.
+    """Split the traffic of items as ShardBy splits the items: float64 of each part, by item id.
 
-    Parameters
-    ----------
-    traffic
-        [<= items] by position; items beyond have none.
-    item_ids
-        [items] strings, sorted.
-    parts
-        Their number.
-
-    Returns
-    -------
-    Per part, the traffic of its items in the order of their ids, float64.
+    `item_ids` [items] are sorted; `traffic` is by position, and items after its end have none.
     """
     of_all = np.zeros(len(item_ids))
     of_all[: len(traffic)] = traffic
@@ -64,5 +49,5 @@ def traffic_of_parts(traffic: np.ndarray, item_ids: pa.Array, parts: int) -> lis
 
 
 def add_traffic(items: pa.Table, traffic: np.ndarray) -> pa.Table:
-    """Give items their traffic [items]: ITEMS_WITH_TRAFFIC."""
+    """Return the ITEMS_WITH_TRAFFIC of items with traffic [items]."""
     return items.append_column(ITEMS_WITH_TRAFFIC.field(col.TRAFFIC), pa.array(traffic))

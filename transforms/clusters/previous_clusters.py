@@ -1,4 +1,4 @@
-"""The clusters of an earlier run, to begin with."""
+"""Reads the clusters of an earlier run, which a fit starts from."""
 
 from dataclasses import dataclass
 
@@ -13,31 +13,15 @@ from transforms.storage import files
 
 @dataclass(frozen=True)
 class PreviousClusters:
-    """The clusters of an earlier run.
+    """The clusters of an earlier run."""
 
-    Attributes
-    ----------
-    cluster_ids
-        [items, levels] int64 of the items asked for; -1 for those it did not know.
-    parents
-        Per level [n_level] int32, -1 at level 0.
-    keywords
-        Per level, of each cluster.
-    """
-
-    cluster_ids: np.ndarray
-    parents: tuple[np.ndarray, ...]
-    keywords: tuple[list[list[str]], ...]
+    cluster_ids: np.ndarray  # [items, levels] int64; -1 for items that were not in the run
+    parents: tuple[np.ndarray, ...]  # per level [n_level] int32, -1 at level 0
+    keywords: tuple[list[list[str]], ...]  # per level, of each cluster
 
 
 def read_previous(folder: str, item_ids: pa.ChunkedArray) -> PreviousClusters:
-    """Read the clusters of an earlier run and those of its items that are asked for.
-
-    Raises
-    ------
-    InputError
-        If it knew none of the items.
-    """
+    """Read the clusters of an earlier run; InputError if it has none of the items."""
     clusters = files.read_parquet(files.join(folder, "clusters.parquet"), col.CLUSTERS)
     levels = [
         clusters.filter(pc.equal(clusters[col.LEVEL], level))

@@ -1,4 +1,4 @@
-"""The clusters and their items, as the pipelines after build_clusters read them."""
+"""Reads the clusters and their items, for the pipelines after build_clusters."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ from transforms.storage import files
 
 def read_descriptions(clusters: str, level: int) -> list[str]:
     """Read the descriptions of the clusters of a level, by id, from the folder of the stage."""
-    table = files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
+    table = _read_clusters(clusters)
     of_level = table.filter(pc.equal(table[col.LEVEL], level)).sort_by(col.CLUSTER_ID)
     return of_level[col.DESCRIPTION].to_pylist()
 
 
 def resolve_level(clusters: str, level: int | None) -> int:
-    """Return the level asked for, by default the finest; InputError for one that is not there."""
-    table = files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
+    """Return the given level, by default the finest; InputError for a level that is not usable."""
+    table = _read_clusters(clusters)
     finest = pc.max(table[col.LEVEL]).as_py()
     if level is None:
         return finest
@@ -34,48 +34,35 @@ def resolve_level(clusters: str, level: int | None) -> int:
 
 
 def read_item_clusters(clusters: str, level: int) -> tuple[pa.Array, np.ndarray]:
-    """Read the items and the cluster of each at a level.
-
-    Returns
-    -------
-    item ids [items], sorted, and clusters [items] int32.
-    """
-    table = files.read_parts(files.join(clusters, "item_clusters"), col.ITEM_CLUSTERS).sort_by(
-        col.ITEM_ID
-    )
+    """Read the item ids [items], sorted, and the cluster of each at a level [items] int32."""
+    table = _read_items(clusters, "item_clusters", col.ITEM_CLUSTERS)
     cluster = pc.list_element(table[col.CLUSTER_IDS], level)
     return table[col.ITEM_ID].combine_chunks(), cluster.to_numpy().astype(np.int32)
 
 
 def read_titles(clusters: str) -> list[str]:
-    """Read the title of each item (its id, without one), in the order of the items' ids."""
-    table = _read_catalogue(clusters)
+    """Read the title of each item, by item id; an item without a title gets its id."""
+    table = _read_items(clusters, "catalogue", col.CATALOGUE)
     return pc.if_else(
         pc.fill_null(pc.equal(table[col.TITLE], ""), True), table[col.ITEM_ID], table[col.TITLE]
     ).to_pylist()
 
 
 def read_eligible(clusters: str) -> np.ndarray:
-    """Read which items may be recommended, [items] bool, in the order of the items' ids."""
-    eligible = _read_catalogue(clusters)[col.ELIGIBLE].combine_chunks()
-    return eligible.to_numpy(zero_copy_only=False).astype(bool)
-
-
-def _read_catalogue(clusters: str) -> pa.Table:
-    return files.read_parts(files.join(clusters, "catalogue"), col.CATALOGUE).sort_by(col.ITEM_ID)
+    """Read whether each item may be recommended, [items] bool, by item id."""
+    table = _read_items(clusters, "catalogue", col.CATALOGUE)
+    return table[col.ELIGIBLE].combine_chunks().to_numpy(zero_copy_only=False).astype(bool)
 
 
 def read_item_features(clusters: str) -> np.ndarray:
-    """Read what each item is about, [items, F] float32, in the order of the items' ids."""
-    table = files.read_parts(files.join(clusters, "item_features"), col.ITEM_FEATURES).sort_by(
-        col.ITEM_ID
-    )
+    """Read the features of each item, [items, F] float32, by item id."""
+    table = _read_items(clusters, "item_features", col.ITEM_FEATURES)
     lists = table[col.FEATURES].combine_chunks()
     return pc.list_flatten(lists).to_numpy().reshape(len(lists), -1)
 
 
 def read_cluster_embeddings(clusters: str, level: int) -> np.ndarray:
-    """Read what each cluster of a level is about, [M, F]: the sum of its items' features."""
+    """Sum the features of the items of each cluster of a level, [M, F]."""
     import scipy.sparse
 
     _, cluster = read_item_clusters(clusters, level)
@@ -85,9 +72,17 @@ def read_cluster_embeddings(clusters: str, level: int) -> np.ndarray:
     return scipy.sparse.csr_matrix((ones, (cluster, items)), shape) @ features
 
 
+def _read_clusters(clusters: str) -> pa.Table:
+    return files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
+
+
+def _read_items(clusters: str, name: str, schema: pa.Schema) -> pa.Table:
+    return files.read_parts(files.join(clusters, name), schema).sort_by(col.ITEM_ID)
+
+
 @dataclass(eq=False)
 class ReadItemClusters(beam.PTransform):
-    """Reads `read_item_clusters` on a worker, as a single element, for a side input."""
+    """Runs `read_item_clusters` on a worker: a single element, for a side input."""
 
     clusters: str
     level: int

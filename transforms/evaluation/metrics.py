@@ -1,4 +1,4 @@
-"""From sums over test transitions to what `report/metrics.json` says."""
+"""Computes `report/metrics.json` from sums over test transitions."""
 
 import math
 from dataclasses import dataclass
@@ -8,59 +8,35 @@ import numpy as np
 import pyarrow as pa
 
 from models.evaluation.policies.policy_names import OURS, POOLED, PRIOR, TABLE
-from models.evaluation.statistics.bootstrap import exactly, interval
+from models.evaluation.statistics.bootstrap import interval
 from models.evaluation.statistics.calibration import ReliabilitySums
 from models.evaluation.statistics.ranking import head
 from models.evaluation.statistics.ranking_statistics import RankSums
 from transforms.evaluation.score_items import ItemSums
 
-_BY_LABEL = (TABLE, "popularity")  # policies whose recall is told for each label
+_BY_LABEL = (TABLE, "popularity")  # policies with a recall of each label
+_Samples = dict[str, dict[str, np.ndarray]]  # [1 + B] by policy and metric
 
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What was added up over all test users.
+    """All sums over test users."""
 
-    Attributes
-    ----------
-    ranks
-        Of each policy.
-    wins
-        Of each policy of pairs, [M] which clusters rank first for some pair; coverage of POOLED is
-        of the clusters that rank first for some transition.
-    reliability
-        Of each novelty table.
-    drawn
-        Of the retriever and ours on transitions that were drawn; empty without any.
-    items, top
-        Of the retriever's first `top` items on them; None without any.
-    users
-        With test transitions.
-    train
-        [M] transitions of training users to each cluster.
-    prior_weight
-        Of popularity in the policy PRIOR.
-    """
-
-    ranks: dict[str, RankSums]
+    ranks: dict[str, RankSums]  # by policy
+    # by policy of pairs: [M] whether a cluster ranks first for some pair
     wins: dict[str, np.ndarray]
-    reliability: dict[str, ReliabilitySums]
-    drawn: dict[str, RankSums]
-    items: ItemSums | None
-    top: int
-    users: int
-    train: np.ndarray
-    prior_weight: float
+    reliability: dict[str, ReliabilitySums]  # by novelty table
+    drawn: dict[str, RankSums]  # by policy, on the sampled test transitions; may be empty
+    items: ItemSums | None  # of the retriever on the sampled test transitions, if any
+    top: int  # items of the retriever that count
+    users: int  # users with test transitions
+    train: np.ndarray  # [M] transitions of training users to each cluster
+    prior_weight: float  # weight of popularity in PRIOR
 
     def metrics(self, descriptions: list[str], min_users: int) -> dict[str, Any]:
-        """Return the part of metrics.json that is about policies.
+        """Return the policies' part of metrics.json.
 
-        Parameters
-        ----------
-        descriptions
-            [M] of the clusters.
-        min_users
-            Counts of fewer users are None.
+        `descriptions` are those of the M clusters. Counts of fewer than `min_users` users are None.
         """
         is_head = head(self.train)
         samples = {name: sums.metrics(is_head) for name, sums in sorted(self.ranks.items())}
@@ -78,21 +54,11 @@ class Measured:
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
             "policies": policies,
             "paired": {
-                metric: {
-                    name: interval(compared[ours][metric] - compared[name][metric])
-                    for compared in (samples, drawn)
-                    for name in compared
-                    if name not in OURS
-                }
+                metric: _differences((samples, drawn), metric, ours, OURS)
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },
             "paired_pooled": {
-                metric: {
-                    name: interval(compared[POOLED][metric] - compared[name][metric])
-                    for compared in (drawn, samples)
-                    for name in compared
-                    if name != POOLED
-                }
+                metric: _differences((drawn, samples), metric, POOLED, (POOLED,))
                 for metric in ("macro_recall_at_5", "recall_at_5")
             },
             "prior_weight": self.prior_weight,
@@ -108,11 +74,11 @@ class Measured:
         }
 
     def _labels(self, descriptions: list[str], min_users: int) -> list[dict[str, Any]]:
-        """Tell a recall only where at least `min_users` users are asked for; few may be found."""
+        """Return each label with its recall, which is None below `min_users` transitions."""
         asked = self.ranks[TABLE].labels[:, 0]
         labels = []
         for cluster, description in enumerate(descriptions):
-            # A user makes one transition to a cluster at most: transitions count users.
+            # A user has at most one transition to a cluster: transitions count users.
             shown = suppress_small(int(asked[cluster]), min_users)
             recall = {
                 name: round(int(self.ranks[name].hits[cluster, 0]) / shown, 6) if shown else None
@@ -131,19 +97,31 @@ class Measured:
 
 
 def suppress_small(users: int, least: int) -> int | None:
-    """Return a number of users; None for one below the least that is told."""
+    """Return a number of users; None if it is below `least`."""
     return users if users >= least else None
 
 
+def _differences(
+    compared: tuple[_Samples, _Samples], metric: str, ours: str, left_out: tuple[str, ...]
+) -> dict[str, dict[str, Any]]:
+    """Return `ours` minus each other policy, on the same transitions; later ones overwrite."""
+    return {
+        name: interval(samples[ours][metric] - values[metric])
+        for samples in compared
+        for name, values in samples.items()
+        if name not in left_out
+    }
+
+
 def _of_drawn(sums: RankSums, samples: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Tell of a policy without a table of pairs: its coverage is of what it was asked."""
+    """Return the entry of a policy without scores of pairs; its coverage is over transitions."""
     found = {metric: interval(values) for metric, values in samples.items()}
     covered = _covered(sums.winners[:, 0] > 0)
     return {**found, "coverage": covered, "transitions": int(sums.labels[:, 0].sum())}
 
 
 def _covered(wins: np.ndarray) -> dict[str, float]:
-    return exactly(float(np.mean(wins)))
+    return interval(np.mean(wins, keepdims=True))  # no resamples: low and high are the value
 
 
 def _of_items(items: ItemSums, top: int) -> dict[str, Any]:
@@ -157,7 +135,7 @@ def _of_items(items: ItemSums, top: int) -> dict[str, Any]:
 
 
 def nan_to_none(table: pa.Table) -> list[dict[str, Any]]:
-    """Return the rows of a table with None for what JSON can't say."""
+    """Return the rows of a table with None for values that JSON cannot express."""
     return [
         {
             name: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,5 +1,7 @@
-"""The retriever on transitions that were drawn: its items of the cluster that the user took up, of
-all that are new to the user, and of any; and our policies on the same transitions.
+"""Scores the retriever and our policies on sampled test transitions.
+
+The retriever is asked for items of the user's novel cluster, of all clusters new to the user, and
+of any cluster.
 """
 
 import secrets
@@ -18,33 +20,26 @@ from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, ran
 from transforms import schemas as col
 from transforms.evaluation.held_out_transitions import TEST_CASES, lowest_hashes, test_case_items
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
-from transforms.evaluation.score_policies import Resamples, SumFn, sums_of_scores
+from transforms.evaluation.score_policies import Resamples, sums_of_scores
+from transforms.tables.combiners import SumFn
 from transforms.workers.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"
-TOP = 10  # items among which the one that the user took should be, where so many are answered
-_WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of its items
+TOP = 10  # items of the retriever among which the user's item is a hit
+_WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of the retriever's items
 _ITEM_LISTS = pa.list_(pa.string())
 _ANSWERED = pa.schema(
     [*TEST_CASES, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
 )
-_UNKNOWN = -1
 
 
 @dataclass(frozen=True, eq=False)
 class ItemSums:
-    """Sums over drawn transitions; B resamples, in the first place what was observed.
+    """Sums over the sampled transitions, [1 + B]; B resamples, the observed value first."""
 
-    Attributes
-    ----------
-    examples, hits, popular_hits
-        [1 + B] int64: transitions, those whose item is among the first of its cluster for the
-        retriever, and those whose item is among as many of the cluster's most popular ones.
-    """
-
-    examples: np.ndarray
-    hits: np.ndarray
-    popular_hits: np.ndarray
+    examples: np.ndarray  # transitions
+    hits: np.ndarray  # transitions whose item is among the retriever's first of the cluster
+    popular_hits: np.ndarray  # ... among as many of the cluster's most popular items
 
     def __add__(self, other: "ItemSums") -> "ItemSums":
         mine, others = vars(self), vars(other)
@@ -53,40 +48,20 @@ class ItemSums:
 
 @dataclass(eq=False)
 class ScoreItems(beam.PTransform):
-    """SEQUENCES of test users -> sums over transitions drawn by hash, by the names of the outputs.
+    """SEQUENCES of test users -> DRAWN and ITEMS, sums over transitions sampled by hash.
 
-    DRAWN are (policy, RankSums) of the retriever, of the one that is asked for items of clusters
-    that are new to the user, and of ours on the same transitions; ITEMS is one ItemSums, None
-    without any.
-
-    Attributes
-    ----------
-    sources, weight
-        As of ScorePolicies.
-    saved_model
-        Folder of the retriever.
-    catalogue
-        A PCollection of one tuple, the ids and the clusters of the items.
-    popular
-        A PCollection of one array, `popular_items`, as wide as the first items that count.
-    size
-        Clusters there are, M.
-    cut
-        As of ScorePolicies.
-    count
-        Transitions that are drawn, at most.
-    resamples
-        Of the users.
+    DRAWN are (policy, RankSums) of the retriever, of the retriever restricted to clusters new to
+    the user, and of ours; ITEMS is one ItemSums, or None.
     """
 
     sources: PolicySources
     weight: beam.PCollection
     saved_model: str
     catalogue: beam.PCollection
-    popular: beam.PCollection
-    size: int
+    popular: beam.PCollection  # of one array, `popular_items`
+    size: int  # M
     cut: int | None
-    count: int
+    count: int  # maximum of sampled transitions
     resamples: Resamples
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
@@ -96,7 +71,7 @@ class ScoreItems(beam.PTransform):
         blocked = self.sources.blocked
         handler = BatchHandler(
             lambda: _Retriever(saved_model, size, blocked, secret),
-            lambda model, opened: model.ask(opened),
+            lambda model, cases: model.ask(cases),
         )
         catalogue = beam.pvalue.AsSingleton(self.catalogue)
         cut, seed, count = self.cut, self.resamples.seed, self.count
@@ -150,7 +125,8 @@ class ScoreItems(beam.PTransform):
         pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
         yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
         yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
-        yield POOLED, drawn.ranks_of(policies.pooled.scores(recent_clusters(answered)))
+        recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(len(pair[0]), -1)
+        yield POOLED, drawn.ranks_of(policies.pooled[POOLED].scores(recent))
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
@@ -159,65 +135,48 @@ def _lowest(parts: Any, count: int) -> np.ndarray:
 
 
 class _Retriever:
-    """The SavedModel, asked for the items of three choices of clusters."""
+    """The SavedModel, asked for items of three choices of clusters."""
 
     def __init__(self, saved_model: str, size: int, blocked: tuple[int, ...], secret: str) -> None:
         self._model = HistoryModel("evaluate", saved_model, secret)
         self._every = np.arange(size, dtype=np.int32)
         self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
-    def ask(self, opened: pa.Table) -> pa.Table:
+    def ask(self, cases: pa.Table) -> pa.Table:
         """Append to TEST_CASES the items of the novel cluster, of new ones and of any, best first.
 
-        New ones are not blocked, as with all that ranks what is new.
+        New ones exclude blocked clusters, as for all policies that rank new clusters.
         """
-        batches = in_batches(opened, col.USER_ID, col.NOVEL)
+        batches = in_batches(cases, col.USER_ID, col.NOVEL)
         return pa.concat_tables(
             [_ANSWERED.empty_table(), *(self._batch(*batch) for batch in batches)]
         )
 
-    def _batch(self, opened: pa.Table, history: np.ndarray) -> pa.Table:
+    def _batch(self, cases: pa.Table, history: np.ndarray) -> pa.Table:
         clusters = {
-            _WITHIN: opened[col.NOVEL].to_numpy()[:, None],
-            _NEW: np.where(known_clusters(opened, len(self._every)), -1, self._allowed),
-            _ANYWHERE: np.tile(self._every, (opened.num_rows, 1)),
+            _WITHIN: cases[col.NOVEL].to_numpy()[:, None],
+            _NEW: np.where(known_clusters(cases, len(self._every)), -1, self._allowed),
+            _ANYWHERE: np.tile(self._every, (cases.num_rows, 1)),
         }
         for name, asked in clusters.items():
             inputs = {"history": history, "cluster_ids": asked}
             answer = self._model.answer("recommend", inputs)["item_ids"]
             items = [[item.decode() for item in row if item] for row in answer.tolist()]
-            opened = opened.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
-        return opened
+            cases = cases.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
+        return cases
 
 
-def known_clusters(opened: pa.Table, size: int) -> np.ndarray:
-    """Say which of M = `size` clusters the users of TEST_CASES knew, [n, M] bool."""
-    lists = opened[col.KNOWN]
-    known = np.zeros((opened.num_rows, size), bool)
-    rows = np.repeat(np.arange(opened.num_rows), pc.list_value_length(lists).to_numpy())
+def known_clusters(cases: pa.Table, size: int) -> np.ndarray:
+    """Return which of M = `size` clusters the users of TEST_CASES knew, [n, M]."""
+    lists = cases[col.KNOWN]
+    known = np.zeros((cases.num_rows, size), bool)
+    rows = np.repeat(np.arange(cases.num_rows), pc.list_value_length(lists).to_numpy())
     known[rows, pc.list_flatten(lists).to_numpy()] = True
     return known
 
 
-def recent_clusters(opened: pa.Table) -> np.ndarray:
-    """Return the recent clusters of TEST_CASES, [n, RECENT], as `Transitions.recent`."""
-    return pc.list_flatten(opened[col.RECENT]).to_numpy().reshape(opened.num_rows, -1)
-
-
 class Drawn:
-    """Drawn transitions with what the retriever answered, to be added up.
-
-    Parameters
-    ----------
-    answered
-        [n] TEST_CASES with the retriever's items.
-    item_ids, clusters
-        [items] of the catalogue.
-    weights
-        [n, 1 + B], of the user of each transition.
-    size
-        Clusters there are, M.
-    """
+    """TEST_CASES with the retriever's items, and the users' weights [n, 1 + B]."""
 
     def __init__(
         self,
@@ -227,35 +186,31 @@ class Drawn:
         weights: np.ndarray,
         size: int,
     ) -> None:
-        self._weights, self._size = weights, size
+        self._weights = weights
         self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
         self._known = known_clusters(answered, size)
         self._within = _positions(answered[_WITHIN], item_ids)
-        # The clusters of the items of the other two, [n, items].
-        self._named = {
-            name: np.where(at >= 0, clusters[at], _UNKNOWN)
-            for name in (_NEW, _ANYWHERE)
-            for at in (_positions(answered[name], item_ids),)
-        }
+        self._clusters = {}  # of the items in the other two columns, [n, items]
+        for name in (_NEW, _ANYWHERE):
+            at = _positions(answered[name], item_ids)
+            self._clusters[name] = np.where(at >= 0, clusters[at], -1)
 
     def ranks_of_retriever(self, column: str) -> RankSums:
         """Add up the retriever as a policy.
 
-        It ranks clusters in the order in which the items of a column name them, and shows those of
+        It ranks clusters in the order of their first items in a column, and shows the clusters of
         the first items.
         """
         rank = np.full(len(self._novel), UNRANKED)
-        named = self._named[column]
+        named = self._clusters[column]
         for row, found in enumerate(named.tolist()):
             order = list(dict.fromkeys(found))
             if self._novel[row] in order:
                 rank[row] = order.index(self._novel[row])
-        shown = _widened(named, SHOWN)[:, :SHOWN]
+        pad = ((0, 0), (0, max(0, SHOWN - named.shape[1])))
+        shown = np.pad(named, pad, constant_values=-1)[:, :SHOWN]
         number = np.arange(len(rank))
-        return rank_sums(
-            *(self._weights, number, self._novel, rank),
-            *(shown, self._known, shown[:, 0], self._size),
-        )
+        return rank_sums(self._weights, number, self._novel, rank, shown, self._known)
 
     def ranks_of(self, scores: np.ndarray) -> RankSums:
         """Add up a policy that scores clusters, [n, M]."""
@@ -263,12 +218,9 @@ class Drawn:
         return sums_of_scores(scores, self._known, self._novel, number, self._weights)
 
     def items(self, popular: np.ndarray) -> ItemSums:
-        """Add up the items within the new cluster.
+        """Add up the items of the novel cluster.
 
-        Parameters
-        ----------
-        popular
-            [M, top] items, -1 pads; as many of the retriever's count.
+        `popular` is [M, top], -1 pads; as many of the retriever's items count.
         """
         top = popular.shape[1]
         hit = np.any(self._within[:, :top] == self._item[:, None], axis=1)
@@ -278,17 +230,12 @@ class Drawn:
 
 
 def _positions(lists: pa.ChunkedArray, item_ids: pa.Array) -> np.ndarray:
-    """Return the positions of lists of item ids in the catalogue, [n, longest], -1 pads."""
+    """Return the positions of item ids in the catalogue, [n, longest]; -1 pads."""
     lengths = pc.list_value_length(lists).to_numpy()
     there = np.arange(lengths.max(initial=0)) < lengths[:, None]
     positions = np.full(there.shape, -1, np.int32)
     positions[there] = pc.index_in(pc.list_flatten(lists), value_set=item_ids).to_numpy()
     return positions
-
-
-def _widened(values: np.ndarray, width: int) -> np.ndarray:
-    """Return values [n, k] with at least `width` columns; -1 in the new ones."""
-    return np.pad(values, ((0, 0), (0, max(0, width - values.shape[1]))), constant_values=-1)
 
 
 def popular_items(
@@ -300,14 +247,8 @@ def popular_items(
 ) -> np.ndarray:
     """Return the most engaged-with eligible items of each cluster, [M, count], -1 pads.
 
-    Parameters
-    ----------
-    engagements, clusters, eligible
-        [items] in the order of their ids, by which ties are broken.
-    size
-        Clusters there are, M.
-    count
-        Items of each, at most.
+    `engagements`, `clusters` and `eligible` are [items] in the order of item ids, which breaks
+    ties.
     """
     order = np.lexsort((-engagements, clusters))
     order = order[eligible[order]]

@@ -1,13 +1,10 @@
-"""Policies on the transitions of test users, in Beam: sums by part of the users, added up.
+"""Scores policies on the transitions of test users: sums over parts of the users, added up.
 
-Policies rank the clusters that are new to the user, as they are served: what a user knows is never
-the next novel interest.
+Policies rank only the clusters that are new to the user, as in serving.
 """
 
-import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import reduce
 from typing import Any
 
 import apache_beam as beam
@@ -21,77 +18,39 @@ from models.evaluation.statistics.ranking import best, ranks
 from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, rank_sums
 from transforms.evaluation.held_out_transitions import Transitions, held_out_transitions
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
+from transforms.tables.combiners import SumFn
 from transforms.tables.sharding import mix, stable_hash
 
 RANKS, RELIABILITY, USERS = "ranks", "reliability", "users"
-# Weights that popularity may have beside a table.
-WEIGHTS = np.round(np.arange(0, 2.05, 0.1), 1)
-_K = 5  # of the recall that chooses among them
-
-
-class SumFn(beam.CombineFn):
-    """Adds elements up with +; None for none."""
-
-    def create_accumulator(self) -> Any:
-        return None
-
-    def add_input(self, accumulator: Any, element: Any) -> Any:
-        return element if accumulator is None else accumulator + element
-
-    def merge_accumulators(self, accumulators: Iterable[Any]) -> Any:
-        found = [one for one in accumulators if one is not None]
-        return reduce(operator.add, found) if found else None
-
-    def extract_output(self, accumulator: Any) -> Any:
-        return accumulator
+WEIGHTS = np.round(np.arange(0, 2.05, 0.1), 1)  # candidate weights of popularity in PRIOR
+_K = 5  # of the recall that chooses the weight
 
 
 @dataclass(frozen=True)
 class Resamples:
-    """The bootstrap resamples of users.
-
-    Attributes
-    ----------
-    count
-        B, how many there are.
-    seed
-        Another one makes others.
-    """
+    """B = `count` bootstrap resamples of users."""
 
     count: int
     seed: int
 
     def weights(self, user_ids: pa.Array) -> np.ndarray:
-        """Return how often users count in what was observed and in each, [users, 1 + B]."""
+        """Return how often users count, observed and in each resample, [users, 1 + B]."""
         users = stable_hash(user_ids, self.seed)[:, None]
         return poisson_weights(mix(users ^ mix(np.arange(self.count), 1)[None], self.seed))
 
 
 @dataclass(eq=False)
 class ScorePolicies(beam.PTransform):
-    """SEQUENCES of test users -> sums of each policy, by the names of the outputs.
+    """SEQUENCES of test users -> RANKS, RELIABILITY and USERS.
 
-    RANKS are (policy, RankSums), RELIABILITY (table, ReliabilitySums); USERS is one number, that of
-    the users with transitions.
-
-    Attributes
-    ----------
-    sources
-        The policies.
-    catalogue
-        A PCollection of one tuple, the ids and the clusters of the items.
-    weight
-        A PCollection of one number, the weight of popularity in the policy PRIOR.
-    cut
-        Transitions before it are not asked for; microseconds since 1970, or None.
-    resamples
-        Of the users.
+    RANKS are (policy, RankSums), RELIABILITY (table, ReliabilitySums), USERS is the number of users
+    with transitions.
     """
 
     sources: PolicySources
-    catalogue: beam.PCollection
-    weight: beam.PCollection
-    cut: int | None
+    catalogue: beam.PCollection  # of one tuple: the ids and the clusters of the items
+    weight: beam.PCollection  # of one number: the weight of popularity in PRIOR
+    cut: int | None  # start of the evaluated transitions, microseconds since 1970
     resamples: Resamples
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
@@ -103,7 +62,7 @@ class ScorePolicies(beam.PTransform):
         return {
             name: scored[name] | f"Add-{name}" >> beam.CombinePerKey(SumFn())
             for name in (RANKS, RELIABILITY)
-        } | {USERS: scored[USERS] | "Add-users" >> beam.CombineGlobally(sum)}
+        } | {USERS: scored[USERS] | "Add-users" >> beam.CombineGlobally(SumFn(int))}
 
     def _score(
         self,
@@ -113,17 +72,17 @@ class ScorePolicies(beam.PTransform):
         weight: float,
     ) -> Iterator[Any]:
         for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
-            Metrics.counter("evaluate", "test_transitions").inc(len(some.user))
+            Metrics.counter(ScorePolicies, "test_transitions").inc(len(some.user))
             yield beam.pvalue.TaggedOutput(USERS, len(some.user_ids))
             weights, known = self.resamples.weights(some.user_ids), some.known()
             scores_of = {
                 name: policy.scores(some.c1, some.c2)
                 for name, policy in policies.by_name(weight).items()
-            } | {name: policy.scores(some.recent) for name, policy in policies.of_recent().items()}
+            } | {name: policy.scores(some.recent) for name, policy in policies.pooled.items()}
             for name, scores in scores_of.items():
                 yield name, sums_of_scores(scores, known, some.novel, some.user, weights)
-            for name, table in policies.tables.items():
-                pair = some.c1.astype(np.int64) * policies.size + some.c2
+            for name, policy in policies.tables.items():
+                table, pair = policy.table, (some.c1, some.c2)
                 sums = reliability_sums(table.novel[pair], table.probability[pair], some.novel)
                 yield beam.pvalue.TaggedOutput(RELIABILITY, (name, sums))
 
@@ -137,39 +96,21 @@ def sums_of_scores(
 ) -> RankSums:
     """Add up how a policy ranks the clusters that are new to users.
 
-    Parameters
-    ----------
-    scores
-        [n, M] of `Policy.scores`.
-    known
-        [n, M] whether the user knew a cluster.
-    novel, user, weights
-        As of `rank_sums`.
+    `scores` [n, M] are of `Policy.scores`; `known` [n, M] are excluded; see `rank_sums`.
     """
-    size = scores.shape[1]
     scores = without_known(scores, known)
-    shown = best(scores, min(SHOWN, size))
-    return rank_sums(weights, user, novel, ranks(scores, novel), shown, known, shown[:, 0], size)
+    shown = best(scores, min(SHOWN, scores.shape[1]))
+    return rank_sums(weights, user, novel, ranks(scores, novel), shown, known)
 
 
 def without_known(scores: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Return scores [n, M] with -inf where a cluster is known."""
+    """Return scores [n, M] with -inf for known clusters."""
     return np.where(known, scores.dtype.type(-np.inf), scores)
 
 
 @dataclass(eq=False)
 class ChoosePriorWeight(beam.PTransform):
-    """SEQUENCES of valid users -> the weight of popularity with the best recall@5; one number.
-
-    Of weights with equal recall it is the smallest.
-
-    Attributes
-    ----------
-    sources
-        The policies.
-    catalogue, cut
-        As of ScorePolicies.
-    """
+    """SEQUENCES of valid users -> the smallest weight of popularity with the best recall@5."""
 
     sources: PolicySources
     catalogue: beam.PCollection
@@ -194,7 +135,7 @@ class ChoosePriorWeight(beam.PTransform):
 
 
 def hits_by_weight(policies: Policies, some: Transitions) -> np.ndarray:
-    """Count the transitions that are among the first five, for each of WEIGHTS."""
+    """Count the transitions with a rank below 5, for each of WEIGHTS."""
     known = some.known()
     hits = []
     for weight in WEIGHTS.tolist():
@@ -204,26 +145,16 @@ def hits_by_weight(policies: Policies, some: Transitions) -> np.ndarray:
 
 
 def choose_weight(hits: np.ndarray | None) -> float:
-    """Return the first weight with the most hits; 0 where there is nothing to choose by."""
+    """Return the first weight with the most hits; 0 without transitions."""
     return 0.0 if hits is None else float(WEIGHTS[np.argmax(hits)])
 
 
 @dataclass(eq=False)
 class CoverPairs(beam.PTransform):
-    """Finds which clusters each policy ranks first for some pair: (policy, [M] bool), exactly.
-
-    Attributes
-    ----------
-    sources
-        The policies.
-    size
-        Clusters there are, M: all M x M pairs are asked.
-    weight
-        As of ScorePolicies.
-    """
+    """All M x M pairs -> (policy, [M] whether a cluster ranks first for some pair)."""
 
     sources: PolicySources
-    size: int
+    size: int  # M
     weight: beam.PCollection
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[tuple[str, np.ndarray]]:

@@ -1,7 +1,7 @@
-"""Weeks of recommendation under each policy, replayed in parallel; see `models.evaluation`.
+"""Replays weeks of recommendation under each policy in parallel; see `models.evaluation`.
 
-Policies that do not learn are replayed by (policy, seed, block of users); those that learn, or
-draw, by (policy, seed), as they see all users of a day at once.
+A task of a fixed policy is (policy, seed, block of users). Policies that learn or draw see all
+users of a day at once: their task is (policy, seed).
 """
 
 import threading
@@ -45,9 +45,9 @@ BANDITS: dict[str, Callable[[Arms, int], Scorer]] = {
     "hierarchical_bandit": HierarchicalBandit,
     "neural_linear_bandit": NeuralLinearBandit,
 }
-AT_ONCE = (RANDOM, *BANDITS)  # that see all users of a day
-CONTROLS = (NO_EXPLORATION, *AT_ONCE)  # policies that are always simulated
-_BLOCK = 1000  # users of a replay
+AT_ONCE = (RANDOM, *BANDITS)  # policies that see all users of a day at once
+CONTROLS = (NO_EXPLORATION, *AT_ONCE)  # always simulated
+_BLOCK = 1000  # users of a task
 _KEY, _CLUSTERS = "key", "clusters"
 HISTORIES = pa.schema({_KEY: pa.uint64(), _CLUSTERS: pa.list_(pa.int32())})
 
@@ -57,31 +57,15 @@ Replayed = tuple[tuple[str, int], NDArray[np.int64]]
 
 @dataclass(frozen=True, eq=False)
 class World:
-    """Who is simulated.
-
-    Attributes
-    ----------
-    model, state
-        Of the users.
-    keys
-        [n] uint64, a hash of each.
-    """
+    """The simulated users."""
 
     model: UserModel
     state: UserState
-    keys: NDArray[np.uint64]
+    keys: NDArray[np.uint64]  # [n] a hash of each user
 
 
 def read_arms(clusters: str, level: int, embeddings: NDArray[np.float32]) -> Arms:
-    """Read the clusters of a level with the tree above them, from the folder of the stage.
-
-    Parameters
-    ----------
-    clusters, level
-        The folder and the level.
-    embeddings
-        [M, d] of the clusters of the level.
-    """
+    """Read the tree above the clusters of a level, with `embeddings` [M, d]."""
     table = files.read_parquet(files.join(clusters, "clusters.parquet"), col.CLUSTERS)
     ancestors = [np.arange(len(embeddings), dtype=np.int32)]
     for above in range(level, 0, -1):
@@ -90,23 +74,12 @@ def read_arms(clusters: str, level: int, embeddings: NDArray[np.float32]) -> Arm
     return Arms(np.array(ancestors[::-1]), embeddings)
 
 
-def latest_clusters(
+def latest_engagements(
     sequences: pa.Table, clusters: NDArray[np.int32], config: SimulationConfig
 ) -> pa.Table:
-    """Return the clusters of the latest engagements of users.
+    """Return HISTORIES: the clusters of users' latest engagements, sorted by key.
 
-    Parameters
-    ----------
-    sequences
-        SEQUENCES
-    clusters
-        [items] int32, the cluster of each item of the catalogue.
-    config
-        How many users, drawn by hash, and engagements.
-
-    Returns
-    -------
-    HISTORIES, sorted by key.
+    Draws the users of SEQUENCES by hash; `clusters` [items] are those of the catalogue's items.
     """
     key = stable_hash(sequences[col.USER_ID], config.seed)
     drawn = np.argsort(key)[: config.users]
@@ -122,24 +95,10 @@ def latest_clusters(
 
 
 def world_of(histories: pa.Table, size: int, config: SimulationConfig) -> World | None:
-    """Fit the model on the users with the lowest keys, and say where their histories leave them.
-
-    Parameters
-    ----------
-    histories
-        HISTORIES sorted by key, each with at least one engagement.
-    size
-        M, the number of clusters.
-    config
-        How many users.
-
-    Returns
-    -------
-    World, or None without users.
-    """
+    """Fit the model on the users of the lowest keys in HISTORIES; None without users."""
     some = histories.slice(0, config.users)
-    Metrics.counter("simulate", "users").inc(some.num_rows)
-    Metrics.counter("simulate", "users_not_drawn").inc(histories.num_rows - some.num_rows)
+    Metrics.counter(Simulate, "users").inc(some.num_rows)
+    Metrics.counter(Simulate, "users_not_drawn").inc(histories.num_rows - some.num_rows)
     if not some.num_rows:
         return None
     lists = some[_CLUSTERS].combine_chunks()
@@ -150,7 +109,7 @@ def world_of(histories: pa.Table, size: int, config: SimulationConfig) -> World 
 
 
 def tasks_of(names: Iterable[str], config: SimulationConfig) -> list[Task]:
-    """Return what is replayed; the last blocks may turn out to have no users."""
+    """Return all tasks; the last blocks may have no users."""
     blocks = range(-(-config.users // _BLOCK))
     return [
         (name, seed, block)
@@ -161,15 +120,15 @@ def tasks_of(names: Iterable[str], config: SimulationConfig) -> list[Task]:
 
 
 def users_of(task: Task) -> slice:
-    """Return which users a task is about."""
+    """Return the rows of the users of a task."""
     name, _, block = task
     return slice(None) if name in AT_ONCE else slice(block * _BLOCK, (block + 1) * _BLOCK)
 
 
 class InProcess:
-    """What the threads of a process share: the policies, and that BLAS has one thread meanwhile.
+    """The policies that threads of a process share, and a limit of BLAS to one thread.
 
-    The matrices of a replay are small: BLAS' threads would wait for each other most of the time.
+    The matrices of a replay are small: with more threads BLAS would mostly wait.
     """
 
     def __init__(self, policies: Mapping[str, Scorer]) -> None:
@@ -178,7 +137,7 @@ class InProcess:
 
     @contextmanager
     def single_threaded(self) -> Iterator[None]:
-        """Keep BLAS to one thread until the last of those who ask for it is done."""
+        """Limit BLAS to one thread until the last caller is done."""
         with self._lock:
             if not self._running:
                 self._limits = threadpool_limits(1, "blas")
@@ -221,7 +180,7 @@ class Replay(beam.DoFn):
                 seed,
                 np.array(self.blocked, np.int32),
             )
-        Metrics.counter("simulate", "engagements").inc(int(totals[:, 2].sum()))
+        Metrics.counter(Simulate, "engagements").inc(int(totals[:, 2].sum()))
         yield (name, number), totals
 
     def _policy(self, name: str, here: InProcess, arms: Arms, seed: int) -> Scorer | None:
@@ -236,33 +195,18 @@ class Replay(beam.DoFn):
 
 @dataclass(eq=False)
 class Simulate(beam.PTransform):
-    """SEQUENCES of held-out users -> one element, the entry `simulation` of metrics.json.
+    """SEQUENCES of held-out users -> `simulation` of metrics.json; None without users.
 
-    It is None where there are no users.
-
-    Attributes
-    ----------
-    config
-        How long, and for whom.
-    names, policies
-        The policies that do not learn, and what loads them on a worker, given the weight; those of
-        this module and the control come on their own.
-    weight
-        A PCollection of one number, the weight of popularity.
-    catalogue
-        A PCollection of one tuple, the ids and the clusters of the items.
-    arms
-        A PCollection of one `Arms`.
-    blocked
-        Clusters that are never an answer.
+    Always adds the policies CONTROLS to the fixed policies `names`.
     """
 
     config: SimulationConfig
     names: tuple[str, ...]
+    # loads the fixed policies on a worker, given the weight
     policies: Callable[[float], Mapping[str, Scorer]]
-    weight: beam.PCollection
-    catalogue: beam.PCollection
-    arms: beam.PCollection
+    weight: beam.PCollection  # of one number: the weight of popularity
+    catalogue: beam.PCollection  # of one tuple: the ids and the clusters of the items
+    arms: beam.PCollection  # of one `Arms`
     blocked: tuple[int, ...] = ()
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[Any]:
@@ -271,7 +215,7 @@ class Simulate(beam.PTransform):
             sequences
             | "Latest"
             >> beam.Map(
-                lambda table, catalogue: latest_clusters(table, catalogue[1], self.config),
+                lambda table, catalogue: latest_engagements(table, catalogue[1], self.config),
                 beam.pvalue.AsSingleton(self.catalogue),
             ).with_output_types(pa.Table)
             | "Gather" >> GatherTables(HISTORIES, (_KEY,))
@@ -297,7 +241,7 @@ class Simulate(beam.PTransform):
 
 
 def entry_of(replays: list[Replayed]) -> dict[str, Any] | None:
-    """Add up the blocks of users and return `simulation_entry`; None for nothing."""
+    """Add up the blocks of users into `simulation_entry`; None without any."""
     totals: dict[str, dict[int, NDArray[np.int64]]] = {}
     for (name, seed), sums in replays:
         of_seed = totals.setdefault(name, {})

@@ -1,4 +1,4 @@
-"""Writes `report/` from what was measured."""
+"""Writes `report/` from the sums of an evaluation."""
 
 import json
 import logging
@@ -10,15 +10,16 @@ import numpy as np
 from apache_beam.metrics import Metrics
 
 from models.evaluation.gates import GateThresholds, gates
-from models.evaluation.table_diff import TableVersion, new_ids, table_diff
+from models.evaluation.table_diff import new_ids, table_diff
+from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions, read_titles
 from transforms.errors import InputError
-from transforms.evaluation.load_policies import read_table_policy
 from transforms.evaluation.metrics import Measured, suppress_small
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.score_items import DRAWN
 from transforms.evaluation.score_policies import RANKS, RELIABILITY
+from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 
@@ -26,65 +27,33 @@ log = logging.getLogger("interest-explorer")
 
 METRICS, PAGE = "metrics.json", "index.html"
 _VERDICT = {True: "passed", False: "FAILED"}
-TITLES = 5  # items of each cluster that the page names
+TITLES = 5  # items of each cluster on the page
 
 
 @dataclass(frozen=True)
 class PreviousTable:
-    """The novelty table that ours is compared with.
-
-    Attributes
-    ----------
-    clusters, level
-        Folder and level of its clusters.
-    table
-        Its folder.
-    mapping
-        The file that says what its clusters are called now; None where ids and descriptions do.
-    """
+    """The novelty table that ours is compared with."""
 
     clusters: str
     level: int
     table: str
-    mapping: str | None
+    mapping: str | None  # file of CLUSTER_MAPPING; None if equal ids and descriptions match
 
-    def diff(self, now: TableVersion) -> dict[str, Any]:
-        """Return what differs in a newer table, as `table_diff` says it."""
-        before = _version(self.table, read_descriptions(self.clusters, self.level))
+    def diff(self, now: NoveltyTable) -> dict[str, Any]:
+        """Return `table_diff` to a newer table."""
+        before = read_novelty_table(self.table, read_descriptions(self.clusters, self.level))
         mapping = self.mapping and files.read_parquet(self.mapping, col.CLUSTER_MAPPING)
         return table_diff(before, now, new_ids(before.descriptions, now.descriptions, mapping))
 
 
-def _version(folder: str, descriptions: list[str]) -> TableVersion:
-    table = read_table_policy(folder, len(descriptions), np.empty(0, np.int32))
-    return TableVersion(descriptions, table.novel, table.probability)
-
-
 @dataclass(eq=False)
 class WriteReport(beam.PTransform):
-    """Sums -> the files of the report.
+    """The sums of an evaluation -> the files of the report.
 
-    Takes a dict: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of CoverPairs; DRAWN and
-    ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the training users' transitions
-    to each cluster; `popular` [M, top] of ScoreItems; `pair_users` [M * M];
-    `simulation` of Simulate; those that are not by policy are single elements.
-
-    Attributes
-    ----------
-    folder
-        Where it goes.
-    descriptions
-        [M] of the clusters.
-    clusters, table
-        Folders of the clusters and of the novelty table.
-    previous
-        The table that it is compared with, if any.
-    thresholds
-        Of the gates.
-    run_metadata
-        What metrics.json says that was known before.
-    min_users
-        Counts of fewer users are not told.
+    Takes a dict of PCollections: RANKS, RELIABILITY and USERS of ScorePolicies; `wins` of
+    CoverPairs; DRAWN and ITEMS of ScoreItems; `weight` of ChoosePriorWeight; `train` [M], the
+    transitions of training users to each cluster; `popular` [M, top] of ScoreItems; `pair_users`
+    [M * M]; `simulation` of Simulate. Those not keyed by policy have one element.
     """
 
     folder: str
@@ -93,8 +62,8 @@ class WriteReport(beam.PTransform):
     table: str
     previous: PreviousTable | None
     thresholds: GateThresholds
-    run_metadata: dict[str, Any]
-    min_users: int
+    run_metadata: dict[str, Any]  # entries of metrics.json known at launch
+    min_users: int  # counts of fewer users are suppressed
 
     def expand(self, measured: Any) -> beam.PCollection[RowCounts]:
         by_name = (RANKS, RELIABILITY, "wins", DRAWN)
@@ -112,42 +81,25 @@ class WriteReport(beam.PTransform):
         self,
         _: None,
         *,
-        ranks: dict[str, Any],
-        reliability: dict[str, Any],
-        wins: dict[str, np.ndarray],
-        drawn: dict[str, Any],
-        items: Any,
-        users: int,
         weight: float,
-        train: np.ndarray,
         popular: np.ndarray,
         pair_users: np.ndarray,
         simulation: dict[str, Any] | None,
+        **sums: Any,
     ) -> RowCounts:
         from transforms.evaluation.report.page import report_page
         from transforms.evaluation.report.sentences import summary_sentences
 
-        if not ranks:
+        if not sums[RANKS]:
             raise InputError(
-                "no transitions of test users to evaluate on: more users are needed, each with "
-                "engagements in at least two clusters; see --test_share and --train_until of "
-                "mine_transitions"
+                "no transitions of test users to evaluate: provide more users with engagements "
+                "in at least two clusters; see --test_share and --train_until of mine_transitions"
             )
-        measured = Measured(
-            ranks=ranks,
-            wins=wins,
-            reliability=reliability,
-            drawn=drawn,
-            items=items,
-            top=popular.shape[1],
-            users=users,
-            train=train,
-            prior_weight=weight,
-        )
-        table = _version(self.table, list(self.descriptions))
+        measured = Measured(**sums, top=popular.shape[1], prior_weight=weight)
+        table = read_novelty_table(self.table, self.descriptions)
         metrics = {
             **self.run_metadata,
-            **measured.metrics(table.descriptions, self.min_users),
+            **measured.metrics(list(self.descriptions), self.min_users),
             "simulation": simulation
             and {**simulation, "users": suppress_small(simulation["users"], self.min_users)},
             "diff": self.previous and self.previous.diff(table),
@@ -156,35 +108,21 @@ class WriteReport(beam.PTransform):
         metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
         for name, gate in metrics["gates"].items():
             log.info("evaluate: gate %s %s: %s", name, _VERDICT[gate["passed"]], gate["why"])
-        Metrics.counter("evaluate", "policies").inc(len(metrics["policies"]))
+        Metrics.counter(WriteReport, "policies").inc(len(metrics["policies"]))
         metrics["summary"] = summary_sentences(metrics)
-        page = report_page(self.report_data(metrics, table, popular, pair_users))
+        titles = read_titles(self.clusters)
+        data = ReportData(
+            metrics=metrics,
+            table=table,
+            items=[[titles[i] for i in row[:TITLES] if i >= 0] for row in popular.tolist()],
+            pair_users=pair_users,
+            min_users=self.min_users,
+        )
         content = json.dumps(metrics, indent=1, ensure_ascii=False, allow_nan=False)
         return RowCounts(
             written=len(metrics["policies"]),
             files=(
                 files.write_record(self.folder, METRICS, content.encode()),
-                files.write_record(self.folder, PAGE, page.encode()),
+                files.write_record(self.folder, PAGE, report_page(data).encode()),
             ),
-        )
-
-    def report_data(
-        self,
-        metrics: dict[str, Any],
-        table: TableVersion,
-        popular: np.ndarray,
-        pair_users: np.ndarray,
-    ) -> ReportData:
-        """Return what the page is made of."""
-        titles = read_titles(self.clusters)
-        return ReportData(
-            metrics=metrics,
-            descriptions=table.descriptions,
-            novel=table.novel,
-            probability=table.probability,
-            items=[
-                [titles[item] for item in row[:TITLES] if item >= 0] for row in popular.tolist()
-            ],
-            pair_users=pair_users,
-            min_users=self.min_users,
         )

@@ -1,4 +1,4 @@
-"""Rows that can't be used, as lines of the dead letter: verbatim, with the reason."""
+"""Dead rows as lines of the dead letter: unchanged, with the reason."""
 
 import itertools
 import json
@@ -29,14 +29,14 @@ DUPLICATE_ITEM = "item_id occurs more than once; another row of it is used"
 
 
 class RowReasons:
-    """The first reason found against each row of a batch."""
+    """The first reason against each row of a batch."""
 
     def __init__(self, rows: int) -> None:
         self._names: list[str] = []
         self._reason = np.full(rows, -1, np.int32)
 
     def add(self, reason: str, mask: np.ndarray | pa.Array | pa.ChunkedArray) -> None:
-        """Note a reason against the rows of a mask [rows] that have none yet."""
+        """Give a reason to the rows of a mask [rows] that have no reason yet."""
         if isinstance(mask, pa.Array | pa.ChunkedArray):
             mask = pc.fill_null(mask, False).to_numpy(zero_copy_only=False)
         self._names.append(reason)
@@ -44,11 +44,11 @@ class RowReasons:
 
     @property
     def usable(self) -> np.ndarray:
-        """[rows] bool: nothing is against the row."""
+        """[rows] bool: the row has no reason."""
         return self._reason < 0
 
     def dead_rows(self, raw: pa.Table, input_name: str) -> pa.Table:
-        """Return the other rows as DEAD_ROWS, verbatim."""
+        """Return the rows with a reason as DEAD_ROWS."""
         dead = np.flatnonzero(self._reason >= 0)
         if not dead.size:
             return col.DEAD_ROWS.empty_table()
@@ -59,9 +59,9 @@ class RowReasons:
 
 
 def _rows_at(raw: pa.Table, rows: np.ndarray) -> list[dict[str, Any]]:
-    """Return the rows of these numbers, as JSON can hold them."""
+    """Return rows by number, with values for JSON."""
     columns = {name: _values_at(raw[name], rows) for name in raw.column_names if name != POSITION}
-    # The text of a malformed line is all there is of it.
+    # A malformed line has a text and no columns.
     columns = {"line" if name == MALFORMED else name: values for name, values in columns.items()}
     return [{name: values[at] for name, values in columns.items()} for at in range(len(rows))]
 
@@ -69,13 +69,13 @@ def _rows_at(raw: pa.Table, rows: np.ndarray) -> list[dict[str, Any]]:
 def _values_at(column: pa.ChunkedArray, rows: np.ndarray) -> list[Any]:
     try:
         return _values(column.take(pa.array(rows)).combine_chunks())
-    except pa.ArrowNotImplementedError:  # Arrow takes no rows of string views
+    except pa.ArrowNotImplementedError:  # take() of string views
         values = _values(column.combine_chunks())
         return [values[row] for row in rows]
 
 
 def _values(column: pa.Array) -> list[Any]:
-    """Return values that JSON can hold: times as text, bytes in hex, NaN as a string."""
+    """Return values for JSON: times as text, bytes in hex, NaN as a string."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         return _values(column.dictionary_decode())
@@ -89,11 +89,11 @@ def _values(column: pa.Array) -> list[Any]:
             dict(zip(names, row, strict=True)) if valid else None
             for row, valid in zip(parts, column.is_valid().to_pylist(), strict=True)
         ]
-    if pa.types.is_nested(kind):  # lists of all kinds
+    if pa.types.is_nested(kind):  # a list of any kind
         values = iter(_values(column.flatten()))
         lengths = pc.list_value_length(column).to_pylist()
         return [None if n is None else list(itertools.islice(values, n)) for n in lengths]
-    # Python knows no year beyond 9999 and no nanoseconds.
+    # Arrow makes the text: Python has no years beyond 9999 and no nanoseconds.
     if pa.types.is_timestamp(kind):
         zone = "" if kind.tz is None else "Z"
         wall = column.cast(pa.int64()).cast(pa.timestamp(kind.unit)).cast(pa.string())
@@ -113,8 +113,8 @@ def _values(column: pa.Array) -> list[Any]:
 
 def _line(row: dict[str, Any], input_name: str, reason: str) -> str:
     own = {"input": input_name, "reason": reason}
-    # A column of the input that has one of our names keeps its value under another.
+    # A column of the input with one of our names is renamed.
     verbatim = {f"row.{name}" if name in own else name: value for name, value in row.items()}
-    # Line ends to Unicode, though not to JSON: many readers would split the line there.
+    # Unicode has these line ends and JSON has not: many readers would split the line there.
     ends = {ord(end): f"\\u{ord(end):04x}" for end in "\x85\u2028\u2029"}
     return json.dumps(verbatim | own, ensure_ascii=False, default=str).translate(ends)

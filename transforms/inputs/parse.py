@@ -1,7 +1,7 @@
-"""Columns as the input has them, of any fitting Arrow type, made the types of the project.
+"""Converts input columns of any fitting Arrow type to the types of the project.
 
-What can't be read becomes null or NaN, for the caller to say why. InputError is for a column
-whose type is of another sort, which no row can help.
+Values that are not readable become null or NaN, and the caller reports a reason. A column of
+another kind of type raises InputError.
 """
 
 import datetime
@@ -14,28 +14,38 @@ import pyarrow.compute as pc
 
 from transforms.errors import InputError
 
+_BYTES = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_binary_view,
+    pa.types.is_fixed_size_binary,
+)
+_LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
+)
 _TICKS = {"s": 1, "ms": 1_000}  # per second
 _NUMBER = r"^-?\d{1,30}(\.\d{1,30})?([eE]\+?\d{1,2})?$"
 _YEAR_1 = -62_135_596_800  # seconds since 1970
 
 
 def as_texts(column: pa.ChunkedArray, name: str, expected: str = "a text") -> pa.ChunkedArray:
-    """Return texts; bytes that are not UTF-8 as null.
+    """Return strings, bytes or numbers as strings; bytes that are not UTF-8 become null.
 
-    Parameters
-    ----------
-    column
-        Strings, bytes or what has one text, like numbers.
-    name, expected
-        What an InputError calls the column, and what it asks for.
+    An InputError calls the column `name` and asks for `expected`.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _decoded(column)
     if isinstance(column.type, pa.UuidType):  # Arrow knows no text of them
         return pa.chunked_array([[x and str(x) for x in column.to_pylist()]], pa.string())
     if not _holds_bytes(column.type):
         return _cast(column, pa.string(), name, expected)
-    # Strings too: Parquet files can hold strings that are not UTF-8.
+    # Strings are checked too: Parquet files can hold strings that are not UTF-8.
     encoded = column.cast(pa.binary())
     try:
         return encoded.cast(pa.string())
@@ -43,16 +53,14 @@ def as_texts(column: pa.ChunkedArray, name: str, expected: str = "a text") -> pa
         return pa.chunked_array([[_decode(value) for value in encoded.to_pylist()]], pa.string())
 
 
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Return a column without dictionary encoding."""
+    is_encoded = pa.types.is_dictionary(column.type)
+    return column.cast(column.type.value_type) if is_encoded else column
+
+
 def _holds_bytes(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_string_view(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-        or pa.types.is_binary_view(kind)
-        or pa.types.is_fixed_size_binary(kind)
-    )
+    return any(check(kind) for check in _BYTES)
 
 
 def _decode(value: bytes | None) -> str | None:
@@ -72,27 +80,20 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType, name: str, expected: str) 
 
 
 def not_utf8(column: pa.ChunkedArray) -> np.ndarray:
-    """[rows] bool: the row holds, alone or in a list, bytes that are no text."""
+    """[rows] bool: the value, or a value of the list, is not UTF-8."""
     if _is_list(column.type):
         values, rows = flatten(column)
         found = np.zeros(len(column), bool)
         found[rows[not_utf8(values)]] = True
         return found
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _decoded(column)
     if not _holds_bytes(column.type):
         return np.zeros(len(column), bool)
     return pc.and_(pc.is_null(as_texts(column, "texts")), pc.is_valid(column)).to_numpy()
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_list(kind)
-        or pa.types.is_large_list(kind)
-        or pa.types.is_fixed_size_list(kind)
-        or pa.types.is_list_view(kind)
-        or pa.types.is_large_list_view(kind)
-    )
+    return any(check(kind) for check in _LISTS)
 
 
 def flatten(lists: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
@@ -103,13 +104,11 @@ def flatten(lists: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
 
 
 def as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids as strings; missing, empty and blank ones as null.
+    """Return ids as strings; missing, empty and blank ids become null.
 
-    Integers are taken as their decimal form; whole floats (pandas' integers with gaps, which are
-    NaN) likewise.
+    Integers get their decimal form. So do whole floats: pandas stores integers with gaps as floats.
     """
-    if pa.types.is_dictionary(column.type):
-        column = column.cast(column.type.value_type)
+    column = _decoded(column)
     if pa.types.is_floating(column.type):
         column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
         whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
@@ -123,10 +122,10 @@ def as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def as_times(column: pa.ChunkedArray) -> pa.Array:
-    """Return times as microseconds since 1970 in UTC; null what is not a time.
+    """Return times as microseconds since 1970 in UTC; null if the value is not a time.
 
-    Takes timestamps (without a zone: UTC), dates, seconds since 1970 and, in strings, such
-    seconds or ISO 8601.
+    Takes timestamps (UTC if they have no zone), dates, seconds since 1970, and strings with such
+    seconds or with ISO 8601.
     """
     kind = column.type
     if pa.types.is_date(kind):
@@ -150,8 +149,8 @@ def as_times(column: pa.ChunkedArray) -> pa.Array:
 
 
 def _microseconds(seconds: np.ndarray) -> pa.Array:
-    # No date before the year 1 has a name. Far years (of milliseconds, say) are in the future
-    # all the same when clipped to what fits.
+    # ISO 8601 begins at the year 1. Far years (from milliseconds, say) stay in the future when
+    # they are clipped to the range of the type.
     usable = np.isfinite(seconds) & (seconds >= _YEAR_1)
     rounded = np.round(np.where(usable, np.minimum(seconds, 9e11), 0) * 1e6)
     return pa.array(rounded.astype(np.int64), mask=~usable)
@@ -172,7 +171,7 @@ def _parse_time(text: str) -> int | None:
 
 
 def as_numbers(column: pa.ChunkedArray) -> pa.Array:
-    """Return numbers as float32; NaN what is not a finite number, null what is missing."""
+    """Return numbers as float32; NaN if the value is not a finite number, null if missing."""
     if pa.types.is_null(column.type):
         return pa.nulls(len(column), pa.float32())
     try:
@@ -194,7 +193,7 @@ def _parse_number(text: str | None) -> float | None:
 
 
 def as_keywords(column: pa.ChunkedArray) -> list[list[str]]:
-    """Return the keywords of each row, given as a list or separated by commas; none is blank."""
+    """Return the keywords of each row, from a list or a comma-separated text, without blanks."""
     if _is_list(column.type):
         values = iter(as_texts(flatten(column)[0], "keywords").to_pylist())
         lengths = pc.list_value_length(column).to_pylist()
@@ -216,7 +215,7 @@ def as_embeddings(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def all_finite(lists: pa.ChunkedArray) -> np.ndarray:
-    """[rows] bool: all numbers of the row's list are there and finite."""
+    """[rows] bool: all numbers of the list are present and finite."""
     numbers, rows = flatten(lists)
     finite = np.ones(len(lists), bool)
     finite[rows[~pc.fill_null(pc.is_finite(numbers), False).to_numpy()]] = False
@@ -224,7 +223,7 @@ def all_finite(lists: pa.ChunkedArray) -> np.ndarray:
 
 
 def as_eligible(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return [rows] bool: true where nothing is said, null where what is said is unclear."""
+    """Return [rows] bool: true for a missing value, null for an unclear one."""
     texts = as_texts(column, "the column eligible", "true or false")
     words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
     yes = pc.or_(pc.is_in(words, pa.array(["true", "1", "1.0"])), pc.is_null(words))

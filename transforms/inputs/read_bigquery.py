@@ -1,9 +1,8 @@
-"""BigQuery tables and queries as batches of rows, through the Storage Read API.
+"""BigQuery tables and queries as Arrow tables, through the Storage Read API.
 
-The service cuts a table into streams of Arrow record batches; each is read by one worker at a
-time, and no row becomes a Python object. The read session is created when the pipeline runs: a
-template that is launched later reads the table of then. A session ends 6 hours after that; what
-is not read by then can't be.
+BigQuery cuts a table into streams of Arrow record batches. One worker reads a stream at a time; no
+row becomes a Python object. The read session starts when the pipeline runs, so that a template
+reads the table of its launch time. A session expires after 6 hours; reading must end before.
 """
 
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from transforms.inputs.read_files import BATCH_BYTES, BATCH_ROWS, POSITION
 from transforms.storage import bigquery_client
 from transforms.storage.bigquery_client import TableName
 
-MAX_STREAMS = 1000  # as many as the service gives; it gives small tables fewer
+MAX_STREAMS = 1000  # the limit of BigQuery; it gives small tables fewer
 ROLES = (
     "roles/bigquery.dataViewer on the table, and roles/bigquery.jobUser and "
     "roles/bigquery.readSessionUser in the project"
@@ -37,18 +36,9 @@ def create_session(
     streams: int,
     project: str | None = None,
 ) -> Any:
-    """Create a read session.
+    """Create a read session of at most `streams` streams.
 
-    Parameters
-    ----------
-    columns
-        The columns that are read, so that no other is sent (or paid for).
-    restriction
-        Which rows, in BigQuery's language of row restrictions; "" for all.
-    streams
-        How many the service may cut the table into.
-    project
-        As in `bigquery_client.client`.
+    Only `columns` are sent (and billed), and only rows that match `restriction` ("": all rows).
     """
     from google.cloud.bigquery_storage_v1 import types
 
@@ -68,59 +58,42 @@ def create_session(
 
 @dataclass(eq=False)
 class ReadBigQuery(beam.PTransform):
-    """Reads a table, or what a query returns, as Arrow tables of about BATCH_ROWS rows.
+    """Reads a table, or the result of a query, as Arrow tables of about BATCH_ROWS rows.
 
-    Each table has a column POSITION [int64] like those of ReadTables. It is the same when a bundle
-    is tried again, but says nothing about the order of rows, which tables don't have.
-
-    Attributes
-    ----------
-    of
-        A table, or a query in GoogleSQL. A query runs in the pipeline, and what it returns is read
-        from the anonymous table that BigQuery keeps for a day.
-    columns, restriction
-        As in `create_session`.
-    where
-        What an error calls the input.
-    project
-        As in `bigquery_client.client`.
+    Each table has a column POSITION [int64], like those of ReadTables. A retried bundle gives rows
+    the same positions, but they are no order of the rows: BigQuery tables have none. A query runs
+    in the pipeline; its result is read from the anonymous table that BigQuery keeps for a day.
     """
 
-    of: TableName | str
+    of: TableName | str  # a table, or a query in GoogleSQL
     columns: tuple[str, ...]
     restriction: str
-    where: str
+    where: str  # how an error names the input
     project: str | None = None
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[pa.Table]:
         return (
             begin
             | "Of" >> beam.Create([self.of])
-            | "Streams"
-            >> beam.FlatMap(_streams, self.columns, self.restriction, self.where, self.project)
+            | "Streams" >> beam.FlatMap(self._streams)
             | "Spread" >> beam.Reshuffle()
             | "Read" >> beam.ParDo(ReadStream(self.where)).with_output_types(pa.Table)
         )
 
-
-def _streams(
-    of: TableName | str,
-    columns: tuple[str, ...],
-    restriction: str,
-    where: str,
-    project: str | None = None,
-) -> Iterator[Stream]:
-    with bigquery_client.user_errors(where, ROLES):
-        table = _run(of, project) if isinstance(of, str) else of
-        session = create_session(table, columns, restriction, MAX_STREAMS, project)
-    if not session.streams:
-        raise InputError(f"{where} has no rows")
-    for number, stream in enumerate(session.streams):
-        yield number, stream.name, session.arrow_schema.serialized_schema
+    def _streams(self, of: TableName | str) -> Iterator[Stream]:
+        with bigquery_client.user_errors(self.where, ROLES):
+            table = _run(of, self.project) if isinstance(of, str) else of
+            session = create_session(
+                table, self.columns, self.restriction, MAX_STREAMS, self.project
+            )
+        if not session.streams:
+            raise InputError(f"{self.where} has no rows")
+        for number, stream in enumerate(session.streams):
+            yield number, stream.name, session.arrow_schema.serialized_schema
 
 
 def _run(query: str, project: str | None) -> TableName:
-    """Run a query and return the table of what it returns."""
+    """Run a query and return the table of its result."""
     from google.cloud.bigquery.retry import DEFAULT_JOB_RETRY
 
     retry = bigquery_client.rest_retry()
@@ -134,9 +107,8 @@ def _run(query: str, project: str | None) -> TableName:
 class ReadStream(beam.DoFn):
     """Stream -> its rows.
 
-    Where the connection breaks, the client goes on at the offset it had come to: each row comes
-    once. A bundle that is tried again reads its streams from their beginning; they hold the same
-    rows in the same order.
+    After a broken connection the client continues at its offset: each row comes once. A retried
+    bundle reads its streams from the start; they hold the same rows in the same order.
     """
 
     def __init__(self, where: str) -> None:
@@ -153,7 +125,7 @@ class ReadStream(beam.DoFn):
             positions = np.arange(position, position + table.num_rows)
             yield table.append_column(POSITION, pa.array(positions))
             position += table.num_rows
-        Metrics.counter("bigquery", "streams_read").inc()
+        Metrics.counter(ReadStream, "streams_read").inc()
 
     def _batches(self, name: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         with bigquery_client.user_errors(self._where, ROLES):
@@ -166,7 +138,7 @@ class ReadStream(beam.DoFn):
 
 
 def gather(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
-    """Put batches together to tables of at least BATCH_ROWS rows or BATCH_BYTES bytes."""
+    """Combine batches into tables of at least BATCH_ROWS rows or BATCH_BYTES bytes."""
     gathered: list[pa.RecordBatch] = []
     rows = size = 0
     for batch in batches:

@@ -1,4 +1,4 @@
-"""Parquet and CSV files as batches of rows."""
+"""Parquet and CSV files as Arrow tables."""
 
 import csv
 import difflib
@@ -18,27 +18,17 @@ from transforms.errors import InputError
 from transforms.storage import files
 
 BATCH_ROWS = 1 << 20
-BATCH_BYTES = 1 << 26  # about: what the rows of a row group take on average is reckoned with
-POSITION = "__position"  # of a row in its input: tells the first of two duplicates
-MALFORMED = "__malformed"  # the text of a CSV line whose number of fields is wrong
+BATCH_BYTES = 1 << 26  # estimated by the mean size of the rows of a row group
+POSITION = "__position"  # of a row in its input; tells the first of two duplicates
+MALFORMED = "__malformed"  # text of a CSV line with a wrong number of fields
 _CSV_BLOCK = 1 << 25  # bytes; a row must fit in one
 _POSITIONS_PER_UNIT = 1 << 32
 
 
 def find_files(pattern: str, name: str) -> list[str]:
-    """List the files of an input.
+    """List the files of the flag --`name`, or raise InputError if there are none.
 
-    Parameters
-    ----------
-    pattern
-        A file, a glob, or a folder of .parquet, .csv and .csv.gz files.
-    name
-        What the input is called in an error.
-
-    Raises
-    ------
-    InputError
-        If nothing is there.
+    The pattern is a file, a glob, or a folder of .parquet, .csv and .csv.gz files.
     """
     found = files.list_files(pattern.rstrip("/"))
     if not found:
@@ -56,13 +46,10 @@ def find_files(pattern: str, name: str) -> list[str]:
 
 
 def check_columns(paths: list[str], name: str, required: list[str]) -> None:
-    """Read the head of each file before any work starts.
+    """Check the head of each file before any work starts.
 
-    Raises
-    ------
-    InputError
-        If a file is not what its name says, lacks a required column or has one twice, or if no
-        file has any row.
+    Raises InputError if a file has another format than its name says, lacks a required column or
+    repeats a column, or if no file has a row.
     """
     rows = 0
     for path in paths:
@@ -78,7 +65,7 @@ def check_columns(paths: list[str], name: str, required: list[str]) -> None:
 
 
 def require_columns(where: str, columns: list[str], required: list[str]) -> None:
-    """Raise InputError for the first required column that is not there, naming the nearest."""
+    """Raise InputError for the first missing column, with the most similar name as a hint."""
     for column in required:
         if column in columns:
             continue
@@ -89,7 +76,7 @@ def require_columns(where: str, columns: list[str], required: list[str]) -> None
 
 
 def has_column(paths: list[str], column: str) -> bool:
-    """Say whether the first file of an input has a column."""
+    """Return whether the first file of an input has a column."""
     columns = _csv_columns(paths[0]) if _is_csv(paths[0]) else _parquet_head(paths[0])[0]
     return column in columns
 
@@ -110,7 +97,7 @@ def _parquet_head(path: str) -> tuple[list[str], int]:
 
 
 def _csv_head(path: str) -> tuple[list[str], int]:
-    """Return the columns and the rows of the first block that has any: one block is read."""
+    """Return the columns, and the number of rows of the first block with rows."""
     with _csv_errors(path):
         rows = (batch.num_rows for batch in _csv_batches(path))
         return _csv_columns(path), next(filter(None, rows), 0)
@@ -140,8 +127,8 @@ class ReadTables(beam.PTransform):
     """Reads Parquet and CSV files as Arrow tables of at most BATCH_ROWS rows, about BATCH_BYTES.
 
     Row groups of Parquet files are read in parallel. All columns of CSV files are strings. Each
-    table has a column POSITION [int64]; tables of malformed CSV lines have the columns POSITION
-    and MALFORMED alone.
+    table has a column POSITION [int64]. Malformed CSV lines come as tables with only the columns
+    POSITION and MALFORMED.
     """
 
     paths: tuple[str, ...]
@@ -165,7 +152,7 @@ def _units(numbered: tuple[int, str]) -> list[tuple[int, str, int]]:
 
 
 def _read(number: int, path: str, group: int) -> Iterator[pa.Table]:
-    # Files hold fewer than 2^16 row groups, and a row group fewer than 2^32 rows.
+    # A file has fewer than 2^16 row groups, and a row group fewer than 2^32 rows.
     position = ((number << 16) + group) * _POSITIONS_PER_UNIT
     with _csv_errors(path) if _is_csv(path) else nullcontext():
         for table in _csv_batches(path) if _is_csv(path) else _parquet_batches(path, group):
@@ -199,7 +186,7 @@ def _csv_batches(path: str) -> Iterator[pa.Table]:
             file,
             read_options=pa.csv.ReadOptions(block_size=_CSV_BLOCK, use_threads=False),
             parse_options=pa.csv.ParseOptions(invalid_row_handler=keep, newlines_in_values=True),
-            # Strings first, so that a row that can't be used is reported as it was written.
+            # Strings, so that a dead row is reported as it was written.
             convert_options=pa.csv.ConvertOptions(
                 column_types=dict.fromkeys(columns, pa.string()),
                 strings_can_be_null=True,

@@ -13,6 +13,7 @@ import apache_beam as beam
 
 from transforms import schemas as col
 from transforms.errors import InputError
+from transforms.inputs.filters import ALWAYS, Period
 from transforms.inputs.read_bigquery import ROLES, ReadBigQuery, create_session
 from transforms.inputs.read_files import (
     ReadTables,
@@ -25,16 +26,15 @@ from transforms.storage import bigquery_client, files
 from transforms.storage.bigquery_client import TableName
 
 if TYPE_CHECKING:
-    from google.cloud.bigquery import Client, QueryJob, SchemaField, Table
+    from google.cloud.bigquery import Client, QueryJob, Table
 
 TABLE_PREFIX = "bq://"
 _QUERY = re.compile(r"\s*(SELECT|WITH)\s", re.IGNORECASE)
 
 _IDS = ("STRING", "INTEGER", "BYTES", "FLOAT")
 _NUMBERS = ("FLOAT", "INTEGER", "NUMERIC", "BIGNUMERIC", "STRING")
-# The columns that are read of each input, and the BigQuery types they may have: they are also all
-# that the dead letter shows of a row. Files are read whole; what is wrong with a type of theirs is
-# found when they are.
+# The columns that are read from BigQuery, and so shown in the dead letter, with the types that they
+# may have. Files are read with all their columns; their types are checked while they are read.
 COLUMNS = {
     "interactions": {
         col.USER_ID: _IDS,
@@ -56,74 +56,27 @@ _READABLE = ("TABLE", "SNAPSHOT")
 
 
 @dataclass(frozen=True)
-class Period:
-    """Times in microseconds since 1970: since, inclusive, until, exclusive; None: no limit."""
-
-    since: int | None = None
-    until: int | None = None
-
-    def __bool__(self) -> bool:
-        """Say whether it leaves anything out."""
-        return self != Period()
-
-    def restriction(self, kind: str) -> str:
-        """Return the row restriction of a column `timestamp` of a type; "" where there is none.
-
-        Rows without a time are in: it takes the dead letter to tell of them.
-        """
-        literal = {"TIMESTAMP": _timestamp, "INTEGER": _seconds}.get(kind)
-        if literal is None:
-            return ""
-        limits = [
-            f"{col.TIMESTAMP} {sign} {literal(time)}"
-            for sign, time in ((">=", self.since), ("<", self.until))
-            if time is not None
-        ]
-        return f"{col.TIMESTAMP} IS NULL OR ({' AND '.join(limits)})" if limits else ""
-
-
-def _timestamp(microseconds: int) -> str:
-    epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    time = epoch + datetime.timedelta(microseconds=microseconds)
-    return f'TIMESTAMP "{time.isoformat(sep=" ")}"'
-
-
-def _seconds(microseconds: int) -> str:
-    return str(-(-microseconds // 1_000_000))  # up: no whole second lies between
-
-
-@dataclass(frozen=True)
 class Source(ABC):
-    """An input, as a flag names it.
+    """An input that a flag names."""
 
-    Attributes
-    ----------
-    value, name
-        Value and name of the flag.
-    period
-        Which rows are input. A source may read others too: ReadInteractions leaves them out.
-    project
-        Where BigQuery's work is done and billed; None: in the project of the environment.
-    """
-
-    value: str
-    name: str
-    period: Period = Period()
-    project: str | None = None
+    value: str  # of the flag
+    name: str  # of the flag
+    period: Period = ALWAYS  # ReadInteractions drops the other rows, if the source reads them
+    project: str | None = None  # that BigQuery bills; None: the project of the environment
 
     ordered: ClassVar[bool] = False  # whether POSITION tells which of two rows was first
 
     @abstractmethod
     def check(self, required: list[str]) -> None:
-        """Raise InputError for what can't be read or lacks a required column, before any work."""
+        """Raise InputError, before any work, if the input lacks a column or is not readable."""
 
     @abstractmethod
     def has_column(self, column: str) -> bool:
-        """Say whether there is an optional column."""
+        """Return whether the input has a column."""
 
     @abstractmethod
     def fingerprint(self) -> list[str]:
-        """Return what changes with the content; period and restriction are flags of the plan."""
+        """Return strings that change with the content. Period and restriction are not in them."""
 
     @abstractmethod
     def read(self) -> beam.PTransform:
@@ -133,38 +86,25 @@ class Source(ABC):
 def find_source(
     value: str,
     name: str,
-    period: Period = Period(),
+    period: Period = ALWAYS,
     row_restriction: str | None = None,
     project: str | None = None,
 ) -> Source:
     """Return the source that a flag names.
 
-    Parameters
-    ----------
-    value
-        A file, folder or pattern; bq://project.dataset.table; or a query in GoogleSQL.
-    name
-        "interactions" or "items".
-    row_restriction
-        Which rows of a BigQuery table, in its language of row restrictions.
-    project
-        As in Source.
-
-    Raises
-    ------
-    InputError
-        If it can't be any, or no file is there.
+    The value is a file, folder or pattern, bq://project.dataset.table, or a query in GoogleSQL.
+    Raises InputError if it is none of these, no file is there, or a row restriction (BigQuery's
+    language) is given for an input that is no table.
     """
     if value.startswith(TABLE_PREFIX):
         return TableSource(value, name, period, project, row_restriction or "")
     if row_restriction is not None:
         raise InputError(
-            f"--row_restriction is for BigQuery tables, and --{name}={_short(value)} is none; "
-            "in a query, WHERE does the same"
+            f"--row_restriction is for BigQuery tables, not for --{name}={_short(value)}; "
+            "in a query, use WHERE"
         )
-    if _QUERY.match(value):
-        return QuerySource(value, name, period, project)
-    return FileSource(value, name, period, project)
+    kind = QuerySource if _QUERY.match(value) else FileSource
+    return kind(value, name, period, project)
 
 
 def _short(value: str) -> str:
@@ -179,7 +119,7 @@ class FileSource(Source):
     ordered: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Raise InputError where no file is."""
+        """Raise InputError if there is no file."""
         _ = self._paths
 
     @cached_property
@@ -201,11 +141,12 @@ class FileSource(Source):
 
 @dataclass(frozen=True)
 class _BigQuerySource(Source):
-    """What tables and queries have in common: a schema, of which some columns are read."""
+    """A table or a query: its schema is known, and only some columns are read."""
 
     @property
     @abstractmethod
-    def _schema(self) -> list[SchemaField]: ...
+    def _described(self) -> Table | QueryJob:
+        """The table, or a dry run of the query."""
 
     @property
     def _where(self) -> str:
@@ -217,7 +158,7 @@ class _BigQuerySource(Source):
         return {
             field.name: ("REPEATED " if field.mode == "REPEATED" else "")
             + _LEGACY.get(field.field_type, field.field_type)
-            for field in self._schema
+            for field in self._described.schema or []
         }
 
     def has_column(self, column: str) -> bool:
@@ -245,7 +186,7 @@ class TableSource(_BigQuerySource):
     row_restriction: str = ""
 
     def __post_init__(self) -> None:
-        """Raise InputError for what is no name of a table."""
+        """Raise InputError if the value does not name a table."""
         _ = self._table_name
 
     @property
@@ -253,14 +194,11 @@ class TableSource(_BigQuerySource):
         return TableName.parse(self.value.removeprefix(TABLE_PREFIX), self.name)
 
     @cached_property
-    def _table(self) -> Table:
+    def _described(self) -> Table:
         with bigquery_client.user_errors(self._where, ROLES):
-            client = bigquery_client.client(self.project)
-            return client.get_table(str(self._table_name), retry=bigquery_client.rest_retry())
-
-    @property
-    def _schema(self) -> list[SchemaField]:
-        return self._table.schema
+            return bigquery_client.get_table(
+                bigquery_client.client(self.project), str(self._table_name)
+            )
 
     @property
     def _restriction(self) -> str:
@@ -268,15 +206,16 @@ class TableSource(_BigQuerySource):
         return " AND ".join(f"({one})" for one in given if one)
 
     def check(self, required: list[str]) -> None:
-        if self._table.table_type not in _READABLE:
+        table = self._described
+        if table.table_type not in _READABLE:
             raise InputError(
-                f"{self._where} is of type {self._table.table_type}: give a query that reads it, "
+                f"{self._where} is of type {table.table_type}: give a query that reads it, "
                 f"--{self.name}='SELECT * FROM `{self._table_name}`'"
             )
-        if not self._table.num_rows and self._table.streaming_buffer is None:
+        if not table.num_rows and table.streaming_buffer is None:
             raise InputError(f"{self._where} has no rows")
         self._check_schema(required)
-        # A session costs nothing, and finds what is wrong with the restriction or a permission.
+        # A session is free, and fails if the restriction is wrong or a permission is missing.
         with bigquery_client.user_errors(self._where, ROLES):
             session = create_session(
                 self._table_name, self._columns, self._restriction, 1, self.project
@@ -285,7 +224,7 @@ class TableSource(_BigQuerySource):
             raise InputError(f"{self._where} has no rows where {self._restriction or 'TRUE'}")
 
     def fingerprint(self) -> list[str]:
-        return _version(self._table)
+        return _version(self._described)
 
     def read(self) -> beam.PTransform:
         return ReadBigQuery(
@@ -295,10 +234,10 @@ class TableSource(_BigQuerySource):
 
 @dataclass(frozen=True)
 class QuerySource(_BigQuerySource):
-    """What a query returns. Its text is the user's: nothing is put into it."""
+    """The result of a query. The text is run as the user wrote it."""
 
     @cached_property
-    def _job(self) -> QueryJob:
+    def _described(self) -> QueryJob:
         from google.cloud.bigquery import QueryJobConfig
 
         with bigquery_client.user_errors(self._where, ROLES):
@@ -309,25 +248,20 @@ class QuerySource(_BigQuerySource):
                 job_retry=None,
             )
 
-    @property
-    def _schema(self) -> list[SchemaField]:
-        return self._job.schema or []
-
     def check(self, required: list[str]) -> None:
-        if self._job.statement_type != "SELECT":
-            raise InputError(f"{self._where} is {self._job.statement_type}; give one SELECT alone")
+        if (kind := self._described.statement_type) != "SELECT":
+            raise InputError(f"{self._where} is {kind}; give one SELECT alone")
         self._check_schema(required)
 
     def fingerprint(self) -> list[str]:
-        """Return the text and the versions of the tables it reads.
+        """Return the text, and the versions of the tables that the query reads.
 
-        A table that can't be looked up (a wildcard, one behind an authorised view) counts as
-        changed each time. What depends on the time or on chance is not seen.
+        A table without readable metadata (a wildcard, or behind an authorised view) counts as
+        changed at each call. A query that depends on the time or on chance is not noticed.
         """
-        versions, client = [self.value], bigquery_client.client(self.project)
-        for table in self._job.referenced_tables:
-            versions += _version_of(client, str(table))
-        return versions
+        client = bigquery_client.client(self.project)
+        versions = [_version_of(client, str(table)) for table in self._described.referenced_tables]
+        return sum(versions, [self.value])
 
     def read(self) -> beam.PTransform:
         return ReadBigQuery(self.value, self._columns, "", self._where, self.project)
@@ -337,13 +271,13 @@ def _version_of(client: Client, table: str) -> list[str]:
     from google.api_core.exceptions import ClientError
 
     try:
-        return _version(client.get_table(table, retry=bigquery_client.rest_retry()))
+        return _version(bigquery_client.get_table(client, table))
     except ClientError:
         return [table, datetime.datetime.now(datetime.UTC).isoformat()]
 
 
 def _version(table: Table) -> list[str]:
-    """Return what changes with the rows of a table."""
+    """Return strings that change with the rows of a table."""
     buffered: Any = table.streaming_buffer
     return [
         f"{table.project}.{table.dataset_id}.{table.table_id}",

@@ -1,7 +1,7 @@
-"""Which rows of the input can be used, and why the others can't.
+"""Splits rows of the input into usable rows and dead rows, which have a reason.
 
-The functions check a whole batch at once; the PTransforms send what can't be used to the dead
-letter and count, so that read = used + dead.
+The functions check a whole batch at once. The PTransforms over them separate dead rows and count
+rows, so that read = used + dead.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,143 +15,90 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.inputs.dead_letter import (
-    BAD_ELIGIBLE,
-    BAD_EMBEDDING,
-    BAD_RATING,
-    BAD_TIME,
-    DUPLICATE_ITEM,
-    FUTURE,
-    MALFORMED_LINE,
-    NO_EMBEDDING,
-    NO_ITEM,
-    NO_METADATA,
-    NO_TEXT,
-    NO_TIME,
-    NO_USER,
-    NOT_UTF8,
-    RowReasons,
-)
-from transforms.inputs.parse import (
-    all_finite,
-    as_eligible,
-    as_embeddings,
-    as_ids,
-    as_keywords,
-    as_numbers,
-    as_texts,
-    as_times,
-    not_utf8,
-)
+from transforms.inputs import dead_letter, parse
+from transforms.inputs.dead_letter import RowReasons
 from transforms.inputs.read_files import MALFORMED, POSITION
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import Spill, table_of
 
 DEAD = "dead"
-TALLY = "tally"
+ROW_COUNTS = "row_counts"
 DUPLICATES = "duplicates"
 
-# Usable on their own; POSITION tells which of two with the same id was first.
+# Valid items before duplicates are dropped. POSITION tells which of two rows was first.
 VALID_ITEMS = col.ITEMS.append(pa.field(POSITION, pa.int64()))
 
 
 def validate_interactions(
     raw: pa.Table, known_items: pa.Array, latest: int
 ) -> tuple[pa.Table, pa.Table]:
-    """Split raw interactions into usable and dead ones.
+    """Split raw interactions into INTERACTIONS and DEAD_ROWS.
 
     Parameters
     ----------
     raw
         Columns user_id, item_id, timestamp, optional rating, of any fitting type.
     known_items
-        [items] ids of the items that have metadata.
+        [items] ids; `item` of INTERACTIONS is the position in it.
     latest
-        Microseconds since 1970; what is later lies in the future.
-
-    Returns
-    -------
-    The usable rows as INTERACTIONS (`item` is the position in known_items), the others as
-    DEAD_ROWS.
+        Microseconds since 1970. Later interactions are in the future.
     """
     reasons = RowReasons(raw.num_rows)
     if MALFORMED in raw.column_names:
-        reasons.add(MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
+        reasons.add(dead_letter.MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
         return col.INTERACTIONS.empty_table(), reasons.dead_rows(raw, "interactions")
-    users, items = as_ids(raw[col.USER_ID]), as_ids(raw[col.ITEM_ID])
-    times = as_times(raw[col.TIMESTAMP])
+    users, items = parse.as_ids(raw[col.USER_ID]), parse.as_ids(raw[col.ITEM_ID])
+    times = parse.as_times(raw[col.TIMESTAMP])
     has_rating = col.RATING in raw.column_names
-    ratings = as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
+    ratings = parse.as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
     index = pc.index_in(items, value_set=known_items)
 
     for name, parsed in ((col.USER_ID, users), (col.ITEM_ID, items)):
-        if parsed.null_count:  # as all that is not UTF-8
-            reasons.add(NOT_UTF8, not_utf8(raw[name]))
+        if parsed.null_count:  # text that is not UTF-8 became null
+            reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(raw[name]))
     for name in (col.TIMESTAMP, *([col.RATING] if has_rating else [])):
-        reasons.add(NOT_UTF8, not_utf8(raw[name]))
-    reasons.add(NO_USER, pc.is_null(users))
-    reasons.add(NO_ITEM, pc.is_null(items))
-    reasons.add(NO_TIME, pc.is_null(raw[col.TIMESTAMP]))
-    reasons.add(BAD_TIME, pc.is_null(times))
-    reasons.add(FUTURE, pc.greater(times, latest))
-    reasons.add(BAD_RATING, pc.is_nan(ratings))
-    reasons.add(NO_METADATA, pc.is_null(index))
-    # A time of the far future would not fit its type; it is dead already.
-    table = pa.table(
-        {
-            col.USER_ID: users,
-            col.TIMESTAMP: times.cast(col.TIME_TYPE),
-            col.RATING: ratings,
-            col.ITEM: index,
-        },
-        schema=col.INTERACTIONS,
-    )
+        reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(raw[name]))
+    reasons.add(dead_letter.NO_USER, pc.is_null(users))
+    reasons.add(dead_letter.NO_ITEM, pc.is_null(items))
+    reasons.add(dead_letter.NO_TIME, pc.is_null(raw[col.TIMESTAMP]))
+    reasons.add(dead_letter.BAD_TIME, pc.is_null(times))
+    reasons.add(dead_letter.FUTURE, pc.greater(times, latest))
+    reasons.add(dead_letter.BAD_RATING, pc.is_nan(ratings))
+    reasons.add(dead_letter.NO_METADATA, pc.is_null(index))
+    columns = [users, times.cast(col.TIME_TYPE), ratings, index]
+    table = pa.table(columns, schema=col.INTERACTIONS)
     if not (usable := reasons.usable).all():
         table = table.filter(pa.array(usable))
     return table, reasons.dead_rows(raw, "interactions")
 
 
-def filter_engagements(interactions: pa.Table, min_rating: float | None) -> pa.Table:
-    """Keep the interactions in which the user engages: rating >= min_rating (None: all)."""
-    if min_rating is None:
-        return interactions
-    # 3.3 as float32 is less than 3.3 as float64.
-    least = pa.scalar(min_rating, pa.float32())
-    return interactions.filter(pc.greater_equal(interactions[col.RATING], least))
-
-
 def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Split raw items into usable and dead ones; duplicates are found by `drop_duplicates`.
-
-    Returns
-    -------
-    The usable rows as VALID_ITEMS, the others as DEAD_ROWS.
-    """
+    """Split raw items into VALID_ITEMS and DEAD_ROWS; `drop_duplicates` finds duplicates."""
     reasons = RowReasons(raw.num_rows)
     if MALFORMED in raw.column_names:
-        reasons.add(MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
+        reasons.add(dead_letter.MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
         return VALID_ITEMS.empty_table(), reasons.dead_rows(raw, "items")
     for name in (col.ITEM_ID, col.TITLE, col.TEXT, col.KEYWORDS, col.ELIGIBLE):
-        reasons.add(NOT_UTF8, not_utf8(_column(raw, name)))
-    ids = as_ids(raw[col.ITEM_ID])
-    reasons.add(NO_ITEM, pc.is_null(ids))
+        reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(_column(raw, name)))
+    ids = parse.as_ids(raw[col.ITEM_ID])
+    reasons.add(dead_letter.NO_ITEM, pc.is_null(ids))
     titles, texts = (
-        as_texts(_column(raw, name), f"the column {name}") for name in (col.TITLE, col.TEXT)
+        parse.as_texts(_column(raw, name), f"the column {name}") for name in (col.TITLE, col.TEXT)
     )
-    keywords = pa.array(as_keywords(_column(raw, col.KEYWORDS)), pa.list_(pa.string()))
-    embeddings = as_embeddings(_column(raw, col.EMBEDDING))
+    keywords = pa.array(parse.as_keywords(_column(raw, col.KEYWORDS)), pa.list_(pa.string()))
+    embeddings = parse.as_embeddings(_column(raw, col.EMBEDDING))
     if col.EMBEDDING in raw.column_names:
         lengths = pc.fill_null(pc.list_value_length(embeddings), 0)
-        reasons.add(NO_EMBEDDING, pc.equal(lengths, 0))
-        reasons.add(BAD_EMBEDDING, ~all_finite(embeddings))
+        reasons.add(dead_letter.NO_EMBEDDING, pc.equal(lengths, 0))
+        reasons.add(dead_letter.BAD_EMBEDDING, ~parse.all_finite(embeddings))
     else:
         without = pc.equal(pc.list_value_length(keywords), 0)
         for column in (titles, texts):
             blank = pc.equal(pc.utf8_trim_whitespace(column), "")
             without = pc.and_(without, pc.fill_null(blank, True))
-        reasons.add(NO_TEXT, without)
-    eligible = as_eligible(_column(raw, col.ELIGIBLE))
-    reasons.add(BAD_ELIGIBLE, pc.is_null(eligible))
+        reasons.add(dead_letter.NO_TEXT, without)
+    eligible = parse.as_eligible(_column(raw, col.ELIGIBLE))
+    reasons.add(dead_letter.BAD_ELIGIBLE, pc.is_null(eligible))
     table = pa.table(
         [ids, titles, keywords, texts, embeddings, eligible, raw[POSITION]], schema=VALID_ITEMS
     )
@@ -159,24 +106,19 @@ def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
 
 
 def _column(raw: pa.Table, name: str) -> pa.ChunkedArray:
-    """Return an optional column; nulls if it is not there."""
+    """Return an optional column, or nulls."""
     return raw[name] if name in raw.column_names else pa.chunked_array([pa.nulls(raw.num_rows)])
 
 
 def drop_duplicates(items: pa.Table, ordered: bool = True) -> tuple[pa.Table, np.ndarray]:
-    """Keep one item of each id.
+    """Keep one row of VALID_ITEMS for each id.
 
-    Parameters
-    ----------
-    items
-        VALID_ITEMS.
-    ordered
-        Whether POSITION tells which was first, and so is kept. If not, the one whose content comes
-        first in an order of ours is, so that the same rows give the same items.
+    The first row by POSITION is kept if rows are `ordered`. Otherwise the content decides, so that
+    the same rows in another order give the same items.
 
     Returns
     -------
-    ITEMS sorted by item_id, and the positions of the others, [duplicates] int64.
+    ITEMS sorted by item_id, and the positions of the dropped rows, [duplicates] int64.
     """
     items = items.sort_by([(col.ITEM_ID, "ascending"), (POSITION, "ascending")])
     first = _begins_group(items)
@@ -189,7 +131,7 @@ def drop_duplicates(items: pa.Table, ordered: bool = True) -> tuple[pa.Table, np
 
 
 def _begins_group(items: pa.Table) -> np.ndarray:
-    """[items] bool: the item's id is another than that of the item before it."""
+    """[items] bool: the id differs from the id of the row before."""
     ids = items[col.ITEM_ID].combine_chunks()
     begins = np.ones(len(ids), bool)
     if len(ids) > 1:
@@ -198,7 +140,7 @@ def _begins_group(items: pa.Table) -> np.ndarray:
 
 
 def _content_ranks(items: pa.Table, begins: np.ndarray) -> np.ndarray:
-    """[items] int64: the rank by content of items whose id occurs again; 0 for the others."""
+    """[items] int64: the rank by content of rows with a repeated id; 0 for other rows."""
     again = np.flatnonzero(~begins | ~np.append(begins[1:], True))
     contents = [repr(row) for row in items.take(again).select(col.ITEMS.names).to_pylist()]
     ranks = np.zeros(len(items), np.int64)
@@ -207,26 +149,30 @@ def _content_ranks(items: pa.Table, begins: np.ndarray) -> np.ndarray:
 
 
 def dead_duplicates(raw: pa.Table, positions: list[np.ndarray]) -> pa.Table:
-    """Return the raw items at positions that `drop_duplicates` found, as DEAD_ROWS."""
+    """Return the DEAD_ROWS of raw items at the positions that `drop_duplicates` dropped."""
     reasons = RowReasons(raw.num_rows)
     again = np.concatenate([np.empty(0, np.int64), *positions])
-    reasons.add(DUPLICATE_ITEM, np.isin(raw[POSITION].to_numpy(), again))
+    reasons.add(dead_letter.DUPLICATE_ITEM, np.isin(raw[POSITION].to_numpy(), again))
     return reasons.dead_rows(raw, "items")
 
 
 class _Validate(beam.DoFn):
-    """Applies a function table -> (usable, dead) and counts."""
+    """Applies a function table -> (usable, dead), and counts for a transform."""
 
-    def __init__(self, check: Callable[..., tuple[pa.Table, pa.Table]], name: str) -> None:
+    def __init__(
+        self, check: Callable[..., tuple[pa.Table, pa.Table]], transform: type[beam.PTransform]
+    ) -> None:
         self._check = check
-        self._read = Metrics.counter(name, "rows_read")
-        self._dropped = Metrics.counter(name, "rows_dead")
+        self._read = Metrics.counter(transform, "rows_read")
+        self._dropped = Metrics.counter(transform, "rows_dead")
 
     def process(self, raw: pa.Table, *side: Any) -> Iterator[Any]:
         usable, dead = self._check(raw, *side)
         self._read.inc(raw.num_rows)
         self._dropped.inc(dead.num_rows)
-        yield beam.pvalue.TaggedOutput(TALLY, RowCounts(read=raw.num_rows, used=usable.num_rows))
+        yield beam.pvalue.TaggedOutput(
+            ROW_COUNTS, RowCounts(read=raw.num_rows, used=usable.num_rows)
+        )
         if dead.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, dead)
         if usable.num_rows:
@@ -235,10 +181,9 @@ class _Validate(beam.DoFn):
 
 @dataclass(eq=False)
 class ValidateInteractions(beam.PTransform):
-    """Raw tables -> INTERACTIONS of known items.
+    """Raw tables -> INTERACTIONS of known items; outputs `usable`, DEAD and ROW_COUNTS.
 
-    Outputs `usable`, DEAD (DEAD_ROWS) and TALLY. The side input is a tuple that begins with the
-    ids of the known items, a string array [items].
+    The side input is a tuple that begins with the known item ids, a string array [items].
     """
 
     known_items: beam.pvalue.AsSingleton
@@ -251,55 +196,52 @@ class ValidateInteractions(beam.PTransform):
             return validate_interactions(table, known[0], latest)
 
         return raw | beam.ParDo(
-            _Validate(check, "interactions"), self.known_items
-        ).with_output_types(pa.Table).with_outputs(DEAD, TALLY, main="usable")
+            _Validate(check, ValidateInteractions), self.known_items
+        ).with_output_types(pa.Table).with_outputs(DEAD, ROW_COUNTS, main="usable")
 
 
 class ValidateItems(beam.PTransform):
-    """Raw tables -> items as `validate_items` returns them; outputs as ValidateInteractions."""
+    """Raw tables -> VALID_ITEMS; outputs `usable`, DEAD and ROW_COUNTS."""
 
     def expand(self, raw: beam.PCollection[pa.Table]) -> Any:
-        return raw | beam.ParDo(_Validate(validate_items, "items")).with_output_types(
+        return raw | beam.ParDo(_Validate(validate_items, ValidateItems)).with_output_types(
             pa.Table
-        ).with_outputs(DEAD, TALLY, main="usable")
+        ).with_outputs(DEAD, ROW_COUNTS, main="usable")
 
 
 @dataclass(eq=False)
 class DropDuplicates(beam.PTransform):
-    """(shard, VALID_ITEMS) -> (shard, ITEMS) with each id once.
+    """(shard, VALID_ITEMS) -> (shard, ITEMS) with unique ids.
 
-    Outputs `usable`, DUPLICATES (arrays of positions, for DeadDuplicates) and TALLY.
+    Outputs `usable`, DUPLICATES (arrays of positions, for DeadDuplicates) and ROW_COUNTS.
     """
 
     ordered: bool  # as in drop_duplicates
 
     def expand(self, items: beam.PCollection[tuple[int, pa.Table]]) -> Any:
-        ordered = self.ordered
-        return items | beam.FlatMapTuple(
-            lambda shard, table: _one_of_each(shard, table, ordered)
-        ).with_output_types(tuple[int, pa.Table]).with_outputs(DUPLICATES, TALLY, main="usable")
+        return items | beam.FlatMapTuple(self._drop).with_output_types(
+            tuple[int, pa.Table]
+        ).with_outputs(DUPLICATES, ROW_COUNTS, main="usable")
 
-
-def _one_of_each(shard: int, items: pa.Table, ordered: bool) -> Iterator[Any]:
-    kept, positions = drop_duplicates(items, ordered)
-    Metrics.counter("items", "duplicates").inc(len(positions))
-    # They had been counted as used.
-    yield beam.pvalue.TaggedOutput(TALLY, RowCounts(used=-len(positions)))
-    if len(positions):
-        yield beam.pvalue.TaggedOutput(DUPLICATES, positions)
-    yield shard, kept
+    def _drop(self, shard: int, items: pa.Table) -> Iterator[Any]:
+        kept, positions = drop_duplicates(items, self.ordered)
+        Metrics.counter(DropDuplicates, "duplicates").inc(len(positions))
+        # ValidateItems counted them as used.
+        yield beam.pvalue.TaggedOutput(ROW_COUNTS, RowCounts(used=-len(positions)))
+        if len(positions):
+            yield beam.pvalue.TaggedOutput(DUPLICATES, positions)
+        yield shard, kept
 
 
 @dataclass(eq=False)
 class DeadDuplicates(beam.PTransform):
-    """Raw tables, the ones ValidateItems had -> DEAD_ROWS of the duplicates among them.
+    """Raw tables, as given to ValidateItems -> DEAD_ROWS of the duplicates in them.
 
-    The side input is the DUPLICATES of DropDuplicates. Rows are fetched from the raw tables
-    again because the few duplicates are known only after the shuffle, and carrying every item's
-    dead-letter line through it would cost many times the items themselves.
+    Duplicates are few and known only after the shuffle. Reading them again from the raw tables is
+    cheaper than a dead-letter line with every item in the shuffle.
     """
 
-    positions: beam.pvalue.AsList
+    positions: beam.pvalue.AsList  # the DUPLICATES of DropDuplicates
 
     def expand(self, raw: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
         return (

@@ -1,36 +1,34 @@
-"""The novelty table: its rows, and all pairs through the language policy, a unit at a time."""
+"""Decodes all pairs of clusters and writes the novelty table, a unit at a time."""
 
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.errors import InputError
-from transforms.language.novelty_engine import LanguagePolicy, NoveltyEngine
+from transforms.language.novelty_engine import NoveltyEngine, NoveltyEngineSpec
 from transforms.storage.commit_log import CommitLog
 from transforms.storage.manifest import RowCounts
 from transforms.workers.progress import LogThrottle
 
 log = logging.getLogger("interest-explorer")
 
-PAIRS_PER_UNIT = 1024  # at most: what a kill can cost, and what an engine is given at a time
+PAIRS_PER_UNIT = 1024  # at most: a crash costs the units under way
 _LOG_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A row of the table, or a part of a long one: the pairs of one c1 with a range of c2.
+    """The pairs of one c1 with a range of c2, which are decoded and committed together.
 
-    They share most of their prompts, and are decoded, committed and retried together.
+    They share most of their prompts.
     """
 
     c1: int
@@ -39,13 +37,13 @@ class Unit:
 
 
 def row_parts(size: int) -> list[range]:
-    """Cut a row of the table of `size` clusters into the c2 of its units."""
+    """Return the ranges of c2 that a row of the table is cut into."""
     parts = -(-size // PAIRS_PER_UNIT)
     return [range(size * part // parts, size * (part + 1) // parts) for part in range(parts)]
 
 
 def units(size: int) -> list[Unit]:
-    """Return all units of the table of `size` clusters, in the order of their pairs."""
+    """Return all units of the table of `size` clusters in the order of their pairs."""
     pairs = list(itertools.product(range(size), row_parts(size)))
     return [
         Unit(c1, c2, f"part-{number:05d}-of-{len(pairs):05d}.parquet")
@@ -76,95 +74,39 @@ def table_row(c1: int, c2: np.ndarray, clusters: np.ndarray, probabilities: np.n
     )
 
 
-def pack_table(table: pa.Table, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the NOVELTY_TABLE of `size` clusters as dense arrays.
-
-    Returns
-    -------
-    novel [M, M, n] int32, -1 pads, and probability [M, M, n] float32.
-    """
-    table = table.sort_by([(col.C1, "ascending"), (col.C2, "ascending")]).combine_chunks()
-    lists = table[col.NOVEL].combine_chunks()
-    lengths = pc.list_value_length(lists).to_numpy()
-    there = np.arange(max(1, lengths.max())) < lengths[:, None]  # [pairs, n]
-    novel = np.full(there.shape, -1, np.int32)
-    probability = np.zeros(there.shape, np.float32)
-    novel[there] = pc.list_flatten(lists).to_numpy()
-    probability[there] = pc.list_flatten(table[col.PROBABILITY]).to_numpy()
-    return novel.reshape(size, size, -1), probability.reshape(size, size, -1)
-
-
-def resolve_blocked(names: Sequence[str], descriptions: Sequence[str]) -> list[int]:
-    """Return the ids of clusters named by id or by description.
-
-    Raises
-    ------
-    InputError
-        If there is no such cluster, or too few are left.
-    """
-    by_description = {text.casefold(): cluster for cluster, text in enumerate(descriptions)}
-    blocked = set()
-    for name in names:
-        if name.isdecimal() and int(name) < len(descriptions):
-            blocked.add(int(name))
-        elif name.casefold() in by_description:
-            blocked.add(by_description[name.casefold()])
-        else:
-            raise InputError(
-                f"--blocked_clusters: {name!r} is neither the id (0 to {len(descriptions) - 1}) "
-                "nor the description of a cluster of this level; see clusters/clusters.parquet"
-            )
-    if len(descriptions) - len(blocked) < 1:
-        raise InputError("--blocked_clusters blocks every cluster; leave some to recommend")
-    return sorted(blocked)
-
-
 @dataclass(eq=False)
 class BuildNoveltyTable(beam.PTransform):
-    """Writes the units of the table that are not committed yet.
-
-    Attributes
-    ----------
-    committed
-        Where units go.
-    policy
-        What decides the table.
-    hints
-        Resource hints of the workers that host the engine.
-    engine
-        (policy, secret of the job) -> what decodes.
-    """
+    """Writes the units of the table that are not committed yet."""
 
     committed: CommitLog
-    policy: LanguagePolicy
-    hints: dict[str, str] = field(default_factory=dict)
-    engine: Callable[[LanguagePolicy, str], NoveltyEngine] = NoveltyEngine
+    spec: NoveltyEngineSpec
+    hints: dict[str, str] = field(default_factory=dict)  # resources of the engine's workers
+    engine: Callable[[NoveltyEngineSpec, str], NoveltyEngine] = NoveltyEngine
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowCounts]:
         from transforms.workers.batch_inference import BatchHandler, RunInference
 
-        # All workers of this job, and only they, share the engine of their machine.
-        engine, policy, secret = self.engine, self.policy, secrets.token_hex(16)
-        handler = BatchHandler(lambda: engine(policy, secret), _decode)
+        # Only the workers of this job share the engine of their machine.
+        engine, spec, secret = self.engine, self.spec, secrets.token_hex(16)
+        handler = BatchHandler(lambda: engine(spec, secret), _decode)
         decode = RunInference(handler).with_resource_hints(**self.hints)
+        size = len(spec.prompts.descriptions)
         todo = (
             begin
-            | "Units" >> beam.Create(units(len(policy.prompts.descriptions)))
+            | "Units" >> beam.Create(units(size))
             | "Spread" >> beam.Reshuffle()
             | "Resume" >> beam.ParDo(_Resume(self.committed)).with_outputs("done", main="missing")
         )
         written = (
-            todo.missing
-            | "Decode" >> decode
-            | "Write" >> beam.ParDo(_Write(self.committed, len(policy.prompts.descriptions)))
+            todo.missing | "Decode" >> decode | "Write" >> beam.ParDo(_Write(self.committed, size))
         )
         return (todo.done, written) | beam.Flatten()
 
 
 class _Resume(beam.DoFn):
-    """Tells the units that an interrupted run committed from those that are missing.
+    """Separates committed units from missing ones.
 
-    It lists them when a bundle begins: one that is tried again finds what it had come to.
+    It lists the committed units when a bundle begins, so that a retry finds those of the last try.
     """
 
     def __init__(self, committed: CommitLog) -> None:
@@ -178,7 +120,7 @@ class _Resume(beam.DoFn):
         if record is None:
             yield unit
         else:
-            Metrics.counter("novelty_table", "pairs_resumed").inc(len(unit.c2))
+            Metrics.counter(BuildNoveltyTable, "pairs_resumed").inc(len(unit.c2))
             tally = RowCounts(written=len(unit.c2), files=(record,))
             yield beam.pvalue.TaggedOutput("done", tally)
 
@@ -189,7 +131,7 @@ def _decode(engine: NoveltyEngine, unit: Unit) -> tuple[Unit, pa.Table]:
 
 
 class _Write(beam.DoFn):
-    """Commits units, and says now and then how far all workers have come."""
+    """Commits units and logs the progress of all workers."""
 
     def __init__(self, committed: CommitLog, size: int) -> None:
         self._committed, self._size = committed, size
@@ -198,14 +140,14 @@ class _Write(beam.DoFn):
     def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[RowCounts]:
         unit, table = decoded
         record = self._committed.write(unit.file, table)
-        Metrics.counter("novelty_table", "pairs_written").inc(table.num_rows)
+        Metrics.counter(BuildNoveltyTable, "pairs_written").inc(table.num_rows)
         if self._line.is_due():
             log.info("build_novelty_table: %s", progress_line(self._committed, self._size))
         yield RowCounts(written=table.num_rows, files=(record,))
 
 
 def progress_line(committed: CommitLog, size: int) -> str:
-    """Say how much of the table of `size` clusters is committed, and how long the rest takes."""
+    """Return the committed share of the table of `size` clusters and the time left, as text."""
     total = len(units(size))
     progress = committed.progress(total)
     line = f"{progress.done:,} of {total:,} units done"

@@ -1,4 +1,4 @@
-"""Fine-tuning as one element on one worker."""
+"""Fine-tunes the language model as one element on one worker."""
 
 import logging
 from dataclasses import asdict, dataclass, field
@@ -7,16 +7,17 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
-from models.interests.follow_lift import Affinity
+from models.interests.follow_lift import FollowLift
+from models.interests.pairs import unpair
 from models.language.prompt import Prompts
 from models.language.training.examples import Example
 from models.language.training.finetune_config import FinetuneConfig
 from models.language.training.finetuning import TrainingProgress, finetune
-from models.language.training.output_head_fit import Targets
+from models.language.training.output_head_fit import HeadTargets
 from transforms import schemas as col
 from transforms.errors import as_input_error
 from transforms.storage import files
-from transforms.storage.folders import Scratch, publish, scratch
+from transforms.storage.folders import publish, scratch
 from transforms.storage.manifest import RowCounts
 from transforms.workers.progress import LogThrottle
 
@@ -27,86 +28,69 @@ _LOG_SECONDS = 10.0
 
 @dataclass(eq=False)
 class Finetune(beam.PTransform):
-    """Tunes a language model on the examples of a workspace and writes its folder.
+    """Fine-tunes a language model on the examples of a workspace and writes its folder."""
 
-    Attributes
-    ----------
-    examples
-        Folder with the examples of each split.
-    affinity
-        What users took up after what, of M clusters.
-    prompts
-        Of their pairs.
-    folder
-        Where the model goes.
-    unfinished
-        Where checkpoints are kept until it is there, also when the worker is not.
-    hints
-        Resource hints of the worker that trains.
-    """
-
-    examples: str
-    affinity: Affinity
+    examples: str  # folder with the examples of each split
+    affinity: FollowLift
     prompts: Prompts
-    folder: str
-    unfinished: str
+    folder: str  # of the model
+    unfinished: str  # checkpoints of an interrupted run, on shared storage
     base_model: str
     config: FinetuneConfig
-    hints: dict[str, str] = field(default_factory=dict)
+    hints: dict[str, str] = field(default_factory=dict)  # resources of the worker
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection[RowCounts]:
         train = beam.Map(self._train).with_resource_hints(**self.hints)
         return begin | "Once" >> beam.Create([None]) | "Train" >> train
 
     def _train(self, _: None) -> RowCounts:
-        with scratch(self.unfinished) as work:
-            return self._train_in(work)
-
-    def _train_in(self, work: Scratch) -> RowCounts:
-        train, valid = (self._read(split) for split in ("train", "valid"))
+        train, valid = (
+            to_examples(files.read_parts(files.join(self.examples, split), col.EXAMPLES))
+            for split in ("train", "valid")
+        )
         log.info(
             "finetune: %d training and %d validation examples; the untuned model is measured first",
             len(train),
             len(valid),
         )
-        with as_input_error():
-            history = finetune(
-                self.base_model,
-                train,
-                valid,
-                self.prompts.descriptions,
-                work.path / "model",
-                work.checkpoints,
-                self.config,
-                _Reporter(),
-                work.save,
-                readout_targets(self.prompts, self.affinity, self.config),
-                lambda phase: log.info("finetune: %s", phase),
-            )
-        table = pa.Table.from_pylist([asdict(row) for row in history], schema=col.FINETUNE_HISTORY)
-        model = publish(str(work.path / "model"), self.folder)
-        record = files.write_parquet(self.folder, "history.parquet", table)
-        return RowCounts(written=table.num_rows, files=(*model, record))
-
-    def _read(self, split: str) -> list[Example]:
-        table = files.read_parts(files.join(self.examples, split), col.EXAMPLES)
-        return to_examples(table)
+        with scratch(self.unfinished) as work:
+            with as_input_error():
+                history = finetune(
+                    self.base_model,
+                    train,
+                    valid,
+                    self.prompts.descriptions,
+                    work.path / "model",
+                    work.checkpoints,
+                    self.config,
+                    _Reporter(),
+                    work.save,
+                    output_head_targets(self.prompts, self.affinity, self.config),
+                    lambda phase: log.info("finetune: %s", phase),
+                )
+            rows = [asdict(row) for row in history]
+            table = pa.Table.from_pylist(rows, schema=col.FINETUNE_HISTORY)
+            model = publish(str(work.path / "model"), self.folder)
+            record = files.write_parquet(self.folder, "history.parquet", table)
+            return RowCounts(written=table.num_rows, files=(*model, record))
 
 
-def readout_targets(prompts: Prompts, affinity: Affinity, config: FinetuneConfig) -> Targets | None:
-    """Return what the output head is fitted to, for pairs drawn from all; None for no pairs."""
+def output_head_targets(
+    prompts: Prompts, affinity: FollowLift, config: FinetuneConfig
+) -> HeadTargets | None:
+    """Return the distributions for the output head at random pairs, None for no pairs."""
     size = len(prompts.descriptions)
     count = min(config.affinity_pairs * size, size * size)
     if not count:
         return None
     rng = np.random.default_rng(config.seed)
-    c1, c2 = np.divmod(np.sort(rng.choice(size * size, count, replace=False)), size)
+    c1, c2 = unpair(np.sort(rng.choice(size * size, count, replace=False)), size)
     texts = (prompts.render(one, two) for one, two in zip(c1, c2, strict=True))
-    return Targets(tuple(texts), affinity.probabilities(c1, c2))
+    return HeadTargets(tuple(texts), affinity.probabilities(c1, c2))
 
 
 def to_examples(table: pa.Table) -> list[Example]:
-    """Return EXAMPLES as the examples that `finetune` takes, in the same order."""
+    """Return EXAMPLES as examples of `finetune`, in the same order."""
     return [
         Example(
             prompt=row[col.PROMPT],
@@ -119,7 +103,7 @@ def to_examples(table: pa.Table) -> list[Example]:
 
 
 class _Reporter:
-    """Logs progress now and then."""
+    """Logs progress at intervals."""
 
     def __init__(self) -> None:
         self._line = LogThrottle(_LOG_SECONDS, at_once=True)
@@ -134,5 +118,5 @@ class _Reporter:
             progress.loss,
             f"at most {progress.seconds_left:.0f} s to the last step"
             if progress.step < progress.total
-            else "now it is measured",
+            else "measuring the weights",
         )

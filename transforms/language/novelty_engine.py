@@ -1,4 +1,4 @@
-"""The engine behind the novelty table: one a machine."""
+"""The engine of the novelty table, one on each machine."""
 
 import json
 from dataclasses import dataclass
@@ -12,59 +12,39 @@ from transforms.workers.shared_process import SharedProcess
 
 
 @dataclass(frozen=True)
-class LanguagePolicy:
-    """What decides the table: see `models.language.decoding.novelty_decoder.NoveltyDecoder`.
+class NoveltyEngineSpec:
+    """The arguments of `models.language.decoding.novelty_decoder.NoveltyDecoder`."""
 
-    Attributes
-    ----------
-    timeout
-        Seconds that a unit may take before the engine counts as hung. Decides nothing.
-    """
-
-    model: str
+    model: str  # folder, local or gs://
     prompts: Prompts
     blocked: tuple[int, ...]
     n: int
     seed: int
     engine_args: str  # JSON
-    timeout: float
+    timeout: float  # seconds for the pairs of a unit; no part of the result
 
 
 class NoveltyEngine:
-    """A decoder in a process that all workers of a job on this machine share.
+    """A decoder in a process that all workers of a job on this machine share by its secret."""
 
-    Parameters
-    ----------
-    policy
-        What it decides by.
-    secret
-        Known to the workers of the job alone.
-    """
-
-    def __init__(self, policy: LanguagePolicy, secret: str) -> None:
+    def __init__(self, spec: NoveltyEngineSpec, secret: str) -> None:
         self._process = SharedProcess(
             "build_novelty_table",
             "engine",
             "models.language.decoding.novelty_decoder:NoveltyDecoder",
             {
-                "model": local_copy(policy.model),
-                "prompts": policy.prompts,
-                "blocked": policy.blocked,
-                "n": policy.n,
-                "seed": policy.seed,
-                "engine_args": json.loads(policy.engine_args),
+                "model": local_copy(spec.model),
+                "prompts": spec.prompts,
+                "blocked": spec.blocked,
+                "n": spec.n,
+                "seed": spec.seed,
+                "engine_args": json.loads(spec.engine_args),
             },
             secret,
             engine_environment(),
-            policy.timeout,
+            spec.timeout,
         )
 
     def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Decode pairs, see `NoveltyDecoder.decode`; a lost engine is replaced.
-
-        Raises
-        ------
-        ModelProcessLost
-            If engine after engine is lost.
-        """
+        """Decode pairs as `NoveltyDecoder.decode`; ModelProcessLost if three engines are lost."""
         return self._process.call("decode", c1, c2)

@@ -1,4 +1,4 @@
-"""Users' histories through the SavedModel."""
+"""Recommends items to users: their histories through the SavedModel."""
 
 import secrets
 from dataclasses import dataclass
@@ -11,41 +11,31 @@ from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 from transforms.tables.sharding import stable_hash
 from transforms.transitions.user_sequences import item_ids_of
 from transforms.workers.progress import PartsDone
 from transforms.workers.saved_model import HistoryModel, in_batches
 
-# How the pair of interests is chosen -> signature of the SavedModel.
+# How the pair of interests is chosen -> the SavedModel's signature.
 PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled", "pooled": "explore_pooled"}
 _LOG_SECONDS = 10.0
 
 
 @dataclass(eq=False)
-class Explore(beam.PTransform):
-    """SEQUENCES -> RECOMMENDATIONS, and a RowCounts with the figures of them all.
+class Recommend(beam.PTransform):
+    """SEQUENCES -> RECOMMENDATIONS, and one RowCounts with their figures.
 
-    All workers of a machine share one copy of the model. Users for whom nothing is new have no
-    row. What a user gets depends on the history, the model, `pair_choice` and `seed`. TensorFlow
-    does not promise that the last bits of a score are free of the other users in its batch: a part
-    that is tried again is cut into the same batches.
-
-    Attributes
-    ----------
-    saved_model
-        Its folder.
-    catalogue
-        A PCollection of one tuple that begins with the ids of the items of the catalogue.
-    pair_choice
-        One of PAIR_CHOICES.
-    seed
-        Another one gives each user another draw, where pairs are drawn.
+    All workers of a machine share one copy of the model. A user for whom nothing is new has no row.
+    The result for a user depends on the history, the model, `pair_choice` and `seed`. TensorFlow
+    does not promise that the last bits of a score are independent of the other users in the batch:
+    a part that is retried is cut into the same batches.
     """
 
     saved_model: str
-    catalogue: beam.PCollection
-    pair_choice: str
-    seed: int
+    catalogue: beam.PCollection  # one tuple that begins with the ids of the catalogue's items
+    pair_choice: str  # one of PAIR_CHOICES
+    seed: int  # of the drawn pairs
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         from transforms.workers.batch_inference import BatchHandler, RunInference
@@ -56,7 +46,7 @@ class Explore(beam.PTransform):
             lambda: _Recommender(saved_model, pair_choice, seed, secret),
             lambda model, users: model.recommend(users),
         )
-        # No shuffle before: parts come sorted out of one, and a part tried again is the same.
+        # No shuffle here: parts come sorted out of an earlier one, and a retried part is the same.
         recommended = (
             sequences
             | "Histories"
@@ -79,7 +69,7 @@ class _CountRows(beam.PTransform):
     """Tables -> the number of their rows."""
 
     def expand(self, tables: beam.PCollection[pa.Table]) -> beam.PCollection[int]:
-        return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(sum)
+        return tables | beam.Map(lambda table: table.num_rows) | beam.CombineGlobally(SumFn(int))
 
 
 def _figures(users: int, found: int) -> RowCounts:
@@ -87,13 +77,13 @@ def _figures(users: int, found: int) -> RowCounts:
 
 
 def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table:
-    """Return user_id and the ids of the items of each user, oldest first."""
+    """Return user_id and the item ids of each user, oldest first."""
     item_ids = item_ids_of(sequences, catalogue[0])
     return pa.table({col.USER_ID: sequences[col.USER_ID], col.ITEM_IDS: item_ids})
 
 
 class _Recommender:
-    """The SavedModel, and how far this worker is with it."""
+    """The SavedModel and the progress of this worker."""
 
     def __init__(self, saved_model: str, pair_choice: str, seed: int, secret: str) -> None:
         self._model = HistoryModel("recommend", saved_model, secret)
@@ -114,20 +104,15 @@ class _Recommender:
         if self._signature == PAIR_CHOICES["sampled"]:
             inputs["seed"] = stable_hash(user_ids, self._seed).view(np.int64)
         found = recommendations(user_ids, self._model.answer(self._signature, inputs))
-        Metrics.counter("recommend", "users_read").inc(len(user_ids))
-        Metrics.counter("recommend", "users_without_novel").inc(len(user_ids) - found.num_rows)
+        Metrics.counter(Recommend, "users_read").inc(len(user_ids))
+        Metrics.counter(Recommend, "users_without_novel").inc(len(user_ids) - found.num_rows)
         return found
 
 
 def recommendations(user_ids: pa.Array, answer: dict[str, np.ndarray]) -> pa.Table:
-    """Return the RECOMMENDATIONS of what the SavedModel answers to a batch of users.
+    """Return the RECOMMENDATIONS for users [batch] from the outputs of the signature.
 
-    Parameters
-    ----------
-    user_ids
-        [batch]
-    answer
-        Outputs of the signature, each [batch] or [batch, k].
+    The outputs are [batch] or [batch, k].
     """
     found = answer["novel_cluster"] >= 0
     item_ids, scores = answer["item_ids"][found], answer["scores"][found]

@@ -1,4 +1,4 @@
-"""The training of the retriever on the sequences of users, and its SavedModel."""
+"""Trains the retriever on the users' sequences and exports the SavedModel."""
 
 import logging
 import time
@@ -9,19 +9,18 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
-from transforms.language.build_novelty_table import pack_table
+from transforms.language.read_novelty_table import read_novelty_table
 from transforms.storage import files
-from transforms.storage.folders import Scratch, publish, scratch
+from transforms.storage.folders import publish, scratch
 from transforms.storage.manifest import RowCounts
 from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
-    from models.retrieval.item_catalogue import Catalogue
-    from models.retrieval.serving.explorer import PackedNoveltyTable
     from models.retrieval.training.training_loop import Step
 
 log = logging.getLogger("interest-explorer")
@@ -31,32 +30,18 @@ _LOG_SECONDS = 60.0
 
 @dataclass(eq=False)
 class TrainRetriever(beam.PTransform):
-    """Paths of all shards of sequences -> the SavedModel and the training's history.
+    """Paths of all shards of sequences -> the SavedModel and the training's history."""
 
-    Attributes
-    ----------
-    clusters, level, descriptions
-        Folder of the clusters, and what they are called at the level.
-    novelty_table, blocked
-        Folder of the table that is packed into the SavedModel, and what it must never answer.
-    folder, unfinished
-        Where the model goes, and where checkpoints are kept until it is there.
-    k
-        Items in an answer.
-    hints
-        Resource hints of the worker that trains.
-    """
-
-    clusters: str
+    clusters: str  # a folder
     level: int
     descriptions: tuple[str, ...]
-    novelty_table: str
+    novelty_table: str  # folder of the table that is packed into the SavedModel
     blocked: tuple[int, ...]
     folder: str
-    unfinished: str
+    unfinished: str  # folder for checkpoints until the model is published
     config: RetrieverConfig
-    k: int
-    hints: dict[str, str] = field(default_factory=dict)
+    k: int  # items in an answer
+    hints: dict[str, str] = field(default_factory=dict)  # resource hints of the worker
 
     def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[RowCounts]:
         train = beam.Map(self._train, beam.pvalue.AsList(shards))
@@ -67,41 +52,33 @@ class TrainRetriever(beam.PTransform):
         )
 
     def _train(self, _: None, shards: list[str]) -> RowCounts:
-        with scratch(self.unfinished) as work:
-            return self._train_in(work, sorted(shards))
-
-    def _train_in(self, work: Scratch, shards: list[str]) -> RowCounts:
-        from models.retrieval.serving.explorer import export_saved_model
+        from models.retrieval.serving.serving_module import export_saved_model
         from models.retrieval.training.training_loop import train_retriever
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
         reporter = _Reporter(self.config.epochs)
-
-        with as_input_error():
-            model, history = train_retriever(
-                catalogue,
-                work.bring(shards, "sequences"),
-                self.config,
-                work.checkpoints,
-                reporter.epoch,
-                reporter.step,
-                work.save,
-            )
+        with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
-            export_saved_model(model, catalogue, self._table(), saved_model, self.k)
-        record = files.write_parquet(
-            self.folder,
-            "history.parquet",
-            pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY),
-        )
-        exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
+            with as_input_error():
+                model, history = train_retriever(
+                    catalogue,
+                    work.bring(sorted(shards), "sequences"),
+                    self.config,
+                    work.checkpoints,
+                    reporter.epoch,
+                    reporter.step,
+                    work.save,
+                )
+                table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
+                export_saved_model(model, catalogue, table, saved_model, self.k)
+            rows = pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY)
+            record = files.write_parquet(self.folder, "history.parquet", rows)
+            exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
         nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
         return RowCounts(written=len(history), files=(record, *nested))
 
-    def _catalogue(self) -> "Catalogue":
-        from models.retrieval.item_catalogue import Catalogue
-
+    def _catalogue(self) -> Catalogue:
         item_ids, clusters = read_item_clusters(self.clusters, self.level)
         return Catalogue(
             np.array(item_ids.to_pylist(), object),
@@ -110,44 +87,32 @@ class TrainRetriever(beam.PTransform):
             read_item_features(self.clusters),
         )
 
-    def _table(self) -> "PackedNoveltyTable":
-        from models.retrieval.serving.explorer import PackedNoveltyTable
-
-        table = files.read_parts(self.novelty_table, col.NOVELTY_TABLE)
-        novel, probability = pack_table(table, len(self.descriptions))
-        return PackedNoveltyTable(novel, probability, list(self.descriptions), self.blocked)
-
 
 class _Reporter:
-    """Logs each epoch, and now and then how far a long one has come."""
+    """Logs each epoch, and the progress within a long one."""
 
     def __init__(self, epochs: int) -> None:
         self._most = epochs
         self._begun, self._line = time.monotonic(), LogThrottle(_LOG_SECONDS)
-        self._steps = 0  # since then: an earlier run may have done others
+        self._steps = 0  # of this run: an earlier one may have done others
         self._total = 0  # of an epoch
 
     def step(self, step: "Step") -> None:
         self._steps, self._total = self._steps + 1, step.total
-        if not self._line.is_due():
-            return
-        left = (self._most - step.epoch + 1) * step.total - step.done
-        log.info(
-            "train_retrieval: epoch %d of at most %d, step %d of %d, loss %.3f, "
-            "at most %.0f s left",
-            *(step.epoch, self._most, step.done, step.total, step.loss, self._seconds(left)),
-        )
+        if self._line.is_due():
+            left = (self._most - step.epoch + 1) * step.total - step.done
+            done = f"step {step.done} of {step.total}, loss {step.loss:.3f}"
+            self._log(step.epoch, done, left)
 
     def epoch(self, row: dict[str, Any]) -> None:
         self._line.restart()
         left = (self._most - row["epoch"]) * self._total
-        log.info(
-            "train_retrieval: epoch %d of at most %d, loss %.3f, HR@10 %.3f, NDCG@10 %.3f, "
-            "at most %.0f s left",
-            *(row["epoch"], self._most, row["loss"], row["HR@10"], row["NDCG@10"]),
-            self._seconds(left),
-        )
+        figures = (f"{name} {row[name]:.3f}" for name in ("loss", "HR@10", "NDCG@10"))
+        self._log(row["epoch"], ", ".join(figures), left)
 
-    def _seconds(self, steps: int) -> float:
-        """Time that so many steps take, by those that were done."""
-        return steps * (time.monotonic() - self._begun) / max(self._steps, 1)
+    def _log(self, epoch: int, figures: str, steps_left: int) -> None:
+        seconds = steps_left * (time.monotonic() - self._begun) / max(self._steps, 1)
+        log.info(
+            "train_retrieval: epoch %d of at most %d, %s, at most %.0f s left",
+            *(epoch, self._most, figures, seconds),
+        )

@@ -1,4 +1,4 @@
-"""The sequences of users as shards for the training of the retriever."""
+"""Writes the users' sequences as shards for the training of the retriever."""
 
 from dataclasses import dataclass
 
@@ -18,30 +18,21 @@ from transforms.tables.write_tables import shard_file
 
 
 def shard_rows(sequences: pa.Table, seed: int) -> pa.Table:
-    """Keep of SEQUENCES what training needs, as a SHARD; of a user's id that is a seeded hash."""
+    """Return SEQUENCES as a SHARD: user ids become seeded hashes, timestamps are dropped."""
     keys = (stable_hash(sequences[col.USER_ID], seed) >> np.uint64(1)).astype(np.int64)
     return pa.table([pa.array(keys), sequences[col.ITEMS_OF_USER]], schema=SHARD)
 
 
 @dataclass(eq=False)
 class WriteSequenceShards(beam.PTransform):
-    """(part, SEQUENCES) -> the paths of the shards with these rows, one for each part.
+    """(part, SEQUENCES) -> the paths of the shards, one for each part.
 
-    A part has the same name and bytes whenever it is written, so that it may be written again.
-
-    Attributes
-    ----------
-    folder
-        Where they go.
-    seed
-        Of the hash that decides who is held out for validation.
-    catalogue
-        A PCollection of one tuple: the ids of the items of the catalogue, and their clusters.
+    A part has the same name and bytes each time: a retry writes the same file.
     """
 
     folder: str
-    seed: int
-    catalogue: beam.PCollection
+    seed: int  # of the hash that chooses the validation users
+    catalogue: beam.PCollection  # one tuple: the ids of the catalogue's items, and their clusters
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[str]:
         fingerprint = self.catalogue | "Vocabulary" >> beam.MapTuple(vocabulary)
@@ -54,7 +45,7 @@ def _write(numbered: tuple[int, pa.Table], fingerprint: str, folder: str, seed: 
     part, sequences = numbered
     name, rows = shard_file(part, PARTS), shard_rows(sequences, seed)
     files.write_row_groups(folder, name, shard_schema(fingerprint), cut_into_groups(rows))
-    Metrics.counter("sequence_shards", "users_written").inc(rows.num_rows)
+    Metrics.counter(WriteSequenceShards, "users_written").inc(rows.num_rows)
     items = pc.sum(pc.list_value_length(rows[1])).as_py() or 0
-    Metrics.counter("sequence_shards", "interactions_written").inc(items)
+    Metrics.counter(WriteSequenceShards, "interactions_written").inc(items)
     return files.join(folder, name)

@@ -1,7 +1,7 @@
-"""BigQuery: names of tables, the clients for its two APIs, and what their errors ask of a user.
+"""BigQuery: table names, the clients of its two APIs, and errors that the user can fix.
 
-Credentials come from the environment alone, as Google's libraries find them. So does an emulator's
-address: BIGQUERY_EMULATOR_HOST for the REST API (the library reads it), and
+Google's libraries find credentials in the environment. The address of an emulator comes from there
+too: BIGQUERY_EMULATOR_HOST for the REST API (the library reads it), and
 BIGQUERY_STORAGE_EMULATOR_HOST (host:port) for the Storage Read API.
 """
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from google.api_core.retry import Retry
     from google.cloud import bigquery, bigquery_storage_v1
 
-RETRY_SECONDS = 300.0  # that a request is tried again while the service is unavailable
+RETRY_SECONDS = 300.0  # for which a request is retried while the service is unavailable
 
-# https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain that
-# old projects have; https://cloud.google.com/bigquery/docs/datasets#dataset-naming; of the letters
-# that https://cloud.google.com/bigquery/docs/tables#table_naming takes, those that need no care.
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain of old
+# projects; https://cloud.google.com/bigquery/docs/datasets#dataset-naming; and the characters of
+# https://cloud.google.com/bigquery/docs/tables#table_naming that need no escape.
 _PROJECT = r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]"
 _NAME = re.compile(rf"({_PROJECT})\.([A-Za-z0-9_]{{1,1024}})\.([A-Za-z0-9_-]{{1,1000}})")
 
 
 @dataclass(frozen=True)
 class TableName:
-    """A table, whose parts hold nothing that SQL or a URL would take for something else."""
+    """The name of a table, without characters that need an escape in SQL or in a URL."""
 
     project: str
     dataset: str
@@ -44,23 +44,12 @@ class TableName:
 
     @property
     def path(self) -> str:
-        """Return the name that the Storage Read API takes."""
+        """The name of the table in the Storage Read API."""
         return f"projects/{self.project}/datasets/{self.dataset}/tables/{self.table}"
 
     @staticmethod
     def parse(text: str, flag: str) -> TableName:
-        """Read project.dataset.table.
-
-        Parameters
-        ----------
-        flag
-            What the text was given for, in an error.
-
-        Raises
-        ------
-        InputError
-            If it is anything else.
-        """
+        """Parse project.dataset.table; InputError names the flag if the text is anything else."""
         found = _NAME.fullmatch(text)
         if found is None:
             raise InputError(
@@ -71,17 +60,10 @@ class TableName:
 
 
 def client(project: str | None = None) -> bigquery.Client:
-    """Return a client of the REST API.
+    """Return a client of the REST API, whose jobs run in `project` and are billed to it.
 
-    Parameters
-    ----------
-    project
-        Where its work is done and billed; None: in the project of the environment.
-
-    Raises
-    ------
-    InputError
-        If the environment has no credentials, or no project is given and it has none.
+    The default is the project of the environment. Raises InputError if the environment has no
+    credentials, or if there is no project.
     """
     from google.auth.exceptions import DefaultCredentialsError
     from google.cloud import bigquery
@@ -95,6 +77,11 @@ def client(project: str | None = None) -> bigquery.Client:
             "BigQuery needs a project that the work is billed to: give --project or set "
             "GOOGLE_CLOUD_PROJECT"
         ) from None
+
+
+def get_table(client: bigquery.Client, name: str) -> bigquery.Table:
+    """Look a table up."""
+    return client.get_table(name, retry=rest_retry())
 
 
 def read_client() -> bigquery_storage_v1.BigQueryReadClient:
@@ -116,14 +103,14 @@ def read_client() -> bigquery_storage_v1.BigQueryReadClient:
 
 
 def rest_retry() -> Retry:
-    """Return how requests of the REST API are tried again."""
+    """Return the retry of requests of the REST API."""
     from google.cloud.bigquery import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
 
 
 def read_retry() -> Retry:
-    """Return how requests of the Storage Read API are tried again; its own default is a day."""
+    """Return the retry of requests of the Storage Read API; the library would retry for a day."""
     from google.api_core.exceptions import ServiceUnavailable
     from google.api_core.retry import Retry, if_exception_type
 
@@ -134,19 +121,15 @@ _CREDENTIALS = (
     "credentials: run `gcloud auth application-default login`, or name a key file in "
     "GOOGLE_APPLICATION_CREDENTIALS"
 )
-_QUOTA = {"quotaExceeded", "rateLimitExceeded"}  # reasons of errors that come as Forbidden too
+_QUOTA = {"quotaExceeded", "rateLimitExceeded"}  # reasons of transient errors of type Forbidden
 
 
 @contextmanager
 def user_errors(what: str, roles: str) -> Iterator[None]:
-    """Turn errors that the user can mend into an InputError; what may pass is left as it is.
+    """Turn errors that the user can fix into an InputError of one line.
 
-    Parameters
-    ----------
-    what
-        What was asked for, at the start of the line.
-    roles
-        Which roles the account needs for it.
+    The line begins with `what`, and names the `roles` that the account needs. Transient errors
+    pass unchanged.
     """
     from google.api_core import exceptions as google
     from google.auth.exceptions import RefreshError
@@ -170,11 +153,11 @@ def _reason(error: GoogleAPICallError) -> str:
 
 
 def _message(error: GoogleAPICallError) -> str:
-    """Return what the service says, without the address it was asked at, in one line."""
+    """Return the message of the service in one line, without the URL of the request."""
     messages = [_fields(one)["message"] for one in error.errors if "message" in _fields(one)]
     return " ".join((messages or [error.message])[0].split()).rstrip(".")
 
 
 def _fields(error: Any) -> dict[str, str]:
-    """Return what the REST API tells of an error; gRPC has no such fields."""
+    """Return the fields of an error of the REST API; errors of gRPC have none."""
     return error if isinstance(error, dict) else {}

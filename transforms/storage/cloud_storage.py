@@ -1,42 +1,42 @@
-"""Cloud Storage beyond Beam's file system for gs://: whole objects, checksums, many at a time.
+"""Cloud Storage beyond Beam's file system: whole objects with checksums, several at a time.
 
-An object is seen once its upload has ended, whole: nothing needs to be renamed here. The library
-compares checksums of what it sends and receives.
+An upload is atomic: an object appears whole, without a rename. google-cloud-storage verifies the
+checksums of uploads and downloads. Beam's writer does not, and Beam has no listing with checksums.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
     from google.api_core.retry import Retry
     from google.cloud.storage import Blob, Bucket, Client
 
-RETRY_SECONDS = 120.0  # that a request is tried again while the service is unavailable
-_AT_A_TIME = 8  # requests; a client keeps 10 connections
+RETRY_SECONDS = 120.0  # for which a request is retried while the service is unavailable
+_PARALLEL = 8  # requests; a client keeps 10 connections
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An object, as a listing tells of it."""
+    """An object, as a listing describes it."""
 
     path: str
     size: int  # bytes
     crc32c: str  # in base64
-    updated: float  # seconds since the epoch
+    updated: float  # seconds since 1970
 
 
 def read(path: str) -> bytes | None:
-    """Read an object; None where there is none."""
+    """Read an object; None if it is missing."""
     from google.api_core.exceptions import NotFound
 
     try:
@@ -46,10 +46,9 @@ def read(path: str) -> bytes | None:
 
 
 def read_all(paths: Iterable[str]) -> list[bytes]:
-    """Read many objects, several at a time; NotFound if one is missing."""
+    """Read objects; NotFound if one is missing."""
     client = _client()
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        return list(pool.map(lambda path: _read(client, path), paths))
+    return _parallel(lambda path: _read(client, path), paths)
 
 
 def write(path: str, content: bytes) -> None:
@@ -69,7 +68,7 @@ def upload(source: Path, path: str) -> None:
 
 
 def download(copies: Iterable[tuple[str, Path]]) -> None:
-    """Copy objects to local files, several at a time; NotFound if one is missing."""
+    """Copy objects to local files; NotFound if one is missing."""
     client = _client()
 
     def copy(pair: tuple[str, Path]) -> None:
@@ -78,30 +77,16 @@ def download(copies: Iterable[tuple[str, Path]]) -> None:
         with _errors_name(path):
             _blob(client, path).download_to_filename(str(target), raw_download=True, retry=_retry())
 
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        list(pool.map(copy, copies))
-
-
-def find(path: str) -> Stored | None:
-    """Look an object up; None where there is none."""
-    from google.api_core.exceptions import NotFound
-
-    blob = _blob(_client(), path)
-    try:
-        with _errors_name(path):
-            blob.reload(retry=_retry())
-    except NotFound:
-        return None
-    return _stored(blob)
+    _parallel(copy, copies)
 
 
 def listing(folder: str) -> list[Stored]:
-    """List all objects below a folder, by name; not what consoles put there as a folder."""
+    """List all objects below a folder by name, without the placeholders of empty folders."""
     return starting_with(f"{folder.rstrip('/')}/")
 
 
 def starting_with(prefix: str) -> list[Stored]:
-    """List all objects whose path begins like this, as `listing` does."""
+    """List all objects with a path prefix, like `listing`."""
     bucket, name = _parse(prefix)
     with _errors_name(prefix):
         blobs = _client().list_blobs(bucket, prefix=name, retry=_retry())
@@ -109,7 +94,7 @@ def starting_with(prefix: str) -> list[Stored]:
 
 
 def delete(paths: Iterable[str]) -> None:
-    """Delete objects, several at a time; those that are not there are no error."""
+    """Delete objects; a missing object is no error."""
     from google.api_core.exceptions import NotFound
 
     client = _client()
@@ -118,8 +103,7 @@ def delete(paths: Iterable[str]) -> None:
         with suppress(NotFound), _errors_name(path):
             _blob(client, path).delete(retry=_retry())
 
-    with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        list(pool.map(delete_one, paths))
+    _parallel(delete_one, paths)
 
 
 def bucket_of(path: str) -> Bucket:
@@ -131,13 +115,19 @@ def bucket_of(path: str) -> Bucket:
 def _client() -> Client:
     from apache_beam.io.filesystems import FileSystems
 
-    return FileSystems.get_filesystem("gs://")._gcsIO().client  # with Beam's credentials
+    # Beam has no public access to its client, which has the credentials of the pipeline's options.
+    return FileSystems.get_filesystem("gs://")._gcsIO().client
 
 
 def _retry() -> Retry:
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     return DEFAULT_RETRY.with_timeout(RETRY_SECONDS)
+
+
+def _parallel(function: Callable[[Any], Any], arguments: Iterable[Any]) -> list[Any]:
+    with ThreadPoolExecutor(_PARALLEL) as pool:
+        return list(pool.map(function, arguments))
 
 
 def _parse(path: str) -> tuple[str, str]:
@@ -162,7 +152,7 @@ def _stored(blob: Blob) -> Stored:
 
 @contextmanager
 def _errors_name(path: str) -> Iterator[None]:
-    """Have errors say, in a line, what was asked for and what the service answers."""
+    """Raise errors of the library again as one line: the path, and the message of the service."""
     from google.api_core.exceptions import GoogleAPICallError, RetryError
 
     try:
@@ -177,23 +167,21 @@ def _named(path: str, error: Exception) -> GoogleAPICallError:
     from google.api_core.exceptions import GoogleAPICallError, from_http_status
 
     if isinstance(error, GoogleAPICallError):
-        code, said = error.code or 500, _said(error.message)
+        code, said = error.code or 500, _message(error.message)
     elif (response := getattr(error, "response", None)) is not None:  # of an upload or a download
-        code, said = response.status_code, _said(response.text)
+        code, said = response.status_code, _message(response.text)
     else:
         code, said = 503, " ".join(str(error).split())
     return from_http_status(code, f"{path}: {said or HTTPStatus(code).phrase}")
 
 
-def _said(message: str) -> str:
-    """Return what the service says in an error: the library puts more around it.
+def _message(text: str) -> str:
+    """Return the message of the service, without the text that the library puts around it.
 
-    Examples
-    --------
-    >>> _said("GET https://host/b/shop?alt=json: There is no shop.")
+    >>> _message("GET https://host/b/shop?alt=json: There is no shop.")
     'There is no shop.'
     """
-    text = re.sub(r"^[A-Z]+ https?://\S+ ", "", message).split("('Request failed")[0].rstrip(": \n")
+    text = re.sub(r"^[A-Z]+ https?://\S+ ", "", text).split("('Request failed")[0].rstrip(": \n")
     with suppress(ValueError, KeyError, TypeError):
         text = json.loads(text)["error"]["message"]
     return " ".join(text.split())

@@ -1,4 +1,4 @@
-"""Files of a stage that are known to be whole while it is not complete, and how fast they come."""
+"""Commits the files of an unfinished stage one by one, and tells its progress."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -10,40 +10,24 @@ import pyarrow as pa
 from transforms.storage import files
 from transforms.storage.files import FileRecord
 
-_PAUSE = 10.0  # times the usual time between two files: the job did not run then
+_PAUSE = 10.0  # times the median time between two files: the job was not running then
 
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a stage has come.
+    """The progress of a stage."""
 
-    Attributes
-    ----------
-    done, total
-        Files.
-    seconds_left
-        None where fewer than two files tell no speed.
-    """
-
-    done: int
-    total: int
-    seconds_left: float | None
+    done: int  # files
+    total: int  # files
+    seconds_left: float | None  # None: fewer than two files, so no speed
 
 
 @dataclass(frozen=True)
 class CommitLog:
-    """The files of a folder that were written whole, each with a note of its checksum.
+    """The files of a stage that were written whole, each with a note of its checksum."""
 
-    Attributes
-    ----------
-    folder
-        Of the stage.
-    notes
-        Where the notes are kept.
-    """
-
-    folder: str
-    notes: str
+    folder: str  # of the stage
+    notes: str  # folder of the notes
 
     def write(self, name: str, table: pa.Table) -> FileRecord:
         """Write a table as `name`, and then its note."""
@@ -52,16 +36,16 @@ class CommitLog:
         return record
 
     def adopt(self, records: Iterable[FileRecord]) -> None:
-        """Write the notes of files that are there."""
+        """Write the notes of existing files."""
         for record in records:
             content = json.dumps(asdict(record)).encode()
             files.write_bytes(files.join(self.notes, f"{record.path}.json"), content)
 
     def finder(self) -> Callable[[str], FileRecord | None]:
-        """Return what gives the record of a file that is as it was written, by its name.
+        """Return a function from the name of a file to its record, or None if it is not committed.
 
-        It gives None for any other, which does not count as committed any more. What is there is
-        listed once, now: of a file without a note nothing is asked.
+        A missing or changed file is no longer committed: its note is deleted. Notes are listed
+        once, now, so that a file without a note costs no request.
         """
         notes = set(files.list_folder(self.notes))
         is_unchanged = files.checker(self.folder)
@@ -80,11 +64,11 @@ class CommitLog:
         return find
 
     def count(self) -> int:
-        """Count the files."""
+        """Count the committed files."""
         return len(files.list_folder(self.notes))
 
     def progress(self, total: int) -> Progress:
-        """Tell from the times of the notes how far a stage of `total` files has come."""
+        """Return the progress of a stage of `total` files, by the times of the notes."""
         times = np.sort(files.times(self.notes))
         gaps = np.diff(times)
         left = None

@@ -1,4 +1,8 @@
-"""Whole files on a local disk or at gs://, written so that none is ever seen half."""
+"""Whole files on a local disk or at gs://; readers never see a part of a file.
+
+Beam's FileSystems joins, matches and opens paths. It has no atomic local write, no SHA-256, and no
+listing with checksums; fsspec and gcsfs lack the same, so these are here and in cloud_storage.
+"""
 
 import base64
 import contextlib
@@ -20,18 +24,18 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.errors import InputError
 from transforms.storage import cloud_storage
 
-_CHUNK = 1 << 22
+_CHUNK = 1 << 22  # bytes
 _UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True, order=True)
 class FileRecord:
-    """A file of a stage, as its manifest lists it."""
+    """A file of a stage, as the manifest lists it."""
 
     path: str  # relative to the stage
     size: int  # bytes
     sha256: str
-    crc32c: str = ""  # in base64: the checksum that Cloud Storage has of each object
+    crc32c: str = ""  # in base64, as Cloud Storage keeps it
 
 
 def join(folder: str, *parts: str) -> str:
@@ -40,29 +44,22 @@ def join(folder: str, *parts: str) -> str:
 
 
 def is_local(path: str) -> bool:
-    """Say whether a path lies on this machine's own file system."""
+    """Return whether a path is in the file system of this machine."""
     return FileSystems.get_scheme(path) is None
 
 
-def local_path(path: str) -> Path:
-    """Return a local path as a Path; ValueError for any other file system."""
-    if not is_local(path):
-        raise ValueError(f"{path!r} is not a local path")
-    return Path(path)
-
-
 def exists(path: str) -> bool:
-    """Say whether a file is there."""
-    return os.path.exists(path) if is_local(path) else cloud_storage.find(path) is not None
+    """Return whether a file exists."""
+    return FileSystems.exists(path)
 
 
 def open_file(path: str) -> io.BufferedIOBase:
-    """Open a file for reading, as it is."""
+    """Open a file for reading, without decompression."""
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def read_bytes(path: str) -> bytes:
-    """Read a whole file; FileNotFoundError where there is none."""
+    """Read a file; FileNotFoundError if it is missing."""
     content = read_if_there(path)
     if content is None:
         raise FileNotFoundError(f"there is no {path}")
@@ -70,7 +67,7 @@ def read_bytes(path: str) -> bytes:
 
 
 def read_if_there(path: str) -> bytes | None:
-    """Read a whole file; None where there is none."""
+    """Read a file; None if it is missing."""
     if not is_local(path):
         return cloud_storage.read(path)
     try:
@@ -80,7 +77,7 @@ def read_if_there(path: str) -> bytes | None:
 
 
 def write_bytes(path: str, content: bytes) -> None:
-    """Write a whole file, so that a killed writer leaves none."""
+    """Write a file atomically."""
     if not is_local(path):
         return cloud_storage.write(path, content)
     with _renamed(path) as unfinished:
@@ -88,7 +85,7 @@ def write_bytes(path: str, content: bytes) -> None:
 
 
 def copy_from(source: Path, path: str) -> None:
-    """Copy a local file, of any size, so that a killed writer leaves none."""
+    """Copy a local file of any size atomically."""
     if not is_local(path):
         return cloud_storage.upload(source, path)
     with _renamed(path) as unfinished:
@@ -97,15 +94,15 @@ def copy_from(source: Path, path: str) -> None:
 
 @contextlib.contextmanager
 def _renamed(path: str) -> Iterator[str]:
-    """Give another name to write a local file under, and rename it once it is whole."""
+    """Yield another path to write to, and rename it to `path` on success."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    # Two attempts at the same file don't write into each other's.
+    # Each attempt has a name of its own, so that two attempts cannot mix.
     unfinished = f"{path}{_UNFINISHED}{uuid.uuid4().hex}"
     try:
         yield unfinished
         os.replace(unfinished, path)
     except BaseException:
-        with contextlib.suppress(OSError):  # the error that counts is the first
+        with contextlib.suppress(OSError):  # raise the first error
             os.remove(unfinished)
         raise
 
@@ -131,14 +128,14 @@ def _record(name: str, chunks: Iterable[bytes]) -> FileRecord:
 
 
 def write_parquet(folder: str, name: str, table: pa.Table) -> FileRecord:
-    """Write a table to `folder/name`; the same table gives the same bytes."""
+    """Write a table to `folder/name`; equal tables give equal bytes."""
     return write_row_groups(folder, name, table.schema, [table])
 
 
 def write_row_groups(
     folder: str, name: str, schema: pa.Schema, tables: Iterable[pa.Table]
 ) -> FileRecord:
-    """Write tables to `folder/name`, one at a time, each as row groups of its own."""
+    """Write tables to `folder/name`, one at a time, each in its own row groups."""
     buffer = io.BytesIO()
     with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
         for table in tables:
@@ -147,7 +144,7 @@ def write_row_groups(
 
 
 def read_parquet(path: str, schema: pa.Schema) -> pa.Table:
-    """Read a file; FileNotFoundError, or at gs:// NotFound, where there is none."""
+    """Read a file; FileNotFoundError, or NotFound at gs://, if it is missing."""
     return _read_parquet([path], schema)
 
 
@@ -159,8 +156,8 @@ def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
 
 
 def _read_parquet(paths: list[str], schema: pa.Schema) -> pa.Table:
-    # No thread of Arrow's, as pq.read_table has them, may hold `content` when the interpreter ends:
-    # letting it go then ends the process with an abort, in place of its exit code.
+    # Without threads, as pq.read_table has them: an Arrow thread that still holds `content` when
+    # the interpreter ends aborts the process, and its exit code is lost.
     tables = [
         pq.ParquetFile(pa.BufferReader(content)).read(schema.names, use_threads=False).cast(schema)
         for content in _read_all(paths)
@@ -183,7 +180,7 @@ def list_files(pattern: str) -> list[str]:
 
 
 def list_folder(folder: str) -> list[str]:
-    """List all files below a folder, as `join` spells them, sorted; none where it is missing."""
+    """List all files below a folder, sorted, with paths as `join` makes them."""
     if is_local(folder):
         found = (path for path in Path(folder).rglob("*") if path.is_file())
         return sorted(join(folder, str(path.relative_to(folder))) for path in found)
@@ -191,7 +188,7 @@ def list_folder(folder: str) -> list[str]:
 
 
 def delete_unfinished(folder: str) -> None:
-    """Delete what writers that were killed left below a folder; at gs:// they leave nothing."""
+    """Delete the files of killed writers below a folder; at gs:// there are none."""
     if is_local(folder):
         for path in list_folder(folder):
             if _UNFINISHED in path.removeprefix(folder):
@@ -199,7 +196,7 @@ def delete_unfinished(folder: str) -> None:
 
 
 def delete_file(path: str) -> None:
-    """Delete a file, if it is there."""
+    """Delete a file, if it exists."""
     if is_local(path):
         Path(path).unlink(missing_ok=True)
     else:
@@ -207,7 +204,7 @@ def delete_file(path: str) -> None:
 
 
 def delete_folder(folder: str) -> None:
-    """Delete a folder and all below it, if it is there."""
+    """Delete a folder and all files below it, if it exists."""
     if is_local(folder):
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -216,29 +213,25 @@ def delete_folder(folder: str) -> None:
 
 def folder_records(folder: str) -> list[FileRecord]:
     """Return the records of all files below a local folder."""
-    root = local_path(folder)
-    return [_local_record(root, str(Path(path).relative_to(root))) for path in list_folder(folder)]
+    return [
+        _local_record(folder, str(Path(path).relative_to(folder))) for path in list_folder(folder)
+    ]
 
 
-def _local_record(root: Path, name: str) -> FileRecord:
-    with open(root / name, "rb") as file:
+def _local_record(folder: str, name: str) -> FileRecord:
+    with open(Path(folder, name), "rb") as file:
         return _record(name, iter(lambda: file.read(_CHUNK), b""))
 
 
 def fingerprints(paths: Sequence[str]) -> list[str]:
-    """Return what changes with the content of files of one place: sha256, or at gs:// CRC-32C.
+    """Return the checksums of files of one place: SHA-256, or CRC-32C at gs:// (in one listing).
 
-    Those at gs:// are listed, not asked for one by one.
-
-    Raises
-    ------
-    InputError
-        If a file is gone since it was found.
+    Raises InputError if a file is missing.
     """
     if not paths or is_local(paths[0]):
         found = {path: _sha256(path) for path in paths if os.path.isfile(path)}
     else:
-        # Cloud Storage lists by leading characters, whatever folders they end in: so commonprefix.
+        # Cloud Storage lists by leading characters, not by folders: so commonprefix.
         listed = cloud_storage.starting_with(os.path.commonprefix(paths))  # noqa: RUF071
         found = {stored.path: stored.crc32c for stored in listed}
     if gone := [path for path in paths if path not in found]:
@@ -247,15 +240,15 @@ def fingerprints(paths: Sequence[str]) -> list[str]:
 
 
 def altered(folder: str, records: Iterable[FileRecord]) -> list[FileRecord]:
-    """Return the records of a folder's files that are missing or not as they were written."""
+    """Return the records of files that are missing or changed."""
     is_unchanged = checker(folder)
     return [record for record in records if not is_unchanged(record)]
 
 
 def checker(folder: str) -> Callable[[FileRecord], bool]:
-    """Return what says whether a file of a folder is as its record says.
+    """Return a function that says whether a file of a folder matches its record.
 
-    A local file is read again; a folder at gs:// is listed once, now.
+    It reads local files again; a folder at gs:// is listed once, now.
     """
     if is_local(folder):
         return lambda record: _is_unchanged(Path(folder, record.path), record)
@@ -270,15 +263,12 @@ def _is_unchanged(path: Path, record: FileRecord) -> bool:
 
 
 def times(folder: str) -> list[float]:
-    """Return when each file below a folder was written, in seconds since the epoch."""
+    """Return the modification times of all files below a folder, in seconds since 1970."""
     if is_local(folder):
         return [os.path.getmtime(path) for path in list_folder(folder)]
     return [stored.updated for stored in cloud_storage.listing(folder)]
 
 
 def _sha256(path: str) -> str:
-    digest = hashlib.sha256()
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Whole folders, such as a model's, between a workspace and the disk of a worker."""
+"""Copies whole folders, such as a model, between a workspace and the disk of a worker."""
 
 import hashlib
 import json
@@ -18,10 +18,10 @@ _INDEX = "index.json"
 
 
 def local_copy(folder: str) -> str:
-    """Return a local folder with the content of `folder`: itself, or a copy of a remote one.
+    """Return a local folder with the content of `folder`, which is downloaded if it is remote.
 
-    Copies are kept for the machine's lifetime, by the names and checksums of their files: a model
-    that was trained again has the same sizes. A copy is there whole or not at all.
+    A copy appears whole. It stays on the machine, under a name made of the names and checksums of
+    its files: a model that was trained again has the same sizes.
     """
     if files.is_local(folder):
         return folder
@@ -44,9 +44,9 @@ def _temporary(key: str) -> Path:
 
 @contextmanager
 def _renamed(folder: Path) -> Iterator[Path]:
-    """Give a new folder to fill, and rename it once it is whole."""
+    """Yield another, empty folder, and rename it to `folder` on success."""
     unfinished = folder.with_name(f"{folder.name}.unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)  # of one who was killed
+    shutil.rmtree(unfinished, ignore_errors=True)  # of a killed process
     unfinished.mkdir(parents=True)
     try:
         yield unfinished
@@ -56,7 +56,7 @@ def _renamed(folder: Path) -> Iterator[Path]:
 
 
 def publish(source: str, folder: str) -> list[FileRecord]:
-    """Copy a local folder's files to `folder` and return their records, relative to `folder`."""
+    """Copy the files of a local folder to `folder` and return their records."""
     records = files.folder_records(source)
     for record in records:
         files.copy_from(Path(source, record.path), files.join(folder, record.path))
@@ -65,30 +65,21 @@ def publish(source: str, folder: str) -> list[FileRecord]:
 
 @dataclass(frozen=True)
 class Scratch:
-    """A local folder to work in, whose checkpoints outlive the worker.
+    """A local folder to work in, with checkpoints that outlive the worker.
 
-    Attributes
-    ----------
-    path
-        The folder.
-    checkpoints
-        A folder in it. `save` keeps what it holds at that moment, as a whole.
-    kept
-        Where `save` keeps it, in Cloud Storage; None where the folder itself is kept.
-
-    Checkpoints go by their checksums, so that one that was kept before is not sent again, and an
-    index of them is written last: whatever is killed, the index names files that are there.
+    In Cloud Storage checkpoints are named by their checksums, so that a file is sent once. An index
+    of them is written last, so that it always names complete files.
     """
 
     path: Path
-    kept: str | None = None
+    kept: str | None = None  # where checkpoints are kept; None: in `path`, which is kept itself
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
     def bring(self, paths: Sequence[str], name: str) -> list[str]:
-        """Return files as local ones: themselves, or copies of remote ones in a folder in this."""
+        """Return local paths of files; remote files are copied to a folder `name` in this one."""
         if all(map(files.is_local, paths)):
             return list(paths)
         copies = [self.path / name / path.rsplit("/", 1)[1] for path in paths]
@@ -96,7 +87,7 @@ class Scratch:
         return list(map(str, copies))
 
     def save(self) -> None:
-        """Keep the checkpoints as they are now."""
+        """Keep the present content of `checkpoints`, as a whole."""
         if self.kept is None:
             return
         there = set(files.list_folder(self.kept))
@@ -110,7 +101,7 @@ class Scratch:
         cloud_storage.delete(sorted(there - {*wanted, index}))
 
     def restore(self) -> None:
-        """Bring back what was kept last, if anything was."""
+        """Bring back the last saved checkpoints, if there are any."""
         from google.api_core.exceptions import NotFound
 
         if self.kept is None:
@@ -121,18 +112,15 @@ class Scratch:
                 (files.join(self.kept, record["sha256"]), self.checkpoints / record["path"])
                 for record in json.loads(content)
             )
-        except NotFound:  # two workers at the same work: what one kept, the other deleted
+        except NotFound:  # another worker on the same work deleted a file
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
 
 @contextmanager
 def scratch(folder: str) -> Iterator[Scratch]:
-    """Give a local folder to work in, with the checkpoints that an interrupted run kept.
+    """Yield a folder to work in, with the checkpoints of an interrupted run.
 
-    Parameters
-    ----------
-    folder
-        Where checkpoints are kept: if it is local, it is the folder that is worked in.
+    The checkpoints are kept in `folder`. If it is local, it is the folder to work in.
     """
     if files.is_local(folder):
         work = Scratch(Path(folder))
@@ -140,7 +128,7 @@ def scratch(folder: str) -> Iterator[Scratch]:
         yield work
         return
     work = Scratch(_temporary(folder), files.join(folder, "checkpoints"))
-    shutil.rmtree(work.path, ignore_errors=True)  # of one who was killed
+    shutil.rmtree(work.path, ignore_errors=True)  # of a killed process
     work.path.mkdir(parents=True)
     try:
         work.restore()

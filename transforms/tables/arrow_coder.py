@@ -1,4 +1,4 @@
-"""Arrow tables between Beam workers."""
+"""The coder of Arrow tables between Beam workers."""
 
 import apache_beam as beam
 import pyarrow as pa
@@ -7,7 +7,7 @@ import pyarrow as pa
 class ArrowTableCoder(beam.coders.Coder):
     """Encodes a table as an Arrow IPC stream.
 
-    Pickle would carry the whole parent of a slice; IPC carries the rows of the slice alone.
+    Pickle would send the whole parent of a slice; IPC sends only the rows of the slice.
     """
 
     def encode(self, value: pa.Table) -> bytes:
@@ -20,7 +20,7 @@ class ArrowTableCoder(beam.coders.Coder):
         return pa.ipc.open_stream(pa.py_buffer(encoded)).read_all()
 
     def estimate_size(self, value: pa.Table) -> int:
-        """Return the size of the rows; Beam asks for each table, and would encode it to know."""
+        """Return the bytes of the rows; Beam would encode each table to measure it."""
         return value.nbytes
 
     def to_type_hint(self) -> type:

@@ -1,13 +1,14 @@
-"""The Parquet files of a complete stage as a BigQuery table.
+"""Loads the Parquet files of a complete stage into a BigQuery table.
 
-Its rows are loaded into a table of their own, `<name>_<version>`, where the version is a digest of
-the files. When their number is right, one copy job puts them in the place of `<name>`: BigQuery
-does a copy whole or not at all, so that a reader sees the old rows or the new ones. The versions
-stay, and a rollback is a copy of an older one.
+The rows are loaded into a table `<name>_<version>`, where the version is a digest of the files.
+After a check of their number, one copy job puts them in place of `<name>`: a copy is atomic, so
+that readers see the old rows or the new ones. Older versions stay; a rollback copies one back.
 
-It is a copy and no view: a view has no rows for exports, previews and the Storage Read API.
+A single load job with WRITE_TRUNCATE is atomic too, but takes at most 10,000 files, replaces the
+table before its rows are counted, and leaves a rollback of 7 days only. A view in place of the copy
+has no rows for exports, previews and the Storage Read API.
 
-Everything can be done again at any moment, by several workers too, and ends with the same tables.
+Every step can be repeated at any time, by several workers too, and ends with the same tables.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from apache_beam.metrics import Metrics
 
 from transforms.errors import InputError
 from transforms.storage import bigquery_client, cloud_storage, files
-from transforms.storage.bigquery_client import TableName
+from transforms.storage.bigquery_client import TableName, get_table
 from transforms.storage.manifest import read_manifest
 
 if TYPE_CHECKING:
@@ -39,12 +40,12 @@ log = logging.getLogger("interest-explorer")
 ROLES = "roles/bigquery.dataEditor on the dataset and roles/bigquery.jobUser in the project"
 PIPELINE, VERSION = "interest-explorer", "version"  # labels of our tables
 _JOB_PREFIX = "interest-explorer-"
-_FILES_PER_JOB = 10_000  # that a load job takes
+_FILES_PER_JOB = 10_000  # the limit of a load job
 _TYPES = {pa.int32(): "INTEGER", pa.float32(): "FLOAT", pa.string(): "STRING"}
 
 
 def bigquery_schema(schema: pa.Schema) -> list[SchemaField]:
-    """Return an Arrow schema as BigQuery has it, lists as repeated columns."""
+    """Return the BigQuery schema of an Arrow schema, with lists as repeated columns."""
     from google.cloud.bigquery import SchemaField
 
     columns = []
@@ -57,25 +58,15 @@ def bigquery_schema(schema: pa.Schema) -> list[SchemaField]:
 
 @dataclass(frozen=True)
 class Version:
-    """What a complete stage holds.
+    """The content of a complete stage."""
 
-    Attributes
-    ----------
-    digest
-        Of the files: the same content has the same.
-    paths
-        The Parquet files.
-    rows
-        Rows in them.
-    """
-
-    digest: str
-    paths: tuple[str, ...]
+    digest: str  # of the files; equal content has equal digests
+    paths: tuple[str, ...]  # of the Parquet files
     rows: int
 
     @staticmethod
     def of(folder: str) -> Version:
-        """Read the manifest of a complete stage; ValueError where it is not."""
+        """Read the manifest of a stage; ValueError if the stage is not complete."""
         manifest = read_manifest(folder)
         if manifest is None:
             raise ValueError(f"{folder} is not complete")
@@ -87,29 +78,23 @@ class Version:
         )
 
     def table(self, target: TableName) -> TableName:
-        """Return the name of the table that holds this version."""
+        """Return the name of the table with this version."""
         return TableName(target.project, target.dataset, f"{target.table}_{self.digest}")
 
 
 def check_target(
     target: TableName, workspace: str, pipeline: str, project: str | None = None
 ) -> None:
-    """Check before any work that a stage can be loaded.
+    """Raise InputError, before any work, if a stage cannot be loaded.
 
-    Parameters
-    ----------
-    project
-        As in `bigquery_client.client`.
-
-    Raises
-    ------
-    InputError
-        If there is no such dataset, it is too far from the workspace, or the table is there and
-        not ours.
+    That is if the dataset is missing or too far from the workspace, or if the table exists and was
+    not written by the pipeline.
     """
-    client, retry = bigquery_client.client(project), bigquery_client.rest_retry()
+    client = bigquery_client.client(project)
     with _user_errors(target):
-        dataset = client.get_dataset(f"{target.project}.{target.dataset}", retry=retry)
+        dataset = client.get_dataset(
+            f"{target.project}.{target.dataset}", retry=bigquery_client.rest_retry()
+        )
         table = _find(client, target)
         if table is not None and not _is_ours(client, target, table, pipeline):
             raise InputError(
@@ -125,7 +110,7 @@ def _check_location(target: TableName, dataset: str, workspace: str) -> None:
 
     try:
         bucket = cloud_storage.bucket_of(workspace)
-    except Forbidden:  # one may use a bucket and not look at it
+    except Forbidden:  # an account may read objects but not the bucket's metadata
         return
     if not can_load(dataset, bucket.location):
         raise InputError(
@@ -135,9 +120,9 @@ def _check_location(target: TableName, dataset: str, workspace: str) -> None:
 
 
 def can_load(dataset: str, bucket: str) -> bool:
-    """Say whether a dataset at a location can load from a bucket at another.
+    """Return whether a dataset at a location can load from a bucket at another.
 
-    Of a bucket in several regions, whose name has no hyphen, this is left to BigQuery.
+    A bucket in several regions, whose location has no hyphen, is left to BigQuery.
     """
     dataset, bucket = dataset.upper(), bucket.upper()
     near = dataset in ("US", bucket) or (dataset == "EU" and bucket.startswith("EUROPE-"))
@@ -145,48 +130,34 @@ def can_load(dataset: str, bucket: str) -> bool:
 
 
 def _is_ours(client: Client, target: TableName, table: Table, pipeline: str) -> bool:
-    """Say whether a table was written by a pipeline; a rollback may have taken its labels."""
+    """Return whether a pipeline wrote a table; a rollback may have removed its labels."""
     if PIPELINE in table.labels:
         return table.labels[PIPELINE] == pipeline
-    beside = client.list_tables(
+    found = client.list_tables(
         f"{target.project}.{target.dataset}", retry=bigquery_client.rest_retry()
     )
     return any(
-        client.get_table(one, retry=bigquery_client.rest_retry()).labels.get(PIPELINE) == pipeline
-        for one in beside
+        get_table(client, str(one.reference)).labels.get(PIPELINE) == pipeline
+        for one in found
         if re.fullmatch(re.escape(target.table) + "_[0-9a-f]{12}", one.table_id)
     )
 
 
 @dataclass(eq=False)
 class LoadTable(beam.PTransform):
-    """Loads a stage once the single element that it takes says that the stage is complete.
+    """Loads a stage, when the single element of the input says that the stage is complete."""
 
-    Attributes
-    ----------
-    written_by
-        The pipeline that wrote the stage.
-    folder
-        Of the stage.
-    schema
-        Of its Parquet files.
-    target
-        The table.
-    project
-        As in `bigquery_client.client`.
-    """
-
-    written_by: str
-    folder: str
-    schema: pa.Schema
+    written_by: str  # the pipeline that wrote the stage
+    folder: str  # of the stage
+    schema: pa.Schema  # of its Parquet files
     target: TableName
-    project: str | None = None
+    project: str | None = None  # as in bigquery_client.client
 
     def expand(self, done: beam.PCollection[Any]) -> beam.PCollection[int]:
         return done | "Load" >> beam.Map(lambda _: self._load())
 
     def is_done(self) -> bool:
-        """Say whether the table holds what the complete stage does."""
+        """Return whether the table holds the version of the complete stage."""
         with _user_errors(self.target):
             table = _find(bigquery_client.client(self.project), self.target)
             return _holds(table, Version.of(self.folder))
@@ -195,7 +166,7 @@ class LoadTable(beam.PTransform):
         version = Version.of(self.folder)
         with _user_errors(self.target):
             self._put_in_place(bigquery_client.client(self.project), version)
-        Metrics.counter("load_bigquery", "rows_loaded").inc(version.rows)
+        Metrics.counter(LoadTable, "rows_loaded").inc(version.rows)
         return version.rows
 
     def _put_in_place(self, client: Client, version: Version) -> None:
@@ -209,31 +180,22 @@ class LoadTable(beam.PTransform):
             self._label(client, of_version, version)
         before = _find(client, self.target)
         if not _holds(before, version):
-            config = CopyJobConfig(write_disposition="WRITE_TRUNCATE")
             client.copy_table(
                 str(of_version),
                 str(self.target),
                 job_id_prefix=_JOB_PREFIX,
-                job_config=config,
+                job_config=CopyJobConfig(write_disposition="WRITE_TRUNCATE"),
                 retry=retry,
             ).result(retry=retry)
             self._label(client, self.target, version)
         log.info("%s: %s rows are in %s", self.written_by, f"{version.rows:,}", self.target)
         older = before.labels.get(VERSION) if before else None
         if older not in (None, version.digest):
-            log.info(
-                "%s: to roll back: bq cp --ignore_gates %s_%s %s",
-                self.written_by,
-                self._bq(),
-                older,
-                self._bq(),
-            )
-
-    def _bq(self) -> str:
-        return f"{self.target.project}:{self.target.dataset}.{self.target.table}"
+            name = f"{self.target.project}:{self.target.dataset}.{self.target.table}"
+            log.info("%s: to roll back: bq cp --force %s_%s %s", self.written_by, name, older, name)
 
     def _load_jobs(self, client: Client, version: Version) -> Iterator[LoadJob]:
-        """Start the jobs that load a version, each when the one before it has ended."""
+        """Start the jobs that load a version, each after the end of the one before."""
         from google.cloud.bigquery import LoadJobConfig, ParquetOptions
 
         parquet = ParquetOptions()
@@ -263,17 +225,16 @@ class LoadTable(beam.PTransform):
             config.write_disposition = "WRITE_APPEND"
 
     def _label(self, client: Client, name: TableName, version: Version) -> None:
-        """Say what a table holds, once it does."""
-        retry = bigquery_client.rest_retry()
-        table = client.get_table(str(name), retry=retry)
+        """Label a table with its version, after it has the rows."""
+        table = get_table(client, str(name))
         table.labels = {PIPELINE: self.written_by, VERSION: version.digest}
         table.description = f"{self.folder} by interest-explorer's pipeline {self.written_by}"
-        client.update_table(table, ["labels", "description"], retry=retry)
+        client.update_table(table, ["labels", "description"], retry=bigquery_client.rest_retry())
 
 
 def _check_rows(client: Client, name: TableName, version: Version) -> None:
-    """Raise ValueError if the rows that were loaded are not all there."""
-    rows = client.get_table(str(name), retry=bigquery_client.rest_retry()).num_rows
+    """Raise ValueError if rows are missing after a load."""
+    rows = get_table(client, str(name)).num_rows
     if rows != version.rows:
         raise ValueError(
             f"{name} has {rows:,} rows after {version.rows:,} were loaded; start the same command "
@@ -289,18 +250,18 @@ def _find(client: Client, name: TableName) -> Table | None:
     from google.api_core.exceptions import NotFound
 
     try:
-        return client.get_table(str(name), retry=bigquery_client.rest_retry())
+        return get_table(client, str(name))
     except NotFound:
         return None
 
 
 def _holds(table: Table | None, version: Version) -> bool:
-    """Say whether a table is labelled as a version, which is done last."""
+    """Return whether a table has the label of a version, which is written last."""
     return table is not None and table.labels.get(VERSION) == version.digest
 
 
 def _concatenate(paths: tuple[str, ...], schema: pa.Schema, file: IO[bytes]) -> None:
-    """Write the rows of local Parquet files into one, so that one job loads them."""
+    """Write the rows of local Parquet files to one file, for a single load job."""
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for path in paths:
             writer.write_table(pq.read_table(path).cast(schema))

@@ -1,4 +1,4 @@
-"""Batches split over shards by a hash that is the same on every machine and in every run."""
+"""Splits tables into shards, by a hash that is the same on every machine and in every run."""
 
 import itertools
 from collections.abc import Iterator
@@ -14,21 +14,9 @@ _HASHED_BYTES = 128
 
 
 def stable_hash(values: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray:
-    """Hash strings or integers, eight bytes at a time with `mix`.
+    """Hash strings or integers [n], without nulls, to [n] uint64.
 
-    Of long strings the length and the first bytes count: equal values have equal hashes, and those
-    that begin alike may.
-
-    Parameters
-    ----------
-    values
-        [n], no nulls.
-    seed
-        Another seed gives another hash.
-
-    Returns
-    -------
-    [n] uint64
+    Only the length and the first 128 bytes of a string count, eight bytes at a time with `mix`.
     """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
@@ -40,7 +28,7 @@ def stable_hash(values: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray
     hashes = mix(lengths, seed)
     content = np.zeros((data.size if data else 0) + _WORD, np.uint8)
     content[:-_WORD] = np.frombuffer(data or b"", np.uint8)
-    # [bytes] The word of eight bytes that begins at each byte.
+    # [bytes] the word of eight bytes from each byte on
     words = np.ndarray(len(content) - _WORD + 1, "<u8", content, strides=(1,))
     longer = np.arange(len(values))
     for begin in range(0, min(int(lengths.max(initial=0)), _HASHED_BYTES), _WORD):
@@ -53,26 +41,13 @@ def stable_hash(values: pa.Array | pa.ChunkedArray, seed: int = 0) -> np.ndarray
 
 
 def shards_of(values: pa.Array | pa.ChunkedArray, shards: int) -> np.ndarray:
-    """Return the shard of each value, [n] unsigned integers below `shards`; equal for equal ones.
-
-    Parameters
-    ----------
-    values
-        [n] strings or integers, no nulls.
-    shards
-        Their number.
-    """
+    """Return the shard of each string or integer [n], without nulls: [n] unsigned integers."""
     shard = stable_hash(values) % np.uint64(shards)
     return shard.astype(np.uint16 if shards <= 1 << 16 else np.uint32)  # NumPy is fast at 16 bits
 
 
 def split_by_hash(table: pa.Table, column: str, shards: int) -> Iterator[tuple[int, pa.Table]]:
-    """Split a table so that equal values of a column go to the same shard.
-
-    Yields
-    ------
-    (shard in 0..shards-1, rows in their order), for the shards that get any.
-    """
+    """Yield (shard, its rows in order) for each shard with rows, by the hash of a column."""
     if not table.num_rows:
         return
     shard = shards_of(table[column], shards)
@@ -86,7 +61,7 @@ def split_by_hash(table: pa.Table, column: str, shards: int) -> Iterator[tuple[i
 
 
 def concat_sorted(tables: list[pa.Table], columns: list[str]) -> pa.Table:
-    """Concatenate the tables of a shard and sort them by columns, if any are given."""
+    """Concatenate tables, and sort the rows by columns, if any are given."""
     table = pa.concat_tables(tables)
     if not columns:
         return table.combine_chunks()

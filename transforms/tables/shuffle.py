@@ -1,7 +1,7 @@
-"""Rows with equal keys brought together, in memory or by way of files.
+"""Groups rows by key, in memory or through files.
 
-A runner of many machines has a shuffle of its own. One that runs in process keeps what it groups
-in memory: with --shuffle_folder it groups the names of files on this machine in place of the rows.
+A distributed runner shuffles on disk. A runner in process groups in memory: with --shuffle_folder
+it groups the names of files on this machine, and not the rows.
 """
 
 import argparse
@@ -17,8 +17,8 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 from transforms.tables.sharding import concat_sorted, split_by_hash
 
-# What is shuffled to be worked on part by part: of a billion interactions a part has 16 million, of
-# ten million embeddings of 256 dimensions 160 MB.
+# Parts of a shuffle, each processed as a whole: 16 million rows of a billion interactions, 160 MB
+# of ten million embeddings of 256 dimensions.
 PARTS = 64
 
 
@@ -36,21 +36,13 @@ class ShuffleOptions(PipelineOptions):
 
 @dataclass(frozen=True)
 class Spilled:
-    """A table in a file of this machine.
+    """A table in a file of this machine."""
 
-    Attributes
-    ----------
-    path
-        An Arrow IPC file.
-    batch
-        Number of the record batch that holds the rows.
-    """
-
-    path: str
-    batch: int
+    path: str  # of an Arrow IPC file
+    batch: int  # number of the record batch with the rows
 
     def read(self) -> pa.Table:
-        """Return the rows, as they lie in the file: they are read when they are touched."""
+        """Map the rows into memory; they are read from the disk on access."""
         with pa.memory_map(self.path) as file:
             return pa.Table.from_batches([pa.ipc.open_file(file).get_batch(self.batch)])
 
@@ -75,22 +67,22 @@ Kept: TypeAlias = pa.Table | Spilled
 
 
 def table_of(kept: Kept) -> pa.Table:
-    """Return the table of what `Spill` gave."""
+    """Return a table that `Spill` kept."""
     return kept.read() if isinstance(kept, Spilled) else kept
 
 
 def _folder_and_type(tables: beam.PCollection) -> tuple[str | None, Any]:
-    """Return the folder of spilled tables, if there is one, and the type of (key, Kept)."""
+    """Return the folder for spilled tables, if any, and the type of (key, Kept)."""
     folder = tables.pipeline.options.view_as(ShuffleOptions).shuffle_folder
-    # The coder of tables, unless they are mixed with names of files.
+    # Tables have a coder of their own; a mix of tables and file names has not.
     return folder, tuple[int, pa.Table] if folder is None else tuple[int, Any]
 
 
 @dataclass(eq=False)
 class Spill(beam.PTransform):
-    """(key, table) -> (key, Kept), for tables that wait for a side input or are read again.
+    """(key, table) -> (key, Kept), for tables that wait for a side input or are read twice.
 
-    They wait in files where there is a folder for them; else they travel as they are.
+    They wait in files if there is a folder for spilled tables, and otherwise in memory.
     """
 
     def expand(self, tables: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection:
@@ -102,11 +94,10 @@ class Spill(beam.PTransform):
 
 @dataclass(eq=False)
 class ShardBy(beam.PTransform):
-    """Tables -> (shard, table), one for each shard: all rows with equal keys.
+    """Tables -> one (shard, table) for each shard; rows with equal keys share a shard.
 
-    Rows are sorted by `sort_by`; without it they come in any order, for those who sort themselves.
-
-    Every shard comes out, those without rows too, so that a stage always writes the same files.
+    Rows are sorted by `sort_by`, and in any order without it. Empty shards come out too, so that a
+    stage always writes the same files.
     """
 
     column: str
@@ -141,7 +132,7 @@ class ShardBy(beam.PTransform):
 
 @dataclass(eq=False)
 class GatherTables(beam.PTransform):
-    """Tables -> one table with all rows, sorted; for what fits on one worker."""
+    """Tables -> one sorted table with all rows, which must fit on one worker."""
 
     schema: pa.Schema
     sort_by: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Tables written in shards whose names and bytes depend on their content alone."""
+"""Writes tables in shards. Names and bytes of the files depend on the rows only."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -11,13 +11,30 @@ from apache_beam.metrics import Metrics
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import RowCounts
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
+from transforms.tables.combiners import SumFn
 from transforms.tables.shuffle import ShardBy
 
 
 def shard_file(shard: int, shards: int, kind: str = "parquet") -> str:
-    """Return the name of the file of a shard."""
+    """Return the file name of a shard."""
     return f"part-{shard:05d}-of-{shards:05d}.{kind}"
+
+
+@dataclass(eq=False)
+class WriteTable(beam.PTransform):
+    """Writes the single table of a PCollection to `<folder>/<name>`."""
+
+    folder: str
+    name: str
+
+    def expand(self, table: beam.PCollection[pa.Table]) -> beam.PCollection[RowCounts]:
+        return table | beam.Map(self._write)
+
+    def _write(self, table: pa.Table) -> RowCounts:
+        Metrics.counter(WriteTable, "rows_written").inc(table.num_rows)
+        record = files.write_parquet(self.folder, self.name, table)
+        return RowCounts(written=table.num_rows, files=(record,))
 
 
 @dataclass(eq=False)
@@ -34,17 +51,16 @@ class WriteShards(beam.PTransform):
         return sharded | beam.MapTuple(self._write)
 
     def _write(self, shard: int, table: pa.Table) -> RowCounts:
+        Metrics.counter(WriteShards, "rows_written").inc(table.num_rows)
         file = shard_file(shard, self.shards)
-        record = files.write_parquet(
-            self.folder, f"{self.name}/{file}" if self.name else file, table
-        )
-        Metrics.counter(self.name or "write", "rows_written").inc(table.num_rows)
+        name = f"{self.name}/{file}" if self.name else file
+        record = files.write_parquet(self.folder, name, table)
         return RowCounts(written=table.num_rows, files=(record,))
 
 
 @dataclass(eq=False)
 class WriteItems(beam.PTransform):
-    """Writes the columns of a schema, of all items, in shards by id."""
+    """Writes the columns of a schema for all items, in shards by item_id."""
 
     folder: str
     name: str
@@ -59,22 +75,6 @@ class WriteItems(beam.PTransform):
             | "ById" >> ShardBy(col.ITEM_ID, self.shards, self.schema, (col.ITEM_ID,))
             | "Write" >> WriteShards(self.folder, self.name, self.shards)
         )
-
-
-@dataclass(eq=False)
-class WriteTable(beam.PTransform):
-    """Writes a PCollection of a single table to `<folder>/<name>`."""
-
-    folder: str
-    name: str
-
-    def expand(self, table: beam.PCollection[pa.Table]) -> beam.PCollection[RowCounts]:
-        return table | beam.Map(self._write)
-
-    def _write(self, table: pa.Table) -> RowCounts:
-        Metrics.counter(self.name, "rows_written").inc(table.num_rows)
-        record = files.write_parquet(self.folder, self.name, table)
-        return RowCounts(written=table.num_rows, files=(record,))
 
 
 @dataclass(eq=False)
@@ -96,13 +96,28 @@ class WriteDeadLetter(beam.PTransform):
             return RowCounts()
         lines = "".join(f"{line}\n" for line in dead["line"].to_pylist())
         name = shard_file(shard, self.shards, "jsonl")
-        files.write_record(self.folder, name, lines.encode())
+        files.write_bytes(files.join(self.folder, name), lines.encode())
         return RowCounts(dead=dead.num_rows, reasons=Counter(dead["reason"].to_pylist()))
 
 
-def map_shards(
-    function: Callable[[pa.Table], pa.Table],
-) -> beam.PTransform:
+@dataclass(eq=False)
+class WriteManifest(beam.PTransform):
+    """Writes the manifest of a stage, once all its RowCounts are there; see `write_manifest`."""
+
+    folder: str
+    plan: StagePlan
+    packages: dict[str, str]
+    started: float  # seconds since 1970
+
+    def expand(self, counts: beam.PCollection[RowCounts]) -> beam.PCollection[RowCounts]:
+        return counts | beam.CombineGlobally(SumFn(RowCounts)) | "Write" >> beam.Map(self._write)
+
+    def _write(self, counts: RowCounts) -> RowCounts:
+        write_manifest(self.folder, self.plan, self.packages, self.started, counts)
+        return counts
+
+
+def map_shards(function: Callable[[pa.Table], pa.Table]) -> beam.PTransform:
     """Apply a function to the table of each (shard, table)."""
     return beam.MapTuple(lambda shard, table: (shard, function(table))).with_output_types(
         tuple[int, pa.Table]
@@ -111,7 +126,7 @@ def map_shards(
 
 @dataclass(eq=False)
 class RequireRows(beam.PTransform):
-    """Fails the stage with an InputError if all (shard, table) together have no row."""
+    """Raises an InputError if no (shard, table) has a row."""
 
     otherwise: str  # the message
 
@@ -121,7 +136,7 @@ class RequireRows(beam.PTransform):
         return (
             sharded
             | "Count" >> beam.MapTuple(lambda _, table: table.num_rows)
-            | "Sum" >> beam.CombineGlobally(sum)
+            | "Sum" >> beam.CombineGlobally(SumFn(int))
             | "Check" >> beam.Map(self._check)
         )
 

@@ -1,8 +1,8 @@
 """Diversified training data: a bounded sample of the counted transitions to each label.
 
-A seeded hash of a transition, its key, decides whether it is drawn: those of the smallest keys
-are. So the sample depends neither on the order of rows nor on how they are split over workers, and
-it needs no more memory than the sample itself.
+A seeded hash gives each transition a key, and the transitions with the smallest keys are drawn. So
+the sample depends neither on the order of rows nor on the split over workers, and the memory is
+that of the sample.
 """
 
 import functools
@@ -23,33 +23,22 @@ STRATEGIES = {
     "weighted": "a pair of a label is the likelier the more users it has",
     "none": "no diversification: as many rows in all, drawn by their users whatever the label",
 }
-_BATCH_ROWS = 1 << 18  # what is sorted at a time
+_BATCH_ROWS = 1 << 18  # sorted at once
+_NONE = col.TRANSITION_COUNTS.empty_table()
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the sample is drawn.
+    """The parameters of the sample."""
 
-    Attributes
-    ----------
-    strategy
-        One of STRATEGIES.
-    per_label
-        Rows of each label, at most; with `none`, on average.
-    labels
-        M, the number of clusters.
-    seed
-        Another seed draws another sample.
-    """
-
-    strategy: str
-    per_label: int
-    labels: int
+    strategy: str  # one of STRATEGIES
+    per_label: int  # rows of each label, at most; with `none`, on average
+    labels: int  # M, the number of clusters
     seed: int
 
     @property
     def groups(self) -> int:
-        """Number of groups of rows of which each has its cap."""
+        """Number of groups of rows, each with its own cap."""
         return 1 if self.strategy == "none" else self.labels
 
     @property
@@ -58,44 +47,29 @@ class Sampling:
         return self.per_label * self.labels // self.groups
 
     def group_of(self, counts: pa.Table) -> np.ndarray:
-        """[rows] int: the group of each row of TRANSITION_COUNTS."""
+        """Return the group of each row of TRANSITION_COUNTS, [rows] int."""
         if self.strategy == "none":
             return np.zeros(counts.num_rows, np.int64)
         return counts[col.NOVEL].to_numpy()
 
     def keys(self, counts: pa.Table) -> np.ndarray:
-        """Return the keys of TRANSITION_COUNTS, of which the smallest are drawn.
+        """Return the key of each row of TRANSITION_COUNTS, [rows] float64.
 
         -log(1 - u) / weight, u uniform in [0, 1): the k smallest are a sample without replacement
         in which every draw is in proportion to the weight (Efraimidis & Spirakis, Information
         Processing Letters 97, 2006).
-
-        Returns
-        -------
-        [rows] float64
         """
         hashes = mix(pack(counts), self.seed)
         keys = -np.log1p(-((hashes >> np.uint64(11)) * 2.0**-53))
         return keys if self.strategy == "uniform" else keys / counts[col.USERS].to_numpy()
 
 
-def diversify(counts: pa.Table, sampling: Sampling) -> pa.Table:
-    """Draw the training examples from counted transitions.
+def diversify(counts: pa.Table, sampling: Sampling, drawn: pa.Table = _NONE) -> pa.Table:
+    """Draw the training examples from TRANSITION_COUNTS, sorted by (novel, c1, c2).
 
-    Parameters
-    ----------
-    counts
-        TRANSITION_COUNTS in any order. A transition that comes again is the same one.
-
-    Returns
-    -------
-    The rows drawn, sorted by (novel, c1, c2).
+    Rows may be in any order and may repeat. With the rows `drawn` from other counts, the result is
+    the sample of all counts together.
     """
-    return add(col.TRANSITION_COUNTS.empty_table(), counts, sampling)
-
-
-def add(drawn: pa.Table, counts: pa.Table, sampling: Sampling) -> pa.Table:
-    """Draw from what was drawn before and further rows; as `diversify` of all the rows at once."""
     for batch in counts.to_batches(max_chunksize=_BATCH_ROWS):
         further = _can_be_drawn(pa.table(batch), drawn, sampling)
         drawn = _smallest(pa.concat_tables([drawn, further]), sampling)
@@ -103,7 +77,7 @@ def add(drawn: pa.Table, counts: pa.Table, sampling: Sampling) -> pa.Table:
 
 
 def _can_be_drawn(counts: pa.Table, drawn: pa.Table, sampling: Sampling) -> pa.Table:
-    """Leave out, without a sort, the rows whose groups are full of smaller keys."""
+    """Remove, without a sort, the rows whose groups are full of smaller keys."""
     group = sampling.group_of(drawn)
     largest = np.zeros(sampling.groups)
     np.maximum.at(largest, group, sampling.keys(drawn))
@@ -113,8 +87,8 @@ def _can_be_drawn(counts: pa.Table, drawn: pa.Table, sampling: Sampling) -> pa.T
 
 
 def _smallest(counts: pa.Table, sampling: Sampling) -> pa.Table:
-    """Draw from rows by sorting them all."""
-    # A count can't shrink: of the same transition twice the larger one is the whole.
+    """Draw from rows by a sort of all rows."""
+    # A count never shrinks: of two counts of a transition the larger one is complete.
     once = counts.group_by([col.C1, col.C2, col.NOVEL]).aggregate([(col.USERS, "max")])
     once = once.rename_columns(col.TRANSITION_COUNTS.names).cast(col.TRANSITION_COUNTS)
     group = sampling.group_of(once)
@@ -127,31 +101,21 @@ def _smallest(counts: pa.Table, sampling: Sampling) -> pa.Table:
 
 @dataclass(eq=False)
 class DiversifyFn(beam.CombineFn):
-    """`diversify` of tables of TRANSITION_COUNTS; what was drawn so far is the accumulator."""
+    """Runs `diversify` on tables of TRANSITION_COUNTS; the accumulator is the sample so far."""
 
     sampling: Sampling
 
     def create_accumulator(self) -> pa.Table:
-        return col.TRANSITION_COUNTS.empty_table()
+        return _NONE
 
-    def add_input(self, accumulator: pa.Table, element: pa.Table) -> pa.Table:
-        return add(accumulator, element, self.sampling)
+    def add_input(self, drawn: pa.Table, counts: pa.Table) -> pa.Table:
+        return diversify(counts, self.sampling, drawn)
 
-    def merge_accumulators(self, accumulators: Iterable[pa.Table]) -> pa.Table:
-        return functools.reduce(self.add_input, accumulators, self.create_accumulator())
+    def merge_accumulators(self, samples: Iterable[pa.Table]) -> pa.Table:
+        return functools.reduce(self.add_input, samples)
 
-    def extract_output(self, accumulator: pa.Table) -> pa.Table:
-        return accumulator
+    def extract_output(self, drawn: pa.Table) -> pa.Table:
+        return drawn
 
     def get_accumulator_coder(self) -> beam.coders.Coder:
         return ArrowTableCoder()
-
-
-@dataclass(eq=False)
-class Diversify(beam.PTransform):
-    """Tables of TRANSITION_COUNTS -> one table of the rows drawn; see `diversify`."""
-
-    sampling: Sampling
-
-    def expand(self, counts: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
-        return counts | beam.CombineGlobally(DiversifyFn(self.sampling)).with_output_types(pa.Table)

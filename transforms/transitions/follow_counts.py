@@ -1,35 +1,29 @@
-"""Counting what users took up after what; see models.interests.follow_lift."""
+"""Counts how often an interest follows another; see models.interests.follow_lift."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.interests.follow_lift import UNIT, Affinity, cosine_similarity, count_follows
+from models.interests.follow_lift import UNIT, FollowLift, cosine_similarity, count_follows
 from transforms import schemas as col
 from transforms.storage import files
+from transforms.tables.combiners import SumFn
 
 AFFINITY_FILE = "affinity.parquet"
 
 
 def interests_in_order(transitions: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the interests of users in the order in which they took them up.
+    """Return user numbers and clusters [interests] of users, in the order of the first engagements.
 
-    Parameters
-    ----------
-    transitions
-        TRANSITIONS, all of some users, in the order of users and time.
-
-    Returns
-    -------
-    user (a number) and cluster, [interests] each.
+    `transitions` are all TRANSITIONS of some users, in the order of users and time.
     """
     user = pc.rank(transitions[col.USER_ID], tiebreaker="dense").to_numpy().astype(np.int64)
     first = np.flatnonzero(np.append(True, user[1:] != user[:-1])[: len(user)])
-    # Before the first transition of a user stands the one interest that it follows.
+    # The first transition of a user follows one more interest.
     known = transitions[col.C2].to_numpy()[first]
     novel = transitions[col.NOVEL].to_numpy()
     return np.insert(user, first, user[first]), np.insert(novel, first, known)
@@ -42,13 +36,13 @@ def follows_table(follows: np.ndarray) -> pa.Table:
     return pa.table([known.astype(np.int32), novel.astype(np.int32), weight], schema=col.AFFINITY)
 
 
-def read_affinity(transitions: str, embeddings: np.ndarray) -> Affinity:
-    """Read what mine_transitions counted in its folder, of clusters with embeddings [M, F]."""
+def read_affinity(transitions: str, embeddings: np.ndarray) -> FollowLift:
+    """Read the counts from the folder of mine_transitions; clusters have embeddings [M, F]."""
     table = files.read_parquet(files.join(transitions, AFFINITY_FILE), col.AFFINITY)
     known, novel, weight = (table[name].to_numpy() for name in col.AFFINITY.names)
     follows = np.zeros((len(embeddings),) * 2, np.int64)
     follows[known, novel] = np.rint(weight / UNIT)
-    return Affinity.of(follows, cosine_similarity(embeddings))
+    return FollowLift.from_counts(follows, cosine_similarity(embeddings))
 
 
 @dataclass(eq=False)
@@ -58,13 +52,11 @@ class CountFollows(beam.PTransform):
     clusters: int
 
     def expand(self, transitions: beam.PCollection[pa.Table]) -> beam.PCollection[pa.Table]:
+        none = partial(np.zeros, (self.clusters, self.clusters), np.int64)
         return (
             transitions
             | "Count"
             >> beam.Map(lambda table: count_follows(*interests_in_order(table), self.clusters))
-            | "Sum" >> beam.CombineGlobally(self._sum)
+            | "Sum" >> beam.CombineGlobally(SumFn(none))
             | "Table" >> beam.Map(follows_table).with_output_types(pa.Table)
         )
-
-    def _sum(self, counts: Iterable[np.ndarray]) -> np.ndarray:
-        return sum(counts, np.zeros((self.clusters, self.clusters), np.int64))

@@ -1,13 +1,13 @@
-"""How the training examples spread over their labels, before and after diversification.
+"""The distribution of the training labels, before and after diversification.
 
-A distribution is an array of counts, one of each of the M clusters that could be a label: users
-who made a transition to it, or examples of it.
+A distribution is an array of counts [M], one of each cluster that could be a label: users with a
+transition to it, or examples of it.
 """
 
-import io
 import logging
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import apache_beam as beam
@@ -18,75 +18,42 @@ from models.evaluation.statistics.ranking import entropy
 from transforms import schemas as col
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.combiners import SumFn
 
 log = logging.getLogger("interest-explorer")
 
 PICTURE = "label_distribution.svg"
+_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 620, 80, 390  # the axes, in a picture of 800 x 450
+_DASHES = 'stroke-dasharray="8 4"'
+_MARGIN = 1.6  # factor on the largest and smallest share; so the scale has a tick
 
 
-def evenness(counts: np.ndarray) -> float:
-    """Return the entropy as a share of the largest possible: H / log2(M), M at least 2.
+def measure(counts: np.ndarray) -> dict[str, float]:
+    """Return the figures of a distribution for the manifest, to six decimals.
+
+    Evenness is the entropy as a share of the largest possible, H / log2(M); coverage the share of
+    the clusters that occur as a label; and the last figure the share of the n most frequent labels
+    in the total, with n = M / 100, rounded up.
 
     Examples
     --------
-    >>> evenness(np.array([2, 1, 1, 0]))
+    >>> measure(np.array([2, 1, 1, 0]))["evenness"]  # 1.5 of 2 bits
     0.75
     """
-    return float(entropy(counts)) / math.log2(len(counts))
-
-
-def coverage(counts: np.ndarray) -> float:
-    """Return the share of the M clusters that occur as a label.
-
-    Examples
-    --------
-    >>> coverage(np.array([2, 1, 1, 0]))
-    0.75
-    """
-    return float(np.mean(counts > 0))
-
-
-def top_share(counts: np.ndarray, top: float = 0.01) -> float:
-    """Return which share of all has the most frequent labels, 0 where there are none.
-
-    sum of the n largest counts / sum(counts), n = top * M, rounded up: one label up to M = 100.
-
-    Examples
-    --------
-    >>> top_share(np.array([2, 1, 1, 0]))
-    0.5
-    """
-    n = math.ceil(round(top * len(counts), 9))  # 0.07 * 100 is a little more than 7
-    total = counts.sum()
-    return float(np.sort(counts)[-n:].sum() / total) if total else 0.0
-
-
-@dataclass(frozen=True)
-class Distribution:
-    """What the manifest says of a distribution of labels; see the functions of the same names."""
-
-    total: int  # users with a transition, or examples
-    labels: int  # that occur
-    entropy: float  # bits
-    evenness: float
-    coverage: float
-    top_1_percent_share: float
-
-
-def measure(counts: np.ndarray) -> Distribution:
-    """Measure a distribution, to six decimals."""
-    return Distribution(
-        total=int(counts.sum()),
-        labels=int(np.count_nonzero(counts)),
-        entropy=round(float(entropy(counts)), 6),
-        evenness=round(evenness(counts), 6),
-        coverage=round(coverage(counts), 6),
-        top_1_percent_share=round(top_share(counts), 6),
-    )
+    size, total, bits = len(counts), int(counts.sum()), float(entropy(counts))
+    largest = np.sort(counts)[-math.ceil(size / 100) :]
+    return {
+        "total": total,
+        "labels": int(np.count_nonzero(counts)),
+        "entropy": round(bits, 6),
+        "evenness": round(bits / math.log2(size), 6),
+        "coverage": round(float(np.mean(counts > 0)), 6),
+        "top_1_percent_share": round(float(largest.sum() / max(1, total)), 6),
+    }
 
 
 def users_per_label(counts: pa.Table, labels: int) -> np.ndarray:
-    """Add the users of TRANSITION_COUNTS up by label, [labels] int64."""
+    """Sum the users of TRANSITION_COUNTS by label, [labels] int64."""
     novel, users = counts[col.NOVEL].to_numpy(), counts[col.USERS].to_numpy()
     return np.bincount(novel, users, labels).astype(np.int64)
 
@@ -97,80 +64,78 @@ def rows_per_label(transitions: pa.Table, labels: int) -> np.ndarray:
 
 
 def draw(before: np.ndarray, after: np.ndarray) -> bytes:
-    """Draw the distributions before and after diversification, each with its labels by rank.
+    """Draw the share of each label by rank, before and after diversification, as an SVG.
 
-    As figure 3 of Wang et al. (RecSys 2024), but of shares, so that one scale fits both. The same
-    distributions give the same bytes.
-
-    Returns
-    -------
-    An SVG.
+    As figure 3 of Wang et al. (RecSys 2024), but with shares, so that one scale fits both.
     """
-    import matplotlib.style
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+    shares = [np.sort(counts)[::-1] / max(1, counts.sum()) for counts in (before, after)]
+    positive = [share[share > 0] for share in shares]
+    ends = [share.min(initial=1) for share in positive]
+    ranks = max(2, *map(len, positive))
+    low, high = min(ends) / _MARGIN, max(share[0] for share in shares) * _MARGIN or 2
 
+    def x(rank: int) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * (rank - 1) / (ranks - 1)
+
+    def y(share: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * math.log(share / low) / math.log(high / low)
+
+    ticks = (digit * 10.0**power for power in range(-9, 1) for digit in (1, 2, 5))
     title = (
-        f"The most frequent of {len(before)} labels has {_largest_share(before):.1%} of the "
-        f"transitions\nand {_largest_share(after):.1%} of the training examples"
+        f"The most frequent of {len(before)} labels has {shares[0][0]:.1%} of the transitions",
+        f"and {shares[1][0]:.1%} of the training examples",
     )
-    # Whatever a machine's own settings are; ids from the content, text as text.
-    settings = {"svg.hashsalt": "interest-explorer", "svg.fonttype": "none"}
-    with matplotlib.style.context(["default", settings]):
-        figure = Figure(figsize=(8, 4.5), layout="constrained")
-        axes = figure.add_subplot(
-            title=title, xlabel="labels, the most frequent first", ylabel="share", yscale="log"
-        )
-        ends = []  # of the lines: (share, rank, text, colour)
-        for text, counts, line, colour in (
-            ("before:\n{:,} transitions", before, "-", "#0072B2"),
-            ("after:\n{:,} examples", after, "--", "#B34700"),
-        ):
-            shares = np.sort(counts[counts > 0])[::-1] / max(1, counts.sum())
-            axes.plot(np.arange(1, len(shares) + 1), shares, line, color=colour, linewidth=2)
-            if len(shares):
-                ends.append((shares[-1], len(shares), text.format(counts.sum()), colour))
-        # Above the end of the upper line and below that of the lower one, they can't overlap.
-        for (share, rank, text, colour), side in zip(sorted(ends), ("top", "bottom"), strict=False):
-            axes.annotate(
-                text,
-                (rank, share),
-                xytext=(6, 0),
-                textcoords="offset points",
-                va=side,
-                color=colour,
-            )
-        axes.margins(y=0.15)  # room for the text below the lower line
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes.yaxis.set_minor_locator(NullLocator())
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
-        axes.spines[["top", "right"]].set_visible(False)
-        svg = io.BytesIO()
-        figure.savefig(svg, format="svg", metadata={"Date": None, "Title": title})
-    return svg.getvalue()
-
-
-def _largest_share(counts: np.ndarray) -> float:
-    return float(counts.max() / max(1, counts.sum()))
+    texts: list[tuple[float, float, str, str]] = [
+        *((_LEFT, 30 + 20 * line, content, "") for line, content in enumerate(title)),
+        (_LEFT, _TOP - 8, "share", 'text-anchor="end"'),
+        (_LEFT, _BOTTOM + 45, "labels, the most frequent first", ""),
+        *((x(rank), _BOTTOM + 20, str(rank), 'text-anchor="middle"') for rank in (1, ranks)),
+        *(
+            (_LEFT - 6, y(tick) + 5, f"{100 * tick:g}%", 'text-anchor="end"')
+            for tick in ticks
+            if low <= tick <= high
+        ),
+    ]
+    lines = [f'<path d="M{_LEFT} {_TOP}V{_BOTTOM}H{_RIGHT}" fill="none" stroke="black"/>']
+    # The upper line has its text above its end and the lower line below: no overlap.
+    offsets = (-24, 18) if ends[0] >= ends[1] else (18, -24)
+    for share, offset, name, total, colour, dashes in (
+        (positive[0], offsets[0], "before:", f"{before.sum():,} transitions", "#0072B2", ""),
+        (positive[1], offsets[1], "after:", f"{after.sum():,} examples", "#B34700", _DASHES),
+    ):
+        points = " ".join(f"{x(rank):.1f},{y(one):.1f}" for rank, one in enumerate(share, 1))
+        style = f'fill="none" stroke="{colour}" stroke-width="2" {dashes}'
+        lines.append(f'<polyline points="{points}" {style}/>')
+        if len(share):
+            left, top = x(len(share)) + 14, y(share[-1]) + offset
+            texts += [(left, top, name, f'fill="{colour}"')]
+            texts += [(left, top + 16, total, f'fill="{colour}"')]
+    return "\n".join(
+        [
+            '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 800 450" font-size="14" '
+            'font-family="sans-serif"><rect width="800" height="450" fill="white"/>',
+            *lines,
+            *(f'<text x="{x:.1f}" y="{y:.1f}" {more}>{text}</text>' for x, y, text, more in texts),
+            "</svg>\n",
+        ]
+    ).encode()
 
 
 @dataclass(eq=False)
 class WriteLabelDistribution(beam.PTransform):
-    """Writes the picture and puts the numbers in the stage's figures.
+    """Writes the picture and the figures of the stage.
 
-    Takes `counts`, tables of TRANSITION_COUNTS, and `drawn`, a single one of those drawn.
+    Takes `counts`, tables of TRANSITION_COUNTS, and `drawn`, a single table of the drawn ones.
     """
 
     folder: str
     labels: int  # M
 
     def expand(self, tables: Any) -> beam.PCollection[RowCounts]:
-        none = np.zeros(self.labels, np.int64)
         before = (
             tables["counts"]
             | "Users" >> beam.Map(users_per_label, self.labels)
-            | "Sum" >> beam.CombineGlobally(lambda parts: sum(parts, none))
+            | "Sum" >> beam.CombineGlobally(SumFn(partial(np.zeros, self.labels, np.int64)))
         )
         return tables["drawn"] | "Write" >> beam.Map(self._write, beam.pvalue.AsSingleton(before))
 
@@ -180,21 +145,12 @@ class WriteLabelDistribution(beam.PTransform):
         log.info(
             "mine_transitions: training labels: entropy %.2f -> %.2f bits, %d -> %d of %d clusters,"
             " top 1%% of labels %.1f%% -> %.1f%%",
-            was.entropy,
-            now.entropy,
-            was.labels,
-            now.labels,
-            self.labels,
-            100 * was.top_1_percent_share,
-            100 * now.top_1_percent_share,
+            *(was["entropy"], now["entropy"], was["labels"], now["labels"], self.labels),
+            *(100 * was["top_1_percent_share"], 100 * now["top_1_percent_share"]),
         )
         return RowCounts(
             files=(files.write_record(self.folder, PICTURE, draw(before, after)),),
             figures={
-                "label_distribution": {
-                    "clusters": self.labels,
-                    "before": asdict(was),
-                    "after": asdict(now),
-                }
+                "label_distribution": {"clusters": self.labels, "before": was, "after": now},
             },
         )

@@ -1,4 +1,4 @@
-"""Transitions in language: what the LLM is asked and what it should answer."""
+"""Training examples: prompt and completion of each transition."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,16 +17,13 @@ from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import shard_file
 
 STARTS_FILE = "prompt_starts.parquet"
-_ROWS = 1 << 18  # whose texts are in memory at a time
+_ROWS = 1 << 18  # with texts in memory at once
 
 
 def make_prompts(base_model: str, template: PromptTemplate, descriptions: Sequence[str]) -> Prompts:
-    """Make the prompts of all pairs of clusters, for the tokens of a language model.
+    """Make the prompts of all pairs of clusters, aligned to the tokens of a language model.
 
-    Raises
-    ------
-    InputError
-        If its tokenizer can't be loaded.
+    Raises InputError if its tokenizer cannot be loaded.
     """
     with as_input_error("--base_model: "):
         tokenizer = load_tokenizer(base_model) if template.filled else None
@@ -43,24 +40,14 @@ def prompt_starts(prompts: Prompts) -> pa.Table:
 def read_prompts(
     transitions: str, template: PromptTemplate, descriptions: Sequence[str]
 ) -> Prompts:
-    """Read the prompts that the examples in the folder of mine_transitions are made of."""
+    """Read the prompts of the examples, from the folder of mine_transitions."""
     table = files.read_parquet(files.join(transitions, STARTS_FILE), col.PROMPT_STARTS)
     starts = table.sort_by(col.CLUSTER_ID)[col.START].to_pylist()
     return Prompts(tuple(starts), tuple(descriptions), template.after)
 
 
 def write_examples(transitions: pa.Table, prompts: Prompts) -> pa.Table:
-    """Write prompt and completion of each transition out.
-
-    Parameters
-    ----------
-    transitions
-        Columns c1, c2, novel.
-
-    Returns
-    -------
-    EXAMPLES, in the order of the transitions.
-    """
+    """Turn rows with c1, c2 and novel into EXAMPLES."""
     c1, c2, novel = (transitions[name].combine_chunks() for name in (col.C1, col.C2, col.NOVEL))
     starts, descriptions = pa.array(prompts.starts), pa.array(prompts.descriptions)
     prompt = pc.binary_join_element_wise(starts.take(c1), descriptions.take(c2), prompts.after, "")
@@ -71,8 +58,8 @@ def write_examples(transitions: pa.Table, prompts: Prompts) -> pa.Table:
 class WriteExamples(beam.PTransform):
     """(shard, rows with c1, c2, novel) -> EXAMPLES in `<folder>/<name>/part-<shard>-of-...`.
 
-    The rows of a platform's log are many, and their texts a hundred times as long: these are made
-    a part at a time, as they are written.
+    Texts take a hundred times the memory of the rows, so they are made one part at a time, during
+    the write.
     """
 
     folder: str
@@ -92,5 +79,5 @@ class WriteExamples(beam.PTransform):
         )
         name = f"{self.name}/{shard_file(shard, self.shards)}"
         record = files.write_row_groups(self.folder, name, col.EXAMPLES, parts)
-        Metrics.counter(self.name, "rows_written").inc(rows.num_rows)
+        Metrics.counter(WriteExamples, "rows_written").inc(rows.num_rows)
         return RowCounts(written=rows.num_rows, files=(record,))

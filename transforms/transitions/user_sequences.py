@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.inputs.validate import filter_engagements
+from transforms.inputs.filters import filter_engagements
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import PARTS, ShardBy
@@ -111,7 +111,7 @@ class SequenceParts(beam.PTransform):
 
     def _engagements(self, interactions: pa.Table) -> pa.Table:
         engaged = filter_engagements(interactions, self.min_rating)
-        Metrics.counter("sequences", "interactions_not_positive").inc(
+        Metrics.counter(SequenceParts, "interactions_not_positive").inc(
             interactions.num_rows - engaged.num_rows
         )
         return engaged.select(ENGAGEMENTS.names)

@@ -1,4 +1,4 @@
-"""RunInference over elements that are batches already. Imported late: Beam imports torch here."""
+"""RunInference over elements that are batches. Import it late: Beam imports torch with it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -9,15 +9,7 @@ __all__ = ["BatchHandler", "RunInference"]
 
 
 class BatchHandler(ModelHandler):
-    """Loads a model once a worker and applies it to each element.
-
-    Parameters
-    ----------
-    load
-        Makes the model.
-    infer
-        (model, element) -> result.
-    """
+    """Loads a model once per worker, and maps each element to `infer(model, element)`."""
 
     def __init__(self, load: Callable[[], Any], infer: Callable[[Any, Any], Any]) -> None:
         super().__init__(max_batch_size=1)

@@ -1,4 +1,4 @@
-"""What long work says of itself, now and then."""
+"""Log lines about the progress of long work, at intervals."""
 
 import logging
 import math
@@ -10,61 +10,43 @@ log = logging.getLogger("interest-explorer")
 
 
 class LogThrottle:
-    """Says when it is time for another line of the log.
-
-    Parameters
-    ----------
-    seconds
-        Between two lines.
-    at_once
-        Whether the first one is not waited for.
-    """
+    """Allows one log line per interval; the first one at once, or after an interval."""
 
     def __init__(self, seconds: float, at_once: bool = False) -> None:
         self._seconds = seconds
         self._last = -math.inf if at_once else time.monotonic()
 
     def is_due(self) -> bool:
-        """Say whether so long ago there was a line; if so, there is one now."""
+        """Return whether an interval has passed since the last line; if so, start another."""
         if time.monotonic() - self._last < self._seconds:
             return False
         self.restart()
         return True
 
     def restart(self) -> None:
-        """Note that there is a line now."""
+        """Start an interval now."""
         self._last = time.monotonic()
 
 
 class PartsDone:
-    """How far a worker is with the parts of a shuffle.
+    """Logs the progress of a worker over the parts of a shuffle, in `unit` such as "users"."""
 
-    Parameters
-    ----------
-    pipeline
-        Its name.
-    rows
-        What is counted, such as "users".
-    seconds
-        Between two lines of the log.
-    """
-
-    def __init__(self, pipeline: str, rows: str, seconds: float) -> None:
-        self._pipeline, self._what = pipeline, rows
+    def __init__(self, pipeline: str, unit: str, seconds: float) -> None:
+        self._pipeline, self._unit = pipeline, unit
         self._parts = self._rows = 0
         self._begun = time.monotonic()
         self._line = LogThrottle(seconds)
 
     def add_rows(self, count: int) -> None:
-        """Count rows that are done, and log it now and then."""
+        """Count finished rows, and log the progress if a line is due."""
         self._rows += count
         if self._line.is_due():
             log.info(
                 "%s: %d of %d parts done, %s %s, %.0f a second",
-                *(self._pipeline, self._parts, PARTS, f"{self._rows:,}", self._what),
+                *(self._pipeline, self._parts, PARTS, f"{self._rows:,}", self._unit),
                 self._rows / (time.monotonic() - self._begun),
             )
 
     def add_part(self) -> None:
-        """Count a part whose rows are all done."""
+        """Count a finished part."""
         self._parts += 1

@@ -1,4 +1,4 @@
-"""Histories through the SavedModel: one copy on a machine, in batches of about one length."""
+"""Calls the SavedModel on histories: one copy per machine, batches of similar length."""
 
 from collections.abc import Iterator
 
@@ -10,22 +10,12 @@ from transforms import schemas as col
 from transforms.storage.folders import local_copy
 from transforms.workers.shared_process import SharedProcess
 
-# A call of the model takes this many histories at most, and padded to this many items.
+# Limits of a call: histories, and items with padding.
 _BATCH_ROWS, _BATCH_ITEMS = 256, 1 << 18
 
 
 class HistoryModel:
-    """The SavedModel, which the workers of a machine share.
-
-    Parameters
-    ----------
-    pipeline
-        Name of the pipeline, for the log.
-    folder
-        Of the SavedModel.
-    secret
-        Of this run, by which its workers find each other.
-    """
+    """The SavedModel in a folder, shared by the workers of a machine that know the secret."""
 
     def __init__(self, pipeline: str, folder: str, secret: str) -> None:
         factory = "models.retrieval.serving.saved_model:SavedModel"
@@ -39,18 +29,18 @@ class HistoryModel:
 
 
 def in_batches(rows: pa.Table, *ties: str) -> Iterator[tuple[pa.Table, np.ndarray]]:
-    """Cut rows with a history into batches that pad each other little, the same on any try.
+    """Cut rows into batches of similar history length, the same ones in every attempt.
 
     Parameters
     ----------
     rows
         With a column ITEM_IDS, list<string> without nulls: the histories, oldest first.
     ties
-        Columns that order histories of one length, no two rows the same.
+        Columns that order histories of equal length; together they are unique.
 
     Yields
     ------
-    The rows of a batch and their histories [batch, longest] of objects, "" after the end of each.
+    The rows of a batch, and their histories as `padded` returns them.
     """
     lengths = pc.list_value_length(rows[col.ITEM_IDS])
     order = pa.table([lengths, *(rows[name] for name in ties)], ["length", *ties])
@@ -62,17 +52,7 @@ def in_batches(rows: pa.Table, *ties: str) -> Iterator[tuple[pa.Table, np.ndarra
 
 
 def padded(histories: pa.ListArray) -> np.ndarray:
-    """Return lists of strings as an array, "" after the end of each.
-
-    Parameters
-    ----------
-    histories
-        [rows] list<string>, no nulls.
-
-    Returns
-    -------
-    [rows, longest] objects.
-    """
+    """Return lists of strings [rows], without nulls, as [rows, longest] objects padded with ""."""
     lengths = pc.list_value_length(histories).to_numpy()
     there = np.arange(lengths.max(initial=0)) < lengths[:, None]  # [rows, longest]
     array = np.full(there.shape, "", object)
@@ -81,18 +61,11 @@ def padded(histories: pa.ListArray) -> np.ndarray:
 
 
 def batches(lengths: np.ndarray) -> Iterator[tuple[int, int]]:
-    """Cut histories into batches, so that one with a million events fills no memory with padding.
+    """Yield (start, stop) of batches of ascending lengths [rows], within the limits of a call.
 
-    Parameters
-    ----------
-    lengths
-        [rows] of the histories, ascending.
-
-    Yields
-    ------
-    (start, stop) of each batch.
+    A longer history is a batch of its own: padding to a million items would fill the memory.
     """
-    lengths = lengths.astype(np.int64)  # so that the padding of a batch can be counted
+    lengths = lengths.astype(np.int64)  # their products exceed 32 bits
     start = 0
     while start < len(lengths):
         stop = start + 1

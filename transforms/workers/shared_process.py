@@ -1,4 +1,4 @@
-"""One copy of something large a machine: in a process that all workers of a job there share."""
+"""One copy of a large object on a machine, in a process that all workers of a job share."""
 
 import logging
 import time
@@ -10,28 +10,18 @@ from transforms.errors import as_input_error
 
 log = logging.getLogger("interest-explorer")
 
-_ATTEMPTS = 3  # at a call, each with another process
+_ATTEMPTS = 3  # processes that a call tries
 
 
 @dataclass
 class SharedProcess:
-    """The object that a factory makes, in a process that is replaced where it is lost.
+    """The object that a factory makes; a lost process is replaced. See `ModelProcess`."""
 
-    Attributes
-    ----------
-    pipeline, name
-        Who has it and what it is called, in log lines.
-    factory, arguments, environment, timeout
-        As `ModelProcess` takes them.
-    secret
-        Known to the workers of the job alone.
-    """
-
-    pipeline: str
-    name: str
+    pipeline: str  # in log lines
+    name: str  # of the object, in log lines
     factory: str
     arguments: dict[str, Any]
-    secret: str
+    secret: str  # only the workers of the job know it
     environment: dict[str, str] = field(default_factory=dict)
     timeout: float = 1_800.0
 
@@ -39,14 +29,9 @@ class SharedProcess:
         self._process = self._start()
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object; a lost process is replaced.
+        """Call a method of the object; its ValueError or RuntimeError is raised here.
 
-        Raises
-        ------
-        ValueError, RuntimeError
-            Whatever the method raises.
-        ModelProcessLost
-            If process after process is lost.
+        Raises ModelProcessLost if three processes are lost.
         """
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -61,11 +46,7 @@ class SharedProcess:
         begun = time.monotonic()
         with as_input_error():
             process = ModelProcess(
-                self.factory,
-                self.arguments,
-                self.environment,
-                shared_as=self.secret,
-                timeout=self.timeout,
+                self.factory, self.arguments, self.environment, self.secret, self.timeout
             )
         seconds = time.monotonic() - begun
         log.info("%s: %s ready after %.0f s", self.pipeline, self.name, seconds)

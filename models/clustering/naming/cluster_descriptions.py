@@ -1,31 +1,30 @@
-"""Names interest clusters in language: a few keywords, unique within a level.
+"""Describes interest clusters by a few keywords, unique within a level.
 
-The terms of the items are scored by class-based TF-IDF. Each cluster leads with a keyword of its
-own, so descriptions are unique by construction, and as far as terms reach with a first token of its
-own: then one look at the language model's first token gives the probabilities of all clusters.
+The terms of the items are scored by class-based TF-IDF. Each cluster has a lead keyword of its own,
+so descriptions are unique by construction. As far as terms suffice, each lead also has a first
+token of its own: one query for the first token then gives the probabilities of all clusters.
 """
 
 import types
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 
 import numpy as np
 import scipy.sparse
 
-from models.clustering.naming.item_terms import alike, item_terms
-from models.clustering.naming.lead_keywords import leads_of
+from models.clustering.naming.item_terms import item_terms, terms_overlap
+from models.clustering.naming.lead_keywords import lead_keywords
 
 _MIN_SHARE = 0.05  # of a cluster's items that carry a good term
 _LIFT = 1.25  # times the share outside that a good term has inside, of the items and of the traffic
 _USUAL_SHARE = 0.3  # of its items: from here on a term describes, even if it is no rarer outside
-# Factors on the scores of terms that describe but do not tell apart, and of those that do neither:
-# they are used only where there is nothing better.
+# Factors on the scores of terms that describe a cluster but do not distinguish it, and of terms
+# that do neither: these are used only where there is nothing better.
 _USUAL, _WEAK = 1e-2, 1e-4
-_LEAD_SHARE_POWER = 1.0
 _UNSEEN = 1e-6  # of the mean traffic, for an item without any
-# A word that this many items of a cluster carry, and this many times the share that carries it
-# outside, is proper to the cluster: it may lead a description that goes on with broader terms.
-_PROPER_ITEMS, _PROPER_LIFT = 3, 4
-_PAIR_LEAD = 0.01  # worth of a pair as a lead: it begins like others do
+# A word is distinctive for a cluster if at least this many items carry it and its share is this
+# many times the share outside: it may lead a description that goes on with broader terms.
+_DISTINCTIVE_ITEMS, _DISTINCTIVE_LIFT = 3, 4
+_PAIR_LEAD = 0.01  # worth of a pair as a lead: it shares its beginning with other leads
 
 
 def description(keywords: Sequence[str]) -> str:
@@ -40,21 +39,11 @@ def description(keywords: Sequence[str]) -> str:
 
 
 def class_tf_idf(frequencies: scipy.sparse.csr_array) -> scipy.sparse.csr_array:
-    """Class-based TF-IDF: tf(t, c) * ln(1 + A / f(t)).
+    """Return class-based TF-IDF, tf(t, c) * ln(1 + A / f(t)), of frequencies [classes, terms].
 
     f(t) is the frequency of term t over all classes and A the mean total frequency of a class.
     Grootendorst, "BERTopic: Neural topic modeling with a class-based TF-IDF procedure",
-    arXiv 2203.05794.
-
-    Parameters
-    ----------
-    frequencies
-        [classes, terms] float, >= 0.
-
-    Returns
-    -------
-    scipy.sparse.csr_array
-        [classes, terms] float64 of the same sparsity.
+    arXiv 2203.05794. (scikit-learn's TfidfTransformer counts documents, not frequencies.)
     """
     scores = scipy.sparse.csr_array(frequencies, dtype=np.float64, copy=True)
     per_term = np.asarray(scores.sum(0)).ravel()
@@ -73,82 +62,62 @@ def describe_clusters(
     keyword_count: int = 4,
     kept: Mapping[int, Sequence[str]] = types.MappingProxyType({}),
 ) -> list[list[str]]:
-    """Return the keywords of each cluster of a level, most telling first.
+    """Return 1 to `keyword_count` normalised keywords of each cluster of a level, the lead first.
+
+    No two clusters have the same lead, and as few as possible the same first token. A cluster
+    without any usable term gets a label such as "unnamed a".
 
     Parameters
     ----------
     cluster_ids
-        [n] int, 0 to cluster_count - 1.
-    cluster_count
-        Number of clusters. One without any usable term gets a made-up label ("unnamed a").
-    keywords
-        Of each item, may be empty.
-    texts
-        Of each item, the title first, may be empty.
+        [n] int, of the items.
+    keywords, texts
+        Of each item, may be empty; the title is the beginning of its text.
     traffic
         [n] interactions: popular items count more (logarithmically).
     first_tokens
-        Of each of some keywords, the first token of a description that begins with it.
-    keyword_count
-        At most this many keywords per new name.
+        Maps keywords to the first token of a description that begins with each.
     kept
-        Clusters that have a name already; the others get different ones.
-
-    Returns
-    -------
-    list of list of str
-        Per cluster 1 to keyword_count normalised keywords; no two clusters have the same first one,
-        and as few as possible the same first token.
+        Keywords of clusters that keep theirs; the other clusters get different leads.
     """
-    lengths = {len(cluster_ids), len(keywords), len(texts), len(traffic)}
-    if len(lengths) > 1 or cluster_count < 1 or keyword_count < 1:
-        raise ValueError(
-            f"{len(cluster_ids)} cluster ids, {len(keywords)} keyword lists, {len(texts)} texts, "
-            f"{len(traffic)} traffic counts, {cluster_count} clusters of {keyword_count} keywords: "
-            "pass one of each per item, and at least one cluster and keyword"
-        )
     terms, carried = item_terms(keywords, texts)
-    weights = 1 + np.log1p(np.asarray(traffic, np.float64))
-    scores, shares, factors, proper = _scores(
-        np.asarray(cluster_ids), cluster_count, carried, weights, np.asarray(traffic, np.float64)
-    )
-    # A lead stands for the whole cluster, so the share of the items that carry it counts once more.
-    worth = scores.data * shares**_LEAD_SHARE_POWER
-    scores.data *= factors
-    pair = np.array([" & " in term for term in terms], bool)[scores.indices]
-    worth *= np.where(pair, _PAIR_LEAD * factors, np.where(proper, 1.0, factors))
-    leads = leads_of(scores, worth, terms, first_tokens, kept)
+    scores, worth, factors = _scores(cluster_ids, cluster_count, terms, carried, traffic)
     result = []
-    for cluster, lead in enumerate(leads):
+    for cluster, lead in enumerate(lead_keywords(scores, worth, terms, first_tokens, kept)):
         if cluster in kept:
             result.append(list(kept[cluster]))
             continue
         row = slice(*scores.indptr[cluster : cluster + 2])
         columns, values = scores.indices[row], scores.data[row]
         good = factors[row] == factors[row].max(initial=0)
-        best_first = columns[good][np.lexsort((columns[good], -values[good]))]
-        # Pairs are for leads, where single keywords run out.
-        others = (terms[column] for column in best_first if " & " not in terms[column])
-        result.append(_distinct(lead, others, keyword_count))
+        found = [lead]
+        for column in columns[good][np.lexsort((columns[good], -values[good]))]:
+            if len(found) == keyword_count:
+                break
+            term, pair = terms[column], " & " in terms[column]
+            # Pairs are for leads only, where single keywords run out.
+            if not pair and not any(terms_overlap(term, other) for other in found):
+                found.append(term)
+        result.append(found)
     return result
 
 
 def _scores(
     cluster_ids: np.ndarray,
     cluster_count: int,
+    terms: list[str],
     carried: scipy.sparse.csr_array,
-    weights: np.ndarray,
     traffic: np.ndarray,
-) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray, np.ndarray]:
-    """Class-based TF-IDF [clusters, terms] of the share of each cluster that carries each term.
+) -> tuple[scipy.sparse.csr_array, np.ndarray, np.ndarray]:
+    """Score the terms of each cluster: sparse [clusters, terms].
 
-    Also, aligned with the data of the scores: the share itself, a factor below 1 for what describes
-    the cluster badly, and whether the term is proper to it (bool).
+    Also returns, aligned with the data of the scores, the worth of a term as the lead and the
+    factor in its score, which is below 1 for a bad description.
     """
     present = carried.copy()
     present.data = np.ones_like(carried.data)
-    of_cluster = np.bincount(cluster_ids, weights, cluster_count)
-    relative = weights / of_cluster[cluster_ids]
+    weights = 1 + np.log1p(traffic)
+    relative = weights / np.bincount(cluster_ids, weights, cluster_count)[cluster_ids]
     scores = class_tf_idf(_members(cluster_ids, cluster_count, relative) @ carried)
     scores.sort_indices()
     sizes = np.bincount(cluster_ids, minlength=cluster_count)
@@ -162,12 +131,17 @@ def _scores(
     rarer = (of_items > _LIFT * of_items_outside) & (by_traffic > _LIFT * by_traffic_outside)
     usual = common & (share >= _USUAL_SHARE)
     factors = np.select([common & rarer, usual], [1.0, _USUAL], _WEAK)
-    proper = (counts >= _PROPER_ITEMS) & (share > _PROPER_LIFT * share_outside)
-    return scores, share, factors, proper
+    distinctive = (counts >= _DISTINCTIVE_ITEMS) & (share > _DISTINCTIVE_LIFT * share_outside)
+    pair = np.array([" & " in term for term in terms], bool)[scores.indices]
+    # A lead represents the whole cluster, so the share of the items that carry it counts again.
+    worth = scores.data * share
+    worth *= np.where(pair, _PAIR_LEAD * factors, np.where(distinctive, 1.0, factors))
+    scores.data *= factors
+    return scores, worth, factors
 
 
 def _members(ids: np.ndarray, count: int, weights: np.ndarray) -> scipy.sparse.csr_array:
-    """Weights of the items of each cluster [clusters, items]."""
+    """Return the weights of the items of each cluster [clusters, items]."""
     items = np.arange(len(ids))
     return scipy.sparse.csr_array((weights, (ids, items)), (count, len(ids)))
 
@@ -175,9 +149,9 @@ def _members(ids: np.ndarray, count: int, weights: np.ndarray) -> scipy.sparse.c
 def _shares(
     ids: np.ndarray, count: int, present: scipy.sparse.csr_array, weights: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of the weight inside and outside a cluster that carry a term.
+    """Return the shares of the weight inside and outside a cluster that carry a term.
 
-    For each term that occurs in a cluster, cluster by cluster, by term.
+    For each term of each cluster, sorted by cluster and term.
     """
     within = _members(ids, count, weights) @ present
     within.sort_indices()
@@ -188,14 +162,3 @@ def _shares(
         within.data / np.maximum(of_cluster[clusters], np.finfo(float).tiny),
         outside / np.maximum((weights.sum() - of_cluster)[clusters], np.finfo(float).tiny),
     )
-
-
-def _distinct(lead: str, others: Iterable[str], count: int) -> list[str]:
-    """Return the lead and the first others that say something else, `count` in all at most."""
-    kept = [lead]
-    for term in others:
-        if len(kept) == count:
-            break
-        if not any(alike(term, other) for other in kept):
-            kept.append(term)
-    return kept

@@ -1,4 +1,4 @@
-"""Terms of items: keywords, pairs of these ("horror & comedy"), words and word pairs of texts."""
+"""Terms of items: keywords, keyword pairs ("horror & comedy"), words and word pairs of texts."""
 
 import functools
 import itertools
@@ -11,13 +11,13 @@ import numpy as np
 import scipy.sparse
 import stopwordsiso
 
-_TEXT_CHARACTERS = 1_000  # a text says early what it is about; the rest costs time
+_TEXT_CHARACTERS = 1_000  # the topic is at the beginning of a text; the rest costs time
 _TERM_CHARACTERS = 40
 _TERM_WORDS = 4
-_PAIRED_KEYWORDS = 100  # the most frequent ones; a pair of rare ones names nothing
+_PAIRED_KEYWORDS = 100  # the most frequent ones; a pair of rare ones describes nothing
 _PAIRED_PER_ITEM = 8
 
-# What an occurrence counts: an owner's keyword was put there to say what the item is about.
+# Weights of an occurrence: owners choose keywords to describe the item.
 _KEYWORD, _PAIR, _WORD, _PHRASE = 1.0, 0.9, 0.4, 0.44
 
 _LANGUAGE_SAMPLE = 2_000  # texts
@@ -35,8 +35,9 @@ _SCRIPT = re.compile(
     "\U00020000-\U0003ffff]+)"
 )
 _HAN = "\u3000"  # from here on scripts in which one character may be a word
+_LATIN = re.compile("[\0-\u036f\u1e00-\u1eff]*")
 _HAN_PARTICLES = re.compile("[的了是在与及]")
-# Letters and marks by category that show as nothing: fillers, joiners, variation selectors.
+# Invisible letters and marks: fillers, joiners, variation selectors.
 _INVISIBLE = {
     0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x3164, *range(0xFE00, 0xFE10),
     0xFFA0, *range(0xE0100, 0xE01F0),
@@ -44,7 +45,7 @@ _INVISIBLE = {
 
 
 class _Fold(dict[int, str | None]):
-    """Table for `str.translate`: phrase ends become line feeds, what else is no word a space."""
+    """Table for `str.translate`: ends of phrases become line feeds, other non-words spaces."""
 
     def __missing__(self, code: int) -> str | None:
         character = chr(code)
@@ -70,7 +71,7 @@ _FOLD = _Fold()
 def normalise_keyword(text: str) -> str:
     """Fold a keyword to lower-case words: letters, marks, digits, inner ``- ' &``, single spaces.
 
-    NFKC throughout; markup, punctuation, control characters and emoji go. May return "".
+    In NFKC, without markup, punctuation, control characters and emoji. May return "".
 
     Examples
     --------
@@ -82,22 +83,23 @@ def normalise_keyword(text: str) -> str:
     for part in parts:
         if part != "&" or (kept and kept[-1] != "&"):
             kept.append(part)
-    while kept and kept[-1] == "&":
-        kept.pop()
-    return " ".join(kept)
+    return " ".join(kept).removesuffix(" &")
 
 
 def item_terms(
     keywords: Sequence[Sequence[str]], texts: Sequence[str]
 ) -> tuple[list[str], scipy.sparse.csr_array]:
-    """Terms, and what each item's occurrence of them counts: [n, terms] float64."""
+    """Return the terms, and the weight of each item's occurrence of them [n, terms] float64."""
     phrases = [_phrases(text) for text in texts]
-    owned = _normalised(keywords)
     stop, owner_stop = _stop_words(phrases)
-    telling = functools.cache(lambda word: _telling(word, stop))
+    informative = functools.cache(lambda word: _informative(word, stop))
     word_carriers = Counter(word for item in phrases for word in set(itertools.chain(*item)))
     everywhere = {word for word, n in word_carriers.items() if n > max(3, len(texts) / 4)}
-    owned = [[keyword for keyword in mine if _telling(keyword, owner_stop)] for mine in owned]
+    known = {keyword: normalise_keyword(keyword) for mine in keywords for keyword in mine}
+    usable = {keyword for keyword in known.values() if _informative(keyword, owner_stop)}
+    owned = [
+        list(dict.fromkeys(known[one] for one in mine if known[one] in usable)) for mine in keywords
+    ]
     carriers = Counter(keyword for mine in owned for keyword in mine)
     ranked = sorted(carriers, key=lambda keyword: (-carriers[keyword], keyword))
     rank = {keyword: place for place, keyword in enumerate(ranked[:_PAIRED_KEYWORDS])}
@@ -107,7 +109,7 @@ def item_terms(
     data: list[float] = []
     indptr = [0]
     for mine, words in zip(owned, phrases, strict=True):
-        values = dict(_text_terms(words, telling, everywhere))
+        values = dict(_text_terms(words, informative, everywhere))
         values.update((pair, _PAIR) for pair in _pairs(mine, rank))
         values.update((keyword, _KEYWORD) for keyword in mine)
         indices.extend(columns.setdefault(term, len(columns)) for term in values)
@@ -117,8 +119,8 @@ def item_terms(
     return _without_variants(list(columns), carried)
 
 
-def alike(one: str, other: str) -> bool:
-    """Whether one of two terms contains the other: words, or from four letters on letters."""
+def terms_overlap(one: str, other: str) -> bool:
+    """Tell whether one term contains the other: as words, or as letters if four or more."""
     short, long = sorted((one, other), key=len)
     if short >= _HAN:
         return any(short[i : i + 2] in long for i in range(max(1, len(short) - 1)))
@@ -126,13 +128,13 @@ def alike(one: str, other: str) -> bool:
 
 
 def _fold(text: str) -> str:
-    """NFKC, lower case, and only characters of words, spaces and line feeds."""
+    """Return the text in NFKC and lower case, with only words, spaces and line feeds."""
     folded = unicodedata.normalize("NFKC", _TAG.sub("\n", text)).lower().translate(_FOLD)
     return unicodedata.normalize("NFKC", folded)
 
 
 def _parts(folded: str) -> list[str]:
-    """Words and lone "&" of a folded phrase; a mark without its letter is no word."""
+    """Return the words and lone "&" of a folded phrase, without marks that have no letter."""
     parts = []
     for part in _PART.findall(folded):
         start = next((i for i, character in enumerate(part) if character.isalnum()), len(part))
@@ -141,14 +143,8 @@ def _parts(folded: str) -> list[str]:
     return parts
 
 
-def _normalised(keywords: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Each item's distinct normalised keywords, in its order."""
-    known = {keyword: normalise_keyword(keyword) for mine in keywords for keyword in mine}
-    return [list(dict.fromkeys(known[keyword] for keyword in mine)) for mine in keywords]
-
-
 def _phrases(text: str) -> list[list[str]]:
-    """Words of a text, phrase by phrase."""
+    """Return the words of a text, phrase by phrase."""
     text = text.strip()
     if len(text) > _TEXT_CHARACTERS:
         text = text[:_TEXT_CHARACTERS].rsplit(None, 1)[0]  # no half word at the end
@@ -157,10 +153,10 @@ def _phrases(text: str) -> list[list[str]]:
 
 
 def _segments(phrase: str) -> Iterator[str]:
-    """Words of a phrase; Chinese and Japanese, which set no spaces, by script.
+    """Yield the words of a phrase; Chinese and Japanese, without spaces, by script.
 
-    A run of Chinese characters gives all its pieces of two to four: those that are words come back
-    in other items. Hiragana mostly inflects and is left out.
+    A run of Chinese characters gives all its pieces of two to four characters: real words occur in
+    other items too. Hiragana, mostly inflections, is left out.
     """
     for part in _parts(phrase):
         if part == "&":
@@ -179,43 +175,40 @@ def _segments(phrase: str) -> Iterator[str]:
 
 
 def _text_terms(
-    phrases: list[list[str]], telling: Callable[[str], bool], everywhere: set[str]
+    phrases: list[list[str]], informative: Callable[[str], bool], everywhere: set[str]
 ) -> Iterator[tuple[str, float]]:
-    """Words that say something, and pairs of neighbours neither of which is found everywhere."""
+    """Yield informative words with weights, and pairs of neighbours that are not everywhere."""
     for words in phrases:
         last = ""
         for word in words:
-            if not telling(word):
+            if not informative(word):
                 last = ""
             elif word >= _HAN:
                 yield word, _WORD + (_PHRASE - _WORD) * (len(word) - 2)  # whole words before pieces
             else:
                 yield word, _WORD
-                if (
-                    last
-                    and last != word
-                    and word not in everywhere
-                    and len(last) + len(word) < _TERM_CHARACTERS
-                ):
+                rare = word not in everywhere
+                if last and last != word and rare and len(last) + len(word) < _TERM_CHARACTERS:
                     yield f"{last} {word}", _PHRASE
-                last = "" if word in everywhere else word
+                last = word if rare else ""
 
 
 def _pairs(keywords: list[str], rank: dict[str, int]) -> Iterator[str]:
-    """Pairs of an item's frequent keywords, the rarer (more telling) one first."""
+    """Yield pairs of an item's frequent keywords, the rarer (more specific) one first."""
     frequent = sorted((keyword for keyword in keywords if keyword in rank), key=rank.__getitem__)
     for common, rare in itertools.combinations(frequent[:_PAIRED_PER_ITEM], 2):
         pair = f"{rare} & {common}"
-        if pair.count("&") == 1 and not alike(common, rare) and len(pair) <= _TERM_CHARACTERS:
+        usable = pair.count("&") == 1 and len(pair) <= _TERM_CHARACTERS
+        if usable and not terms_overlap(common, rare):
             yield pair
 
 
-def _telling(term: str, stop: frozenset[str]) -> bool:
-    """Whether a term may name something: not too long, not all stop words and numbers."""
+def _informative(term: str, stop: frozenset[str]) -> bool:
+    """Tell whether a term may describe a cluster: not too long, not all stop words and numbers."""
     if len(term) > _TERM_CHARACTERS or term in stop or (len(term) < 2 and term < _HAN):
         return False
     words = [word for word in term.split(" ") if word != "&"]
-    if words[0] in stop or words[-1] in stop:  # "in my queue" says something of an owner
+    if words[0] in stop or words[-1] in stop:  # "in my queue" is about an owner
         return False
     return len(words) <= _TERM_WORDS and not all(
         word in stop or _NUMBER.fullmatch(word) or not any(map(str.isalpha, word)) for word in words
@@ -256,7 +249,7 @@ def _singular(term: str, known: set[str]) -> str:
 
 @functools.cache
 def _stop_languages() -> dict[str, tuple[str, ...]]:
-    """Languages in which a word is a stop word."""
+    """Return the languages in which each stop word is one."""
     languages: dict[str, list[str]] = {}
     for language in sorted(stopwordsiso.langs()):
         for word in {normalise_keyword(word) for word in stopwordsiso.stopwords(language)}:
@@ -265,25 +258,19 @@ def _stop_languages() -> dict[str, tuple[str, ...]]:
 
 
 def _stop_words(phrases: Sequence[list[list[str]]]) -> tuple[frozenset[str], frozenset[str]]:
-    """Stop words for texts and for owners' keywords.
+    """Return the stop words for texts and for owners' keywords.
 
-    Words of other alphabets hardly mean different things in different languages, so all lists hold.
-    In the Latin one they do (German "war" is "was"): there only the languages that occur count, and
-    for keywords only those that are common. English always does.
+    A Latin stop word can be a different word in another language (German "war" is "was"): these
+    lists hold for languages that occur in the texts, and for keywords only if they are common;
+    English always. The lists of other alphabets always hold.
     """
     languages = _stop_languages()
     sample = phrases[:: 1 + len(phrases) // _LANGUAGE_SAMPLE]
     hits = [
-        Counter(
-            language
-            for word in {word for phrase in item for word in phrase}
-            for language in languages.get(word, ())
-        )
+        Counter(itertools.chain(*(languages.get(word, ()) for word in set(itertools.chain(*item)))))
         for item in sample
     ]
-    total = Counter[str]()
-    for found in hits:
-        total.update(found)
+    total = sum(hits, Counter[str]())
     votes = Counter(
         max(found, key=lambda language: (found[language], total[language], language))
         for found in hits
@@ -293,11 +280,9 @@ def _stop_words(phrases: Sequence[list[list[str]]]) -> tuple[frozenset[str], fro
     def stop_words(share: float) -> frozenset[str]:
         used = {"en", *(known for known in votes if votes[known] >= share * votes.total())}
         return frozenset(
-            word for word, among in languages.items() if not _is_latin(word) or used & set(among)
+            word
+            for word, among in languages.items()
+            if used & set(among) or not _LATIN.fullmatch(word)
         )
 
     return stop_words(_OCCURS), stop_words(_COMMON)
-
-
-def _is_latin(word: str) -> bool:
-    return all(letter < "\u0370" or "\u1e00" <= letter < "\u1f00" for letter in word)

@@ -1,4 +1,4 @@
-"""The keyword that a cluster leads with: a maximum-weight matching of clusters to first tokens."""
+"""Chooses the lead keywords: a maximum-weight matching of clusters to first tokens."""
 
 import itertools
 import string
@@ -9,32 +9,31 @@ import scipy.sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 _CANDIDATES = 100  # leads considered per cluster
-# Of its worth, what a lead counts: one that says nothing is not made up for by a very good one.
-_LEAD_POWER = 0.1
+_LEAD_POWER = 0.1  # of the worth of a lead: a very good lead does not outweigh a meaningless one
 
 
-def leads_of(
+def lead_keywords(
     scores: scipy.sparse.csr_array,
     worth: np.ndarray,
     terms: list[str],
     first_tokens: Callable[[Sequence[str]], Sequence[Hashable]],
     kept: Mapping[int, Sequence[str]],
 ) -> list[str]:
-    """Give each cluster a term of its own to lead with, and as many as possible a first token.
+    """Give each cluster a lead of its own, and as many as possible a first token of their own.
 
-    A weak term that begins like no other goes before a good one that does not, for every first
-    token that clusters share costs more questions about each pair of interests: with 761 clusters
-    of MovieLens a matching by worth alone takes 35 questions a pair, this one 1. Clusters that
-    find no token take the best terms that are left, no two with the same first word but for pairs.
+    A weak term with its own first token is better than a good one without, because a first token
+    that clusters share costs more queries for each pair of interests: with 761 clusters of
+    MovieLens a matching by worth alone takes 35 queries a pair, this one 1. The other clusters take
+    the best unused terms, with different first words (or different pairs).
 
     Parameters
     ----------
     scores
-        [clusters, terms], for its sparsity.
+        [clusters, terms]; only its sparsity counts.
     worth
         Aligned with the data of the scores: of a term as the lead of a cluster.
     kept
-        Keywords of clusters that have some, whose leads and first tokens are taken.
+        Keywords of some clusters; no other cluster gets their leads or first tokens.
     """
     count = scores.shape[0]
     leads_taken = {words[0] for words in kept.values()}
@@ -58,7 +57,7 @@ def leads_of(
     tokens, taken_tokens = tokens[len(taken) :][candidate_of], tokens[: len(taken)]
     names, taken_names = names[len(taken) :][candidate_of], names[: len(taken)]
 
-    # Without a token of its own, a cluster leads with what is not the best term of any token.
+    # Without a first token of its own, a cluster leads with a term that is no token's best.
     second_best = np.delete(np.arange(len(order)), _first_of_each(clusters, tokens))
     spare = np.zeros(count)
     np.maximum.at(spare, clusters[second_best], values[second_best])
@@ -70,7 +69,7 @@ def leads_of(
     free = np.flatnonzero((chosen < 0)[clusters] & ~np.isin(names, used))
     more = _matching(clusters[free], names[free], values[free], np.zeros(count))
     chosen[more >= 0] = free[more[more >= 0]]
-    labels = _labels({*terms, *taken})
+    labels = _made_up_labels({*terms, *taken})
     return [candidates[candidate_of[place]] if place >= 0 else next(labels) for place in chosen]
 
 
@@ -81,31 +80,23 @@ def _codes(keys: Iterable[Hashable]) -> np.ndarray:
 
 
 def _first_of_each(clusters: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Return where each pair of a cluster and a code first occurs, sorted by the pair."""
+    """Return the position of the first of each pair (cluster, code), sorted by the pair."""
     return np.unique(clusters * (codes.max(initial=0) + 1) + codes, return_index=True)[1]
 
 
 def _matching(
     clusters: np.ndarray, codes: np.ndarray, values: np.ndarray, spare: np.ndarray
 ) -> np.ndarray:
-    """Give as many clusters as possible a code of their own; of all ways to, the most valuable.
+    """Give as many clusters as possible a code of their own, with the largest sum of values.
 
-    Parameters
-    ----------
-    clusters, codes, values
-        [candidates] cluster, code (>= 0) and value (0 to 1), the best ones of a cluster first.
-    spare
-        [clusters] value (0 to 1) of staying without.
-
-    Returns
-    -------
-    np.ndarray
-        [clusters] int64: the candidate of each cluster, -1 for none.
+    Candidates have a cluster, a code (>= 0) and a value (0 to 1) [candidates], the best of a
+    cluster first; `spare` [clusters] is the value (0 to 1) of no code. Returns the candidate of
+    each cluster [clusters] int64, -1 for none.
     """
     count, width = len(spare), int(codes.max(initial=-1)) + 1
     best = _first_of_each(clusters, codes)
-    # A full matching must exist: behind the codes, each cluster has a column to stay without. All
-    # values together weigh less than one more code.
+    # A full matching must exist: after the codes, each cluster has a column of its own for no code.
+    # All values together weigh less than one more code.
     own = np.arange(count)
     weights = np.concatenate([count + 2 + values[best], 1 + spare])
     rows = np.concatenate([clusters[best], own])
@@ -121,8 +112,8 @@ def _matching(
     return chosen
 
 
-def _labels(taken: set[str]) -> Iterator[str]:
-    """Yield "unnamed a", ..., "unnamed z", "unnamed aa", ... but for those that are taken."""
+def _made_up_labels(taken: set[str]) -> Iterator[str]:
+    """Yield "unnamed a", ..., "unnamed z", "unnamed aa", ... without the taken ones."""
     for length in itertools.count(1):
         for letters in itertools.product(string.ascii_lowercase, repeat=length):
             label = f"unnamed {''.join(letters)}"

@@ -1,65 +1,38 @@
-"""A novelty table as a policy, alone and together with popularity."""
+"""A novelty table as a policy, alone and with popularity added."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.evaluation.policies.count_policies import without
-from models.interests.log_odds import answer_count, log_listed, log_unlisted
+from models.evaluation.policies.count_policies import exclude
+from models.interests.log_odds import log_listed, log_unlisted
+from models.interests.novelty_table import NoveltyTable
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class TablePolicy:
-    """The log probabilities of a novelty table.
+    """Scores clusters by their log probabilities; `log_unlisted` for clusters without one."""
 
-    A row lists its n best clusters; the others are as `log_unlisted` has them.
-
-    Attributes
-    ----------
-    novel
-        [M * M, n] int32, the clusters after pair c1 * M + c2, best first, -1 pads.
-    probability
-        [M * M, n] float32
-    clusters
-        Their number, M.
-    blocked
-        [blocked] clusters that are never an answer.
-    """
-
-    novel: NDArray[np.int32]
-    probability: NDArray[np.float32]
-    clusters: int
-    blocked: NDArray[np.int32]
+    table: NoveltyTable
 
     def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
         """Score the clusters, as `Policy.scores`."""
-        pair = c1.astype(np.int64) * self.clusters + c2
-        novel, p = self.novel[pair], self.probability[pair]
-        allowed = answer_count(c1, c2, self.clusters, self.blocked)
-        rest = log_unlisted(novel, p, allowed)
-        scores = np.repeat(rest[:, None], self.clusters + 1, axis=1).astype(np.float32)
+        table = self.table
+        novel, p = table.novel[c1, c2], table.probability[c1, c2]
+        rest = log_unlisted(novel, p, table.candidate_count(c1, c2))
+        scores = np.repeat(rest[:, None], table.size + 1, axis=1).astype(np.float32)
         np.put_along_axis(scores, novel, log_listed(p), axis=1)  # pads go to a column of their own
-        return without(scores[:, :-1], c1, c2, self.blocked)
+        return exclude(scores[:, :-1], c1, c2, ~table.allowed)
 
 
 @dataclass(frozen=True)
 class PriorPolicy:
-    """A novelty table with the popularity that balanced training took out: log p + w log P(c).
-
-    Attributes
-    ----------
-    table
-        Gives log p.
-    log_popularity
-        [M] float32
-    weight
-        w
-    """
+    """Adds back the popularity that balanced training took out: log p + w log P(c)."""
 
     table: TablePolicy
-    log_popularity: NDArray[np.float32]
-    weight: float
+    log_popularity: NDArray[np.float32]  # [M] log P(c)
+    weight: float  # w
 
     def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
         """Score the clusters, as `Policy.scores`."""

@@ -1,19 +1,20 @@
-"""Policies that learn from what users engage with, day by day.
+"""Policies that learn from engagements, day by day.
 
-The baselines that the paper (arXiv 2405.16363) compares with live, at the size of a simulation:
+They are the baselines of the paper's live experiments (arXiv 2405.16363), at the size of a
+simulation:
 
-- a *hierarchical contextual bandit*: a linear bandit at every node of the tree of clusters; a
-  cluster is chosen from coarse to fine, and what follows is learned by all nodes on the way (Song
-  et al., "Show me the whole world", WSDM 2022, arXiv 2110.09905);
-- a *neural linear bandit*: Bayesian linear regression on a representation learned by a neural
-  network, here the text encoder's of the clusters (Riquelme, Tucker & Snoek, "Deep Bayesian
-  bandits showdown", ICLR 2018, arXiv 1802.09127; Su et al., "Long-term value of exploration",
-  WSDM 2024, arXiv 2305.07764).
+- a *hierarchical contextual bandit*: a linear bandit at every node of the tree of clusters chooses
+  a cluster from coarse to fine; all nodes on the path learn from the engagement (Song et al.,
+  "Show me the whole world", WSDM 2022, arXiv 2110.09905);
+- a *neural linear bandit*: Bayesian linear regression on a learned representation, here the text
+  embeddings of the clusters (Riquelme, Tucker & Snoek, "Deep Bayesian bandits showdown", ICLR
+  2018, arXiv 1802.09127; Su et al., "Long-term value of exploration", WSDM 2024, arXiv
+  2305.07764).
 
-Both choose by Thompson sampling: the score is drawn from the posterior of the reward, for each user
-anew, so that a day's batch of users tries many clusters before anything is learned from it
-(Chapelle & Li, "An empirical evaluation of Thompson sampling", NeurIPS 2011). They begin knowing
-nothing of users. A user's context are the latest two interests, as it is of the other policies.
+Both use Thompson sampling: they draw the score of each user from the posterior of the reward, so
+that a day's batch of users tries many clusters (Chapelle & Li, "An empirical evaluation of Thompson
+sampling", NeurIPS 2011). They start without knowledge of users. The context of a user is (c1, c2),
+as for the other policies.
 """
 
 from dataclasses import dataclass
@@ -22,76 +23,65 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-_PRECISION = 1.0  # of the prior of a weight, in observations of a unit feature
-_NOISE = 0.05  # variance of a reward before any is seen, and how many of it the prior counts for
-_NOISE_COUNT = 100.0
+from models.common.unit_vectors import unit_rows
+
+_PRECISION = 1.0  # prior precision of a weight, in observations of a unit feature
+_NOISE = 0.05  # prior variance of a reward
+_NOISE_COUNT = 100.0  # rewards that the prior counts for
 _QUANTA = 52  # bits that a float64 holds exactly
+
+Ids = NDArray[np.int32]
 
 
 class Scorer(Protocol):
-    """A `Policy` whose scores are of any precision."""
+    """A `Policy` with scores of any precision."""
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
-        """Score every cluster [n, M] for users whose latest interests are c1 and c2 [n]."""
+    def scores(self, c1: Ids, c2: Ids) -> NDArray[Any]:
+        """Score every cluster [n, M] for users with the latest interests c1 and c2 [n]."""
 
 
 @runtime_checkable
 class Learner(Scorer, Protocol):
-    """A policy that learns; it draws at random, for all users of a day at once."""
+    """A policy that learns and samples, and so needs all users of a day at once."""
 
-    def learn(
-        self,
-        c1: NDArray[np.int32],
-        c2: NDArray[np.int32],
-        shown: NDArray[np.int32],
-        engaged: NDArray[np.bool_],
-    ) -> None:
-        """Learn from a day: cluster `shown` [n] to users of c1, c2 [n], and who engaged [n]."""
+    def learn(self, c1: Ids, c2: Ids, shown: Ids, engaged: NDArray[np.bool_]) -> None:
+        """Learn from a day: `shown` [n] to users of c1, c2 [n], and who `engaged` [n]."""
 
 
 @dataclass(frozen=True)
 class Arms:
-    """The clusters to choose from: where they are in the tree, and what they are about.
+    """The M clusters to choose from."""
 
-    Attributes
-    ----------
-    ancestors
-        [levels, M] int32, the node of each level that a cluster is under, coarse to fine; the last
-        row is the clusters themselves.
-    embeddings
-        [M, d] float32.
-    """
-
+    # [levels, M] ancestor node per level, coarse to fine; the last row is the clusters
     ancestors: NDArray[np.int32]
-    embeddings: NDArray[np.float32]
+    embeddings: NDArray[np.float32]  # [M, d]
 
     def reduced(self, dimensions: int) -> NDArray[np.float32]:
-        """Return the embeddings along their principal axes, in unit length, [M, <= dimensions]."""
+        """Return the embeddings on their principal axes, unit length, [M, <= dimensions]."""
         centred = self.embeddings - self.embeddings.mean(axis=0)
         axes = np.linalg.svd(centred, full_matrices=False)[2][:dimensions]
-        rows = centred @ axes.T
-        return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+        return unit_rows(centred @ axes.T, shortest=1e-12)
 
 
 class Random:
-    """Any cluster, anew for every user and day."""
+    """Random scores for every user and day."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._size, self._rng = size, np.random.default_rng(seed)
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
-        """Return draws, the same chance for each cluster."""
+    def scores(self, c1: Ids, c2: Ids) -> NDArray[Any]:
+        """Return uniform scores."""
         return self._rng.random((len(c1), self._size), np.float32)
 
 
 class RewardNoise:
-    """The variance of rewards, pooled with a prior guess."""
+    """The standard deviation of rewards, with a prior."""
 
     def __init__(self) -> None:
         self._squares, self._count = _NOISE * _NOISE_COUNT, _NOISE_COUNT
 
     def learn(self, rewards: NDArray, predicted: NDArray) -> None:
-        """Add rewards and what was expected of them."""
+        """Add rewards and their predictions."""
         self._squares += float(np.sum((rewards - predicted) ** 2))
         self._count += len(rewards)
 
@@ -104,17 +94,9 @@ class RewardNoise:
 class HierarchicalBandit:
     """A linear Thompson bandit at every node of the tree.
 
-    The reward of node v in context x is x . w_v plus noise; of w_v the posterior is normal with
-    precision A_v = I + sum x x' and mean A_v^-1 sum r x (Agrawal & Goyal, ICML 2013).
-
-    Parameters
-    ----------
-    arms
-        What it chooses from.
-    seed
-        Of the draws.
-    dimensions
-        Of the context, beside a constant: the mean of the embeddings of c1 and c2.
+    The reward of node v in context x is x . w_v plus noise. The posterior of w_v is normal with
+    precision A_v = I + sum x x' and mean A_v^-1 sum r x (Agrawal & Goyal, ICML 2013). x is a
+    constant and the mean of the embeddings of c1 and c2, reduced to `dimensions`.
     """
 
     def __init__(self, arms: Arms, seed: int, dimensions: int = 6) -> None:
@@ -129,15 +111,15 @@ class HierarchicalBandit:
         self._rewards = np.zeros((int(sizes.sum()), features))
         self._noise = RewardNoise()
 
-    def _context(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[np.float32]:
+    def _context(self, c1: Ids, c2: Ids) -> NDArray[np.float32]:
         return (self._places[c1] + self._places[c2]) * np.float32(0.5)
 
     def _mean(self) -> NDArray[Any]:
         """Return the mean weights of the nodes, [nodes, features]."""
         return np.linalg.solve(self._precision, self._rewards[..., None])[..., 0]
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
-        """Return a number whose order is that of the draws at the coarsest node, then below it."""
+    def scores(self, c1: Ids, c2: Ids) -> NDArray[Any]:
+        """Return scores that order clusters by the draws from the coarsest node to the finest."""
         context = self._context(c1, c2)
         mean = context @ self._mean().astype(np.float32).T  # [n, nodes]
         spread = np.linalg.cholesky(np.linalg.inv(self._precision)).astype(np.float32)
@@ -153,14 +135,8 @@ class HierarchicalBandit:
             result = result * steps + whole[:, level]
         return result
 
-    def learn(
-        self,
-        c1: NDArray[np.int32],
-        c2: NDArray[np.int32],
-        shown: NDArray[np.int32],
-        engaged: NDArray[np.bool_],
-    ) -> None:
-        """Pass what happened back to every node above the cluster that was shown."""
+    def learn(self, c1: Ids, c2: Ids, shown: Ids, engaged: NDArray[np.bool_]) -> None:
+        """Update every node above each shown cluster."""
         context = self._context(c1, c2).astype(np.float64)
         mean = self._mean()
         reward = engaged.astype(np.float64)
@@ -178,17 +154,9 @@ class HierarchicalBandit:
 class NeuralLinearBandit:
     """Thompson sampling of one Bayesian linear regression over all clusters.
 
-    The features of showing c to a user of c1, c2: 1, the embedding of c, its product with the mean
-    of those of c1 and c2 by coordinate, and the similarities of c with c1 and with c2.
-
-    Parameters
-    ----------
-    arms
-        Of the clusters; their embeddings are the representation.
-    seed
-        Of the draws.
-    dimensions
-        Of the embeddings that are used.
+    The features of showing c to a user of (c1, c2) are 1, the embedding of c (reduced to
+    `dimensions`), its coordinate-wise product with the mean of those of c1 and c2, and the
+    similarities of c with c1 and with c2.
     """
 
     def __init__(self, arms: Arms, seed: int, dimensions: int = 16) -> None:
@@ -200,8 +168,8 @@ class NeuralLinearBandit:
         self._rewards = np.zeros(features)
         self._noise = RewardNoise()
 
-    def scores(self, c1: NDArray[np.int32], c2: NDArray[np.int32]) -> NDArray[Any]:
-        """Return the reward of every cluster under weights drawn for each user."""
+    def scores(self, c1: Ids, c2: Ids) -> NDArray[Any]:
+        """Return the reward of every cluster, with weights drawn for each user."""
         mean = np.linalg.solve(self._precision, self._rewards)
         # With A = L L', L'^-1 z has the covariance A^-1.
         root = self._noise.deviation * np.linalg.inv(np.linalg.cholesky(self._precision))
@@ -216,23 +184,15 @@ class NeuralLinearBandit:
             + (own + crossed * context) @ self._places.T
         )
 
-    def features(
-        self, c1: NDArray[np.int32], c2: NDArray[np.int32], shown: NDArray[np.int32]
-    ) -> NDArray[np.float64]:
-        """Return the features of showing clusters, [n, features]."""
+    def features(self, c1: Ids, c2: Ids, shown: Ids) -> NDArray[np.float64]:
+        """Return the features of shown clusters, [n, features]."""
         place = self._places[shown]
         context = (self._places[c1] + self._places[c2]) / 2
         similar = [self._similar[c1, shown], self._similar[c2, shown]]
         columns = np.column_stack([np.ones(len(shown)), *similar, place, place * context])
         return columns.astype(np.float64)
 
-    def learn(
-        self,
-        c1: NDArray[np.int32],
-        c2: NDArray[np.int32],
-        shown: NDArray[np.int32],
-        engaged: NDArray[np.bool_],
-    ) -> None:
+    def learn(self, c1: Ids, c2: Ids, shown: Ids, engaged: NDArray[np.bool_]) -> None:
         """Add a day to the regression."""
         x, reward = self.features(c1, c2, shown), engaged.astype(np.float64)
         self._noise.learn(reward, x @ np.linalg.solve(self._precision, self._rewards))

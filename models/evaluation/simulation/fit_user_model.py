@@ -1,7 +1,4 @@
-"""The parameters of a user model, estimated from what users engaged with.
-
-What each of them means, and where it comes from, is said in `user_model`.
-"""
+"""Estimates the parameters of a user model from engagements; `user_model` defines them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,24 +13,18 @@ from models.evaluation.simulation.user_model import (
     new_cluster,
 )
 
-_HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1024.0)  # to choose from, in engagements
+_HALF_LIVES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 1024.0)  # candidates, in engagements
 _ONE_ENGAGEMENT = 2  # the bin of a single engagement, just now
-_LIFT_PRIORS = (3.0, 10.0, 30.0, 100.0)  # to choose from: pseudo-events of no lift
-_LIFT_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)  # b, to choose from
-_EVENTS = 20_000  # discoveries that affinity is fitted on, at most
+_LIFT_PRIORS = (3.0, 10.0, 30.0, 100.0)  # candidates: pseudo-events without lift
+_LIFT_WEIGHTS = (0.0, 0.25, 0.5, 1.0, 1.5, 2.0)  # candidates for b
+_EVENTS = 20_000  # maximum of discoveries that affinity is fitted on
 _PRIOR = 20.0  # pseudo-events of rates
 
 
 def fit_user_model(histories: Histories, size: int) -> UserModel:
-    """Estimate the model of users who are not those that policies were fitted on.
+    """Estimate the model of users on whom no policy was fitted.
 
-    Parameters
-    ----------
-    histories
-        Users in an order that is none, such as by hash: of many, the first ones are used for
-        affinity.
-    size
-        M, the number of clusters.
+    The users must be in a random order, such as by hash: affinity uses only the first ones of many.
 
     Raises
     ------
@@ -54,7 +45,7 @@ def fit_user_model(histories: Histories, size: int) -> UserModel:
 
 
 def _drift_and_discovery(histories: Histories, size: int) -> tuple[float, Floats]:
-    """Return the half life under which repeats are the likeliest, and the rates of discovery."""
+    """Return the half life of maximum likelihood of repeats, and the discovery rates."""
     states = [UserState.empty(len(histories.offsets) - 1, size) for _ in _HALF_LIVES]
     likelihood = np.zeros(len(_HALF_LIVES))
     tried, opened = np.zeros(size + 1), np.zeros(size + 1)
@@ -74,7 +65,7 @@ def _drift_and_discovery(histories: Histories, size: int) -> tuple[float, Floats
             state.engage(clusters, there, life)
     discovery = np.zeros(size + 1)
     rate = (opened.sum() + 1) / (tried.sum() + 2)
-    for known in range(1, size):  # towards the rate before, times what is left to discover
+    for known in range(1, size):  # shrunk to the previous rate times the share of clusters left
         if known > 1:
             rate *= (size - known) / (size - known + 1)
         rate = (opened[known] + _PRIOR * rate) / (tried[known] + _PRIOR)
@@ -86,8 +77,8 @@ def _drift_and_discovery(histories: Histories, size: int) -> tuple[float, Floats
 def _affinity(histories: Histories, size: int, half_life: float) -> tuple[Floats, Floats]:
     """Return log popularity and b log lift.
 
-    How far lifts are shrunk and b are those under which the discoveries of one half of the users
-    are the likeliest given the lifts of the other half.
+    The prior of lifts and b maximise the likelihood of one half's discoveries, given the lifts of
+    the other half.
     """
     shares, knowns, opened, fold = _discoveries(histories, size, half_life)
     firsts = np.bincount(opened, minlength=size)
@@ -125,11 +116,10 @@ def _log_lift(observed: NDArray, expected: NDArray, prior: float) -> Floats:
 def _discoveries(
     histories: Histories, size: int, half_life: float
 ) -> tuple[Floats, NDArray[np.bool_], NDArray[np.int32], NDArray[np.int64]]:
-    """Return the first `_EVENTS` moments, user by user, at which a cluster was opened.
+    """Return the first `_EVENTS` discoveries, user by user.
 
-    Returns
-    -------
-    interest shares and what was known before [events, M], the cluster and the user modulo 2.
+    Returns interest shares and known clusters before each [events, M], its cluster, and the user
+    modulo 2.
     """
     lengths = np.diff(histories.offsets)
     user = np.repeat(np.arange(len(lengths)), lengths)
@@ -152,7 +142,7 @@ def _discoveries(
 
 
 def _satiation(histories: Histories, size: int, half_life: float, discovery: Floats) -> Floats:
-    """Return observed over expected repeats by fatigue, never rising from one engagement on."""
+    """Return observed over expected repeats by fatigue, non-increasing from one engagement on."""
     bins = len(FATIGUE_EDGES) + 1
     observed, expected = np.zeros(bins), np.zeros(bins)
     state = UserState.empty(len(histories.offsets) - 1, size)

@@ -1,14 +1,15 @@
-"""Weeks of recommendation to users of a model, and what a policy of exploration makes of them.
+"""Simulates weeks of recommendation to users of a user model.
 
-Each day a user is shown a slate. Most slots exploit: the clusters of most interest to the user, in
-turns. A few explore: the best clusters by the policy that the user does not know. Each slot is a
-choice between its cluster, of the weight q that `UserModel.next_engagement` gives it (shared by the
-slots of one cluster), and anything else, of a stated weight: the user engages with probability
-q / (q + outside) (Luce's choice axiom, 1959). Engagements change what the user knows, wants and is
-tired of, and so what is shown on the next day: the feedback loop.
+Each day a user is shown a slate. Most slots exploit: they show the clusters of most interest to the
+user, in turn. A few slots explore: they show the policy's best clusters that the user does not
+know. In each slot the user chooses between its cluster, with the weight q of
+`UserModel.next_engagement` (divided among the slots of one cluster), and everything else, with a
+fixed weight: the user engages with probability q / (q + outside) (Luce's choice axiom, 1959).
+Engagements change the known clusters, the interest and the fatigue of the user, and so the slate of
+the next day: the feedback loop.
 
-Policies are compared on common random numbers: what a user makes of a cluster on a day is decided
-by a hash of (seed, user, day, cluster), the same under each policy.
+All policies use common random numbers: a hash of (seed, user, day, cluster) decides whether a user
+engages.
 """
 
 from dataclasses import dataclass
@@ -24,40 +25,25 @@ from models.evaluation.simulation.user_model import UserModel, UserState
 from models.evaluation.statistics.ranking import best
 
 NO_EXPLORATION = "no_exploration"  # the control: every slot exploits
-MANY = 5  # clusters in the window that users with many interests have engaged with, at least
+MANY = 5  # minimum of distinct clusters that users with many interests engage with
 NOTHING = np.zeros(0, np.int32)
 _COLUMNS = ("users", "shown", "engaged", "novel", "clusters", "many")
 
 
 @dataclass(frozen=True)
 class SimulationConfig:
-    """How long is simulated, and for whom.
+    """The length and the size of a simulation."""
 
-    Attributes
-    ----------
-    users
-        Held-out users, at most, drawn by a hash; 0 simulates nothing.
-    days, seeds
-        Length of the window, and how often it is replayed with other random numbers.
-    slots, exploring
-        Recommendations a user gets each day, and how many of them explore.
-    outside
-        Weight of anything but a recommendation, where all clusters together weigh 1. No log tells
-        it; with more of it everything happens slower.
-    history
-        Latest engagements of a user that count.
-    seed
-        Another seed draws other users and other random numbers.
-    """
-
-    users: int = 1000
+    users: int = 1000  # maximum of held-out users, drawn by hash; 0 simulates nothing
     days: int = 28
-    seeds: int = 3
-    slots: int = 10
-    exploring: int = 2
+    seeds: int = 3  # replays with different random numbers
+    slots: int = 10  # recommendations of a user each day
+    exploring: int = 2  # slots that explore
+    # Relative probability that the user engages outside the recommended slots; the weights of all
+    # clusters sum to 1. A log cannot show it; a larger value slows all changes.
     outside: float = 0.25
-    history: int = 100
-    seed: int = 0
+    history: int = 100  # latest engagements of a user that count
+    seed: int = 0  # of the drawn users and of the random numbers
 
     def __post_init__(self) -> None:
         for name in ("days", "seeds", "slots", "exploring", "history"):
@@ -78,23 +64,11 @@ def slate_of(
     exploring: int,
     blocked: NDArray[np.int32],
 ) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    """Return what users are shown.
+    """Return the shown clusters [n, slots] and which slots explore [n, slots].
 
-    Parameters
-    ----------
-    state
-        Of users who know at least one cluster.
-    scores
-        [n, M] of a policy, -inf for what may not be shown; None for the control.
-    slots, exploring
-        As of `SimulationConfig`.
-    blocked
-        Clusters that exploration never shows.
-
-    Returns
-    -------
-    Clusters [n, slots], and which slots explore. What explores stands last; where nothing is left
-    to explore, the slot exploits.
+    `scores` are [n, M], None for the control. Exploring slots are last; a slot without a new
+    cluster exploits. Every user knows at least one cluster. Exploration never shows `blocked`
+    clusters.
     """
     liked = best(np.where(state.known, state.interest, -np.inf), slots)
     many = np.minimum(state.known.sum(axis=1), slots)[:, None]
@@ -112,20 +86,10 @@ def slate_of(
 def engagement_chances(
     wanted: NDArray[np.float32], clusters: NDArray[np.int32], outside: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Return the probability that users engage with each slot, and how often it came before.
+    """Return how probably users engage with each slot, and the earlier slots of its cluster.
 
-    Parameters
-    ----------
-    wanted
-        [n, M] of `UserModel.next_engagement`.
-    clusters
-        [n, slots] that are shown.
-    outside
-        Weight of anything else.
-
-    Returns
-    -------
-    [n, slots] probabilities, and the number of slots before this one with the same cluster.
+    `wanted` is [n, M] of `UserModel.next_engagement`, `clusters` and both results are [n, slots],
+    `outside` is the weight of everything else.
     """
     before, after = np.zeros(clusters.shape, np.int64), np.zeros(clusters.shape, np.int64)
     for slot in range(1, clusters.shape[1]):
@@ -149,27 +113,20 @@ def replay(
 
     Parameters
     ----------
-    model
-        Of the users.
-    start
-        Of users who know at least one cluster; it is not changed.
+    model, start
+        The users; each knows at least one cluster. `start` is not changed.
     users
-        [n], a hash of each: what happens to one does not depend on which others there are, unless
-        the policy learns or draws.
+        [n] a hash of each user. Users do not affect each other, unless the policy learns or draws.
     policy
-        That explores; a `Learner` learns at the end of each day. None is the control.
-    config, seed
-        What is simulated, with which random numbers.
-    blocked
-        Clusters that exploration never shows.
+        Chooses what to explore; a `Learner` learns at the end of each day. None is the control.
 
     Returns
     -------
-    [days, 6] sums over the users: their number, recommendations, engagements, engagements with
-    clusters they did not know on that morning, clusters engaged with so far in the window, users
-    with at least MANY of those. Sums of parts of the users add up.
+    [days, 6] sums over the users, which add up over parts of the users: users, recommendations,
+    engagements, engagements with clusters new to the user, distinct clusters engaged with so far,
+    users with at least MANY of those.
     """
-    state = start.copy()
+    state = start.rows()
     engaged_with = np.zeros(state.known.shape, bool)
     keys = mix(users, seed)[:, None]
     totals = np.zeros((config.days, len(_COLUMNS)), np.int64)
@@ -196,12 +153,11 @@ def replay(
 
 
 def measures(totals: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-    """Return what a replay comes to, each [days].
+    """Return the measures of a replay, each [days].
 
-    - novelty_rate: share of the day's engagements that are with clusters new to the user, who knew
-      them neither from the log nor from the days before;
-    - satisfaction: mean utility of the day's recommendations, 1 for an engagement, 0 for none;
-    - unique_clusters: clusters that users engaged with since the first day, mean over users;
+    - novelty_rate: share of the day's engagements with clusters that the user did not know before;
+    - satisfaction: share of the day's recommendations that the user engaged with;
+    - unique_clusters: distinct clusters engaged with since the first day, mean over users;
     - users_with_5_clusters: share of users with at least MANY of those.
 
     >>> both = measures(np.array([[2, 20, 4, 1, 3, 0], [2, 20, 5, 2, 6, 1]]))
@@ -219,16 +175,10 @@ def measures(totals: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
 
 
 def band(values: NDArray[np.float64], most: float) -> tuple[NDArray, NDArray, NDArray]:
-    """Return mean and 95% confidence interval over seeds, by Student's t; the mean alone of one.
+    """Return the mean and the 95% interval (Student's t) over seeds of values [seeds, days].
 
-    It says how much the random numbers matter, not how much another sample of users would.
-
-    Parameters
-    ----------
-    values
-        [seeds, days], from 0 to `most`, and so is the interval.
-    most
-        Infinity where there is no bound.
+    The interval is clipped to 0 and `most`; of one seed it is the mean. It measures the effect of
+    the random numbers, not of the sample of users.
     """
     mean, seeds = values.mean(axis=0), len(values)
     if seeds == 1:
@@ -239,34 +189,22 @@ def band(values: NDArray[np.float64], most: float) -> tuple[NDArray, NDArray, ND
 
 
 def simulation_entry(totals: dict[str, dict[int, NDArray[np.int64]]]) -> dict[str, Any]:
-    """Return the entry `simulation` of metrics.json.
-
-    Parameters
-    ----------
-    totals
-        Of `replay`, by policy and seed.
-    """
+    """Return `simulation` of metrics.json from sums of `replay`, by policy and seed."""
     policies: dict[str, Any] = {}
     for name, of_seed in sorted(totals.items()):
         by_seed = [measures(of_seed[seed]) for seed in sorted(of_seed)]
-        policies[name] = {
-            measure: [
-                dict(zip(("value", "low", "high"), map(float, day), strict=True))
-                for day in zip(
-                    *band(
-                        np.array([one[measure] for one in by_seed]),
-                        np.inf if measure == "unique_clusters" else 1.0,
-                    ),
-                    strict=True,
-                )
+        policies[name] = {}
+        for measure in by_seed[0]:
+            most = np.inf if measure == "unique_clusters" else 1.0
+            days = np.transpose(band(np.array([one[measure] for one in by_seed]), most))
+            policies[name][measure] = [
+                {"value": value, "low": low, "high": high} for value, low, high in days.tolist()
             ]
-            for measure in by_seed[0]
-        }
-    first = next(iter(totals.values()))
-    days = next(iter(first.values()))
+    of_first = next(iter(totals.values()))
+    first = next(iter(of_first.values()))
     return {
-        "days": len(days),
-        "users": int(days[0, 0]),
-        "seeds": len(first),
+        "days": len(first),
+        "users": int(first[0, 0]),
+        "seeds": len(of_first),
         "policies": policies,
     }

@@ -1,31 +1,31 @@
-"""A small generative model of a user, fitted on a log, to try policies on.
+"""A small generative model of a user, fitted on a log, to compare policies.
 
-The clock of a user is the number of engagements so far: logs come in bursts, and days without any
-say little. Given a history, the model says which cluster the next engagement is with:
+The clock of a user is the number of engagements so far: logs come in bursts, and days without
+engagements carry little information. Given a history, the model says which cluster the next
+engagement is with:
 
-- *Discovery.* With K clusters known, the next engagement opens a new one with probability h(K), a
-  share of engagements in the log. That novelties get rarer with what is known is Heaps' law (Tria,
+- *Discovery.* With K clusters known, the next engagement opens a new one with probability h(K),
+  estimated from the log. Novelties get rarer with the number of known clusters: Heaps' law (Tria,
   Loreto, Servedio & Strogatz, "The dynamics of correlated novelties", Scientific Reports 4, 2014).
-- *Affinity.* Which new one: a softmax over the unknown clusters c of log popularity(c) + b times
-  the mean over ALL known clusters k, weighted by interest, of log lift(k, c): how much more often c
-  was opened by users who know k than its popularity predicts, shrunk to none where k is rare.
-- *Drift.* The interest in a known cluster is the sum over the engagements with it of 2^(-age /
-  half life), in engagements (exponential forgetting: Koychev & Schwab, "Adaptation to drifting
-  user's interests", ECML 2000 workshop). The half life is of maximum likelihood.
-- *Satiation.* Interest times a factor <= 1 that falls with the engagements with the cluster among
-  the latest few: observed over expected repeats, made to fall (Leqi et al., "Rebounding bandits
+- *Affinity.* The new cluster follows a softmax over the unknown clusters c of log popularity(c)
+  plus b times the interest-weighted mean of log lift(k, c) over ALL known clusters k. Lift is how
+  much more often users who know k open c than popularity predicts, shrunk to 1 where k is rare.
+- *Drift.* The interest in a known cluster is the sum over its engagements of
+  2^(-age / half life), in engagements (exponential forgetting: Koychev & Schwab, "Adaptation to
+  drifting user's interests", ECML 2000 workshop). The half life is of maximum likelihood.
+- *Satiation.* Interest is multiplied by a factor <= 1 that falls with the recent engagements with
+  the cluster: observed over expected repeats, made non-increasing (Leqi et al., "Rebounding bandits
   for modeling satiation effects", NeurIPS 2021).
 
 The state and its dynamics are those of simulators such as RecSim (Ie et al., arXiv 1909.04847).
 
-What a log can't tell, so that the model doesn't know it either: how often a shown cluster is
-refused, as only engagements are logged (the simulation takes an outside option of a stated weight);
-what the recommender of that time showed, so that popularity and discovery are those of its users;
-the tastes of a user beyond the known clusters; what makes a user leave. Absolute numbers are of the
-model; what can be compared is one policy with another.
+A log does not show, and the model does not know: how often users refuse a shown cluster (the
+simulation has an outside option with a given weight); the recommendations of that time (popularity
+and discovery depend on them); tastes beyond the known clusters; why users leave. Compare one policy
+with another; do not read absolute numbers.
 
-So that no policy is judged by itself, the model is fitted on users that policies were not fitted
-on, and on all known clusters, where policies look at the latest two.
+The model is fitted on users on whom no policy was fitted, and on all known clusters, while policies
+see the latest two: no policy is judged by itself.
 """
 
 from collections.abc import Iterator
@@ -34,33 +34,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-_FATIGUE_HALF_LIFE = 3.0  # "the latest few" engagements
-FATIGUE_EDGES = (0.25, 0.75, 1.5, 2.25, 3.0)  # between bins of recent engagements with a cluster
+_FATIGUE_HALF_LIFE = 3.0  # in engagements
+FATIGUE_EDGES = (0.25, 0.75, 1.5, 2.25, 3.0)  # of bins of recent engagements with a cluster
 
 Floats = NDArray[np.float32]
 
 
 @dataclass
 class UserState:
-    """What users know, at some moment.
+    """The state of n users."""
 
-    Attributes
-    ----------
-    known
-        [n, M] bool.
-    interest
-        [n, M] float32, forgotten with the half life of the model.
-    fatigue
-        [n, M] float32, the engagements among the latest few.
-    c1, c2
-        [n] int32, the clusters of the two latest runs; equal where one is known, -1 where none.
-    """
-
-    known: NDArray[np.bool_]
-    interest: Floats
-    fatigue: Floats
-    c1: NDArray[np.int32]
-    c2: NDArray[np.int32]
+    known: NDArray[np.bool_]  # [n, M]
+    interest: Floats  # [n, M] decays with the half life of the model
+    fatigue: Floats  # [n, M] recent engagements
+    c1: NDArray[np.int32]  # [n] the cluster before c2; equal if only one is known, -1 if none
+    c2: NDArray[np.int32]  # [n] the latest cluster
 
     @classmethod
     def empty(cls, users: int, size: int) -> "UserState":
@@ -75,28 +63,14 @@ class UserState:
             nobody.copy(),
         )
 
-    def copy(self) -> "UserState":
-        """Return one that does not change with this one."""
-        return UserState(**{name: array.copy() for name, array in vars(self).items()})
-
-    def rows(self, rows: slice) -> "UserState":
-        """Return the state of some users, a copy."""
+    def rows(self, rows: slice = slice(None)) -> "UserState":
+        """Return a copy of the state of some users, by default of all."""
         return UserState(**{name: array[rows].copy() for name, array in vars(self).items()})
 
     def engage(
         self, clusters: NDArray[np.int32], engaged: NDArray[np.bool_], half_life: float
     ) -> None:
-        """Add engagements, the oldest first.
-
-        Parameters
-        ----------
-        clusters
-            [n, s]
-        engaged
-            [n, s], whether they happened.
-        half_life
-            Of interest, in engagements.
-        """
+        """Add engagements with clusters [n, s] where `engaged` [n, s], the oldest first."""
         after = engaged[:, ::-1].cumsum(axis=1)[:, ::-1] - engaged  # engagements still to come
         count = engaged.sum(axis=1)
         row, slot = np.nonzero(engaged)
@@ -114,21 +88,13 @@ class UserState:
 
 @dataclass(frozen=True)
 class Histories:
-    """What users engaged with.
+    """The engagements of n users."""
 
-    Attributes
-    ----------
-    offsets
-        [n + 1], where the clusters of each user begin.
-    clusters
-        [offsets[-1]] int32, the clusters of their engagements, the oldest first.
-    """
-
-    offsets: NDArray[np.int64]
-    clusters: NDArray[np.int32]
+    offsets: NDArray[np.int64]  # [n + 1] start of each user in `clusters`
+    clusters: NDArray[np.int32]  # clusters of the engagements, the oldest first
 
     def steps(self) -> Iterator[tuple[NDArray[np.int32], NDArray[np.bool_]]]:
-        """Yield the t-th engagement of every user: its cluster and whether there is one, [n, 1]."""
+        """Yield the t-th cluster of every user and whether there is one, both [n, 1]."""
         lengths = np.diff(self.offsets)
         for step in range(int(lengths.max(initial=0))):
             there = lengths > step
@@ -138,27 +104,13 @@ class Histories:
 
 @dataclass(frozen=True)
 class UserModel:
-    """How users choose; see the module.
+    """The parameters of the model; see the module."""
 
-    Attributes
-    ----------
-    discovery
-        [M + 1], the share of engagements that open a cluster, by how many are known.
-    log_popularity
-        [M] of clusters at their discovery.
-    log_lift
-        [M, M], from a known cluster to the one it leads to, times b.
-    half_life
-        Of interest, in engagements.
-    satiation
-        [bins], the factor by fatigue; falls from 1.
-    """
-
-    discovery: Floats
-    log_popularity: Floats
-    log_lift: Floats
-    half_life: float
-    satiation: Floats
+    discovery: Floats  # [M + 1] share of engagements that open a cluster, by number of known ones
+    log_popularity: Floats  # [M] of clusters at their discovery
+    log_lift: Floats  # [M, M] from a known cluster to the next, times b
+    half_life: float  # of interest, in engagements
+    satiation: Floats  # [bins] factor by fatigue, from 1 downwards
 
     def state_of(self, histories: Histories) -> UserState:
         """Return the state of users after their histories."""
@@ -168,12 +120,7 @@ class UserModel:
         return state
 
     def next_engagement(self, state: UserState) -> Floats:
-        """Return the probability that the next engagement is with each cluster.
-
-        Returns
-        -------
-        [n, M]; the rest to 1 is what satiation takes away.
-        """
+        """Return the probability of each next cluster [n, M]; the sum is below 1 by satiation."""
         share = interest_shares(state)
         opened = self.discovery[state.known.sum(axis=1)][:, None]
         new = new_cluster(share @ self.log_lift + self.log_popularity, state.known)
@@ -190,7 +137,7 @@ def interest_shares(state: UserState) -> Floats:
 
 
 def new_cluster(affinity: Floats, known: NDArray[np.bool_]) -> Floats:
-    """Return the softmax of affinity [n, M] over what is not known, 0 where all is."""
+    """Return the softmax of affinity [n, M] over the unknown clusters; 0 if all are known."""
     logits = np.where(known, -np.inf, affinity)
     top = np.max(logits, axis=1, keepdims=True)
     weights = np.exp(logits - np.where(np.isfinite(top), top, 0))

@@ -1,9 +1,8 @@
-"""The Poisson bootstrap: intervals of what is measured, without drawing users one by one.
+"""The Poisson bootstrap: confidence intervals without drawing users one by one.
 
-In place of drawing n of n users with replacement each user counts Poisson(1) times in a resample
-(Chamandy et al., "Estimating Uncertainty for Massive Data Streams", 2012). The weights are hashes
-of the user and the resample, so that every worker gives a user the same ones, and all policies are
-measured on the same resamples.
+Each user counts Poisson(1) times in a resample (Chamandy et al., "Estimating Uncertainty for
+Massive Data Streams", 2012). The weights are hashes of the user and the resample: every worker
+computes the same ones, and all policies are measured on the same resamples.
 """
 
 import math
@@ -16,29 +15,16 @@ LOW, HIGH = 2.5, 97.5  # percentiles of an interval
 _MOST = 20  # Poisson(1) is larger once in 1e19
 
 
-def _ends() -> NDArray[np.uint64]:
-    """Return where the cumulative distribution of Poisson(1) ends, in 2^-64."""
-    terms = np.cumsum([1 / math.factorial(count) for count in range(_MOST)]) / math.e
-    return np.array([min(int(end * 2.0**64), 2**64 - 1) for end in terms.tolist()], np.uint64)
-
-
-_ENDS = _ends()
+# The distribution function of Poisson(1), in 2^-64.
+_CUMULATIVE = np.cumsum([1 / math.factorial(count) for count in range(_MOST)]) / math.e
+_ENDS = np.array([min(int(end * 2.0**64), 2**64 - 1) for end in _CUMULATIVE.tolist()], np.uint64)
 
 
 def poisson_weights(hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
-    """Return how often users count, by inversion of the distribution of Poisson(1).
+    """Return how often each user counts, [users, 1 + resamples]; 1 in the first column.
 
-    Parameters
-    ----------
-    hashes
-        [users, resamples], uniform.
+    The distribution function of Poisson(1) is inverted at uniform hashes [users, resamples].
 
-    Returns
-    -------
-    [users, 1 + resamples]; in the first place 1: what was observed.
-
-    Examples
-    --------
     >>> poisson_weights(np.array([[0, 2**63, 2**64 - 2**58]], np.uint64))
     array([[1, 0, 1, 4]], dtype=int32)
     """
@@ -48,19 +34,10 @@ def poisson_weights(hashes: NDArray[np.uint64]) -> NDArray[np.int32]:
 
 
 def interval(samples: NDArray[np.float64]) -> dict[str, Any]:
-    """Return the value and the percentile interval of what was measured.
+    """Return value, low and high (percentiles) to six digits; None where undefined.
 
-    Parameters
-    ----------
-    samples
-        [1 + resamples], the first as observed; NaN where it is undefined.
+    The samples are [1 + resamples]: the observed value first, NaN where undefined.
 
-    Returns
-    -------
-    value, low and high, to six digits; None where undefined.
-
-    Examples
-    --------
     >>> interval(np.array([0.5, 0.25, 0.75]))
     {'value': 0.5, 'low': 0.2625, 'high': 0.7375}
     """
@@ -69,8 +46,3 @@ def interval(samples: NDArray[np.float64]) -> dict[str, Any]:
         return {"value": None, "low": None, "high": None}
     low, high = np.percentile(resamples, [LOW, HIGH]) if len(resamples) else (value, value)
     return {"value": round(value, 6), "low": round(float(low), 6), "high": round(float(high), 6)}
-
-
-def exactly(value: float) -> dict[str, Any]:
-    """Return the interval of what does not depend on which users are asked."""
-    return interval(np.array([value]))

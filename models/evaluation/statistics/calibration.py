@@ -1,4 +1,4 @@
-"""Whether what is listed with probability p is what users take up in a share p of the cases."""
+"""How often predictions with probability p come true."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,24 +6,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-BINS = 12  # of probabilities from 2^-(b+1) up to 2^-b: those of hundreds of clusters are small
-_ONE = 1 << 32  # probabilities are added up in 2^-32, so that their order does not matter
+BINS = 12  # bin b: probabilities from 2^-(b+1) up to 2^-b
+_ONE = 1 << 32  # probabilities are added up in 2^-32: exact in any order
 
 
 @dataclass(frozen=True, eq=False)
 class ReliabilitySums:
-    """Predictions in bins of their probability; a prediction is a cluster listed for a transition.
+    """Sums over predictions, by bin of their probability.
 
-    Attributes
-    ----------
-    predictions, taken_up, probability
-        [BINS] int64: how many, those of the cluster that the user took up, and the sum of their
-        probabilities in 2^-32. The last bin has all the smaller probabilities too.
+    A prediction is a cluster listed for a transition. The last bin also has all smaller
+    probabilities.
     """
 
-    predictions: NDArray[np.int64]
-    taken_up: NDArray[np.int64]
-    probability: NDArray[np.int64]
+    predictions: NDArray[np.int64]  # [BINS]
+    taken_up: NDArray[np.int64]  # [BINS] predictions of the cluster that the user took up
+    probability: NDArray[np.int64]  # [BINS] sum of the probabilities, in 2^-32
 
     def __add__(self, other: "ReliabilitySums") -> "ReliabilitySums":
         mine, others = vars(self), vars(other)
@@ -32,8 +29,6 @@ class ReliabilitySums:
     def expected_calibration_error(self) -> float:
         """Return sum_b n_b / n |observed_b - predicted_b| (Naeini, Cooper & Hauskrecht, AAAI 2015).
 
-        Examples
-        --------
         >>> listed = np.array([[0.5, 0.25]], np.float32)
         >>> sums = reliability_sums(np.array([[1, 2]]), listed, np.array([1]))
         >>> sums.expected_calibration_error()
@@ -43,19 +38,10 @@ class ReliabilitySums:
         return float(np.sum(gaps) / max(1, self.predictions.sum()))
 
     def bins(self, least: int) -> list[dict[str, Any]]:
-        """Return mean probability, observed share and number of the predictions of each bin.
+        """Return the bins with at least `least` predictions, smallest probabilities first.
 
-        `low` and `high` are the share's 95% interval (Wilson, "Probable inference, the law of
-        succession, and statistical inference", JASA 22, 1927).
-
-        Parameters
-        ----------
-        least
-            Bins with fewer are left out.
-
-        Returns
-        -------
-        From the smallest probabilities to the largest.
+        `low` and `high` are the 95% interval of the observed share (Wilson, "Probable inference,
+        the law of succession, and statistical inference", JASA 22, 1927).
         """
         from scipy.stats import binomtest
 
@@ -82,12 +68,8 @@ def reliability_sums(
 ) -> ReliabilitySums:
     """Put predictions in bins.
 
-    Parameters
-    ----------
-    listed, probability
-        [n, k] clusters listed for each transition, -1 for none, and their probabilities.
-    novel
-        [n] cluster that the user took up.
+    `listed` [n, k] are the clusters listed for each transition, -1 pads, with their probabilities
+    [n, k]; `novel` [n] are the clusters that the users took up.
     """
     there = listed >= 0
     p = probability[there].astype(np.float64)

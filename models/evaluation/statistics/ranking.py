@@ -1,26 +1,17 @@
-"""The ranks and the first clusters of scores, and what describes many of them."""
+"""Ranks and first clusters of scores, and statistics of them."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-UNRANKED = np.iinfo(np.int32).max  # rank of what may not be an answer
+UNRANKED = np.iinfo(np.int32).max  # rank of a cluster that is no answer
 
 
 def ranks(scores: NDArray[np.float32], novel: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Rank from 0 of each cluster among all of its row, equal scores by id.
+    """Return the rank from 0 of each row's novel cluster [n] among scores [n, M].
 
-    Parameters
-    ----------
-    scores
-        [n, M], -inf for what may not be an answer.
-    novel
-        [n] clusters.
-
-    Returns
-    -------
-    [n]; UNRANKED where the score is -inf.
+    Equal scores rank by id. The rank is UNRANKED where the score is -inf.
     """
     score = scores[np.arange(len(scores)), novel][:, None]  # [n, 1]
     earlier = np.arange(scores.shape[1]) < novel[:, None]
@@ -29,18 +20,9 @@ def ranks(scores: NDArray[np.float32], novel: NDArray[np.int32]) -> NDArray[np.i
 
 
 def best(scores: NDArray[np.float32], count: int) -> NDArray[np.int32]:
-    """Return the first clusters of each row, equal scores by id.
+    """Return the `count` first clusters of each row of scores [n, M], [n, count].
 
-    Parameters
-    ----------
-    scores
-        [n, M], -inf for what may not be an answer.
-    count
-        At most M.
-
-    Returns
-    -------
-    [n, count], -1 where fewer may be an answer.
+    Equal scores rank by id; -inf is no answer; -1 pads.
     """
     left, rows = scores.copy(), np.arange(len(scores))
     found = np.empty((len(scores), count), np.int32)
@@ -52,21 +34,10 @@ def best(scores: NDArray[np.float32], count: int) -> NDArray[np.int32]:
 
 
 def entropy(counts: NDArray[np.integer]) -> Any:
-    """Return the entropy in bits, -sum p log2 p over p = counts / sum(counts), 0 where none is.
+    """Return -sum p log2 p [...] in bits, with p = counts / sum(counts) over the first axis.
 
-    0 if always the same is shown, log2(M) if each cluster is shown as often.
+    0 if one cluster is always shown, log2(M) if each of the M is shown equally often.
 
-    Parameters
-    ----------
-    counts
-        [M, ...] how often each cluster is shown.
-
-    Returns
-    -------
-    [...]
-
-    Examples
-    --------
     >>> float(entropy(np.array([2, 1, 1, 0])))
     1.5
     """
@@ -75,18 +46,11 @@ def entropy(counts: NDArray[np.integer]) -> Any:
 
 
 def head(train: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Say which labels are head: the most frequent ones that together have half of the training.
+    """Return which labels are head [M], given the training transitions of each [M].
 
-    The fewest labels, the most frequent first (ties by id), with at least half of all training
-    transitions; the others are tail.
+    Head are the fewest labels, most frequent first (ties by id), with at least half of all
+    training transitions; the others are tail.
 
-    Parameters
-    ----------
-    train
-        [M] transitions of each label.
-
-    Examples
-    --------
     >>> head(np.array([1, 5, 2, 2]))
     array([False,  True, False, False])
     """

@@ -1,6 +1,6 @@
-"""What a policy did on test transitions, as sums over bootstrap resamples.
+"""Statistics of a policy on test transitions, as sums over bootstrap resamples.
 
-All sums are of integers, so that those of parts of the users add up to the same in any order.
+All sums are of integers: the sums of parts of the users add up to the same in any order.
 """
 
 from dataclasses import dataclass
@@ -12,62 +12,43 @@ from numpy.typing import NDArray
 
 from models.evaluation.statistics.ranking import UNRANKED, entropy
 
-SHOWN = 5  # clusters that novelty looks at
+SHOWN = 5  # clusters in the first places
 _K = 5  # of the recall by label
 _ONE = 1 << 32  # reciprocal ranks are counted in 2^-32
 
 
 @dataclass(frozen=True, eq=False)
 class RankSums:
-    """Sums over transitions; B resamples, in the first place what was observed.
+    """Sums over transitions; B resamples, the observed value first."""
 
-    Attributes
-    ----------
-    labels, hits, winners
-        [M, 1 + B] int32: transitions to each cluster, those whose rank is below 5, and how often
-        each cluster ranks first.
-    hits_1, hits_10, reciprocal, shown, new
-        [1 + B] int64: ranks below 1 and 10; reciprocal ranks in 2^-32; clusters shown in the first
-        places, and those of them that were new to the user.
-    """
-
-    labels: NDArray[np.int32]
-    hits: NDArray[np.int32]
-    winners: NDArray[np.int32]
-    hits_1: NDArray[np.int64]
-    hits_10: NDArray[np.int64]
-    reciprocal: NDArray[np.int64]
-    shown: NDArray[np.int64]
-    new: NDArray[np.int64]
+    labels: NDArray[np.int32]  # [M, 1 + B] transitions to each cluster
+    hits: NDArray[np.int32]  # [M, 1 + B] transitions with rank below 5
+    winners: NDArray[np.int32]  # [M, 1 + B] how often each cluster ranks first
+    hits_1: NDArray[np.int64]  # [1 + B] transitions with rank below 1
+    hits_10: NDArray[np.int64]  # [1 + B] transitions with rank below 10
+    reciprocal: NDArray[np.int64]  # [1 + B] reciprocal ranks, in 2^-32
+    shown: NDArray[np.int64]  # [1 + B] clusters in the first places
+    new: NDArray[np.int64]  # [1 + B] clusters in the first places that were new to the user
 
     def __add__(self, other: "RankSums") -> "RankSums":
         mine, others = vars(self), vars(other)
         return RankSums(**{name: mine[name] + others[name] for name in mine})
 
     def metrics(self, is_head: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-        """Return the metrics of ranks r from 0 of the one relevant cluster, NaN where undefined.
+        """Return metrics [1 + B] of the ranks r (from 0) of the novel clusters, NaN if undefined.
 
         recall_at_k
-            Share of transitions with r < k, with one relevant cluster each also the hit rate.
+            Share of transitions with r < k; the hit rate, as one cluster is relevant.
         macro_recall_at_5
             Mean of the recall@5 of each cluster that occurs: each interest counts the same.
         mrr
             Mean of 1 / (r + 1), 0 for UNRANKED (Voorhees, TREC-8, 1999).
         entropy
-            Of the clusters that rank first; see `ranking.entropy`.
+            `ranking.entropy` of the clusters that rank first.
         novelty
-            Share of the clusters shown that the user had not engaged with before.
+            Share of the shown clusters that were new to the user.
         head_recall_at_5, tail_recall_at_5
-            Recall@5 of the transitions to head clusters and to the others.
-
-        Parameters
-        ----------
-        is_head
-            [M] of `ranking.head`.
-
-        Returns
-        -------
-        name -> [1 + B]
+            Recall@5 of the transitions to head clusters (`is_head` [M]) and to the others.
         """
         with np.errstate(invalid="ignore", divide="ignore"):
             transitions = self.labels.sum(axis=0)
@@ -96,10 +77,8 @@ def rank_sums(
     rank: NDArray[np.int32],
     shown: NDArray[np.int32],
     known: NDArray[np.bool_],
-    winner: NDArray[np.int32],
-    clusters: int,
 ) -> RankSums:
-    """Add up what a policy did on transitions.
+    """Add up how a policy ranked on transitions.
 
     Parameters
     ----------
@@ -107,24 +86,19 @@ def rank_sums(
         [users, 1 + B] of `poisson_weights`.
     user
         [n] row of `weights` of each transition.
-    novel
-        [n] cluster that the user took up.
-    rank
-        [n] of it, from 0; UNRANKED if it was not ranked.
+    novel, rank
+        [n] the cluster that the user took up, and its rank from 0 or UNRANKED.
     shown
-        [n, k] clusters in the first places, -1 for none.
+        [n, k] clusters in the first places, -1 pads.
     known
         [n, M] whether the user knew a cluster.
-    winner
-        [n] cluster in the first place, -1 for none.
-    clusters
-        Their number, M.
     """
+    winner = shown[:, 0]
 
     def by_cluster(cluster: NDArray[np.int32], keep: NDArray[np.bool_]) -> NDArray[np.int32]:
         at = (cluster[keep], user[keep])
         counts = scipy.sparse.coo_matrix(
-            (np.ones(len(at[0]), np.int32), at), (clusters, len(weights))
+            (np.ones(len(at[0]), np.int32), at), (known.shape[1], len(weights))
         )
         return counts.tocsr() @ weights
 

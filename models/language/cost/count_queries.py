@@ -1,4 +1,4 @@
-"""What a novelty table asks the language model, counted before it is built."""
+"""Counts the queries to the language model that a novelty table will take."""
 
 from __future__ import annotations
 
@@ -17,73 +17,53 @@ _SAMPLED_PROMPTS = 4096  # tables up to this are tokenised whole
 
 
 @dataclass(frozen=True)
-class Questions:
-    """Questions to the model, over all pairs of a table; what is expected need not be whole.
-
-    Attributes
-    ----------
-    count : float
-    tokens : float
-        Of all questions.
-    computed : float
-        Tokens of all questions that are not in the prefix cache.
-    """
+class QueryCounts:
+    """Queries of all pairs of a table; expected values are fractional."""
 
     count: float = 0
     tokens: float = 0
-    computed: float = 0
+    computed: float = 0  # tokens that are not in the prefix cache
 
-    def __add__(self, other: Questions) -> Questions:
-        return Questions(
+    def __add__(self, other: QueryCounts) -> QueryCounts:
+        return QueryCounts(
             self.count + other.count, self.tokens + other.tokens, self.computed + other.computed
         )
 
-    def __mul__(self, factor: float) -> Questions:
-        return Questions(self.count * factor, self.tokens * factor, self.computed * factor)
+    def __mul__(self, factor: float) -> QueryCounts:
+        return QueryCounts(self.count * factor, self.tokens * factor, self.computed * factor)
 
 
 @dataclass(frozen=True)
 class Work:
-    """What the pairs of a table ask the model.
+    """The queries of the pairs of a table.
 
-    All ask at the first branch of the descriptions' trie; which others they ask at depends on what
-    the model answers.
-
-    Attributes
-    ----------
-    pairs : int
-    first : Questions
-        At the first branch.
-    deeper : Questions
-        At the branches on the way to n clusters, if any n are as likely as any others.
-    every : Questions
-        At every other branch: more than this they can't be.
+    All pairs ask at the first branch of the descriptions' trie. The answers decide about others.
     """
 
     pairs: int
-    first: Questions
-    deeper: Questions
-    every: Questions
+    first: QueryCounts  # at the first branch
+    deeper: QueryCounts  # expected at other branches, if any n clusters are equally likely answers
+    every: QueryCounts  # at all other branches
 
     @property
-    def likely(self) -> Questions:
-        """What is expected."""
+    def likely(self) -> QueryCounts:
+        """The expected queries."""
         return self.first + self.deeper
 
     @property
-    def most(self) -> Questions:
-        """What can't be exceeded."""
+    def most(self) -> QueryCounts:
+        """The upper bound."""
         return self.first + self.every
 
     @property
     def cached_share(self) -> float:
-        """Which part of the expected tokens the prefix cache saves."""
+        """The share of the expected tokens in the prefix cache."""
         return 1 - self.likely.computed / self.likely.tokens if self.likely.tokens else 0.0
 
 
 @dataclass(frozen=True, eq=False)
 class _Row:
-    """The prompts of one c1: their common start and, for each c2, the rest."""
+    """The prompts of one c1: the common start and the rest for each c2."""
 
     c1: int
     start: int  # tokens
@@ -93,28 +73,20 @@ class _Row:
 def count_work(
     tokenizer: Any, prompts: Prompts, blocked: Sequence[int], n: int, row_parts: Sequence[range]
 ) -> Work:
-    """Count what the table of M clusters asks the model.
+    """Count the queries of the table of M clusters with n answers per pair.
 
-    Of a large table only 3 M prompts are tokenised, and the others put together from their parts.
-    If the tokenizer does not cut between these, some rows of the table stand for all.
+    For a large table 3 M prompts are tokenised, and the others are put together from their parts.
+    If the tokenizer does not cut between the parts, a sample of rows stands for all.
+
+    Raises ValueError if the tokenizer cannot separate two descriptions, or merges prompt and
+    description.
 
     Parameters
     ----------
-    tokenizer
-        Of the language model.
-    prompts
-        Of all pairs of the M clusters.
     blocked
         Ids of the clusters that are never an answer.
-    n
-        How many answers per pair.
     row_parts
-        The c2 that the decoder is given at a time; then it forgets what it has cached.
-
-    Raises
-    ------
-    ValueError
-        If the tokenizer can't tell two descriptions apart, or merges prompt and description.
+        The ranges of c2 between which the decoder empties its cache.
     """
     size = len(prompts.descriptions)
     trie = description_trie(tokenizer, prompts)
@@ -122,14 +94,14 @@ def count_work(
     allowed[list(blocked)] = False
     branches, counts = _open_branches(trie, allowed)
     if not branches:
-        return Work(size * size, Questions(), Questions(), Questions())
-    top = branches[0]  # all that is allowed lies below it
+        return Work(size * size, QueryCounts(), QueryCounts(), QueryCounts())
+    top = branches[0]  # all allowed clusters are below it
     rows = _rows(tokenizer, prompts)
     asked = _first_asked(top, allowed, [row.c1 for row in rows])  # [rows, M]
 
-    first = Questions()
-    tokens = 0  # of the first question of all pairs
-    overhangs = np.zeros(BLOCK_TOKENS, np.int64)  # pairs, by tokens after their last whole block
+    first = QueryCounts()
+    tokens = 0  # of the first query of all pairs
+    overhangs = np.zeros(BLOCK_TOKENS, np.int64)  # pairs by tokens after the last whole block
     known: dict[tuple[int, int, int, bytes], int] = {}
     for row, row_asked in zip(rows, asked, strict=True):
         lengths = np.array([len(rest) for rest in row.rests]) + row.start + len(top.path)  # [M]
@@ -146,7 +118,7 @@ def count_work(
                 ends = [row.rests[low + place] for place in np.flatnonzero(asks).tolist()]
                 known[key] = _computed(over, [[*end, *top.path] for end in ends])
             length = int(lengths[low:high][asks].sum())
-            first += Questions(int(asks.sum()), length, row.start - over + known[key])
+            first += QueryCounts(int(asks.sum()), length, row.start - over + known[key])
     reach = [_chance(n, int(counts[0].sum()), int(below.sum())) for below in counts[1:]]
     scale = size / len(rows)
     return Work(
@@ -160,14 +132,14 @@ def count_work(
 def _open_branches(
     trie: DescriptionTrie, allowed: np.ndarray
 ) -> tuple[list[Branch], list[np.ndarray]]:
-    """Return the branches with a choice, and how many allowed clusters their tokens lead to."""
+    """Return the branches with a choice and their counts of allowed clusters by token."""
     counts = [count[0] for count in trie.allowed_counts(~allowed[None])]
     choice = [index for index, count in enumerate(counts) if (count > 0).sum() > 1]
     return [trie.branches[index] for index in choice], [counts[index] for index in choice]
 
 
 def _rows(tokenizer: Any, prompts: Prompts) -> list[_Row]:
-    """Tokenise the prompts of all rows of the table, or of some in equal distances."""
+    """Tokenise the prompts of all rows of the table, or of evenly spaced ones."""
     size = len(prompts.descriptions)
 
     def tokenised(pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -176,9 +148,9 @@ def _rows(tokenizer: Any, prompts: Prompts) -> list[_Row]:
 
     def whole(c1: int) -> _Row:
         ids = tokenised([(c1, c2) for c2 in range(size)])
-        low, high = min(ids), max(ids)  # they agree in what all agree in
+        low, high = min(ids), max(ids)  # their common start is that of all
         same = takewhile(bool, (a == b for a, b in zip(low, high, strict=False)))
-        start = min(sum(same), min(map(len, ids)) - 1)  # what is left always has a token
+        start = min(sum(same), min(map(len, ids)) - 1)  # each rest has a token
         return _Row(c1, start, [row[start:] for row in ids])
 
     count = min(size, max(1, _SAMPLED_PROMPTS // size))
@@ -195,9 +167,9 @@ def _rows(tokenizer: Any, prompts: Prompts) -> list[_Row]:
 
 
 def _first_asked(top: Branch, allowed: np.ndarray, rows: Sequence[int]) -> np.ndarray:
-    """Return which pairs have a choice at the first branch, [rows, M]: c1 and c2 are no answers."""
+    """Return which pairs have a choice at the first branch without c1 and c2, [rows, M] bool."""
     counts = np.array([int(allowed[clusters].sum()) for clusters in top.clusters])  # [k]
-    token = np.full(len(allowed), -1)  # [M] of the branch, -1 where it leads to no answer
+    token = np.full(len(allowed), -1)  # [M] -1 for no answer
     for index, clusters in enumerate(top.clusters):
         token[clusters] = np.where(allowed[clusters], index, -1)
     behind = np.where(token < 0, 0, counts[token])  # [M]
@@ -210,10 +182,10 @@ def _first_asked(top: Branch, allowed: np.ndarray, rows: Sequence[int]) -> np.nd
 
 
 def _computed(over: int, texts: Sequence[Sequence[int]]) -> int:
-    """Count the tokens that a cache of blocks leaves to compute, of texts with a common start.
+    """Count the tokens of texts with a common start that a cache of blocks leaves to compute.
 
-    Of the start only what lies `over` its last whole block counts. The last token is always
-    computed.
+    `over` tokens of the start are after its last whole block; those before are not counted. The
+    last token of a text is always computed.
     """
     seen: set[tuple[int, ...]] = set()
     computed = 0
@@ -230,7 +202,7 @@ def _computed(over: int, texts: Sequence[Sequence[int]]) -> int:
 
 
 def _chance(n: int, clusters: int, below: int) -> float:
-    """Return how probable it is that at least one of n different clusters lies below a branch."""
+    """Return the probability that at least one of n different clusters is below a branch."""
     if clusters - below < n:
         return 1.0
     ways = [
@@ -242,22 +214,22 @@ def _chance(n: int, clusters: int, below: int) -> float:
 
 def _deeper(
     branches: Sequence[Branch], reach: np.ndarray, tokens: int, overhangs: np.ndarray
-) -> Questions:
-    """Count the questions below the first branch.
+) -> QueryCounts:
+    """Count the queries below the first branch.
 
-    The cache has what the branch before has asked; that it may have more from a branch beside it
-    is left out.
+    The cache holds the texts of the branch above. That it may hold more from a branch beside it is
+    left out.
 
     Parameters
     ----------
     branches
-        The first one, and those that questions are at.
+        The first one, then the others with a choice.
     reach
-        [branches - 1] how probable it is that a pair asks there.
+        [branches - 1] probability that a pair asks there.
     tokens
-        Of the first question of all pairs.
+        Of the first query of all pairs.
     overhangs
-        [BLOCK_TOKENS] pairs, by the tokens of their first question after its last whole block.
+        [BLOCK_TOKENS] pairs by the tokens of the first query after its last whole block.
     """
     top = len(branches[0].path)
     paths = {branch.path for branch in branches}
@@ -270,7 +242,7 @@ def _deeper(
     cached = (over + before) // BLOCK_TOKENS * BLOCK_TOKENS
     computed = over + further - cached  # [overhangs, branches]
     pairs = int(overhangs.sum())
-    return Questions(
+    return QueryCounts(
         pairs * float(reach.sum()),
         tokens * float(reach.sum()) + pairs * float(further @ reach),
         float(overhangs @ computed @ reach),

@@ -1,4 +1,4 @@
-"""Machine types that can be rented: how fast they multiply matrices, and what they cost."""
+"""Machine types: the speed of their matrix products and their price."""
 
 from dataclasses import dataclass
 
@@ -10,21 +10,11 @@ PRICES = "on demand in us-central1, as of 2024-11-07"
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine type.
-
-    Attributes
-    ----------
-    name : str
-    chip : str
-        What does the arithmetic.
-    tflops : float
-        The peak in bfloat16 without sparsity, in 10^12 floating point operations a second.
-    dollars_per_hour : float
-    """
+    """A machine type."""
 
     name: str
     chip: str
-    tflops: float
+    tflops: float  # peak in bfloat16 without sparsity, 10^12 floating point operations a second
     dollars_per_hour: float
 
 
@@ -44,13 +34,7 @@ MACHINES = {machine.name: machine for machine in _KNOWN}
 
 
 def machine_type(name: str) -> Machine:
-    """Look a machine type up.
-
-    Raises
-    ------
-    ValueError
-        If it is not known.
-    """
+    """Return a machine type; ValueError if it is unknown."""
     if name not in MACHINES:
         raise ValueError(f"the machine type {name!r} is not known; give {', '.join(MACHINES)}")
     return MACHINES[name]

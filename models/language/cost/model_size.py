@@ -1,4 +1,4 @@
-"""What a language model computes, and how fast this machine does."""
+"""The arithmetic of a language model, and the speed of this machine."""
 
 import json
 import math
@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.language.arithmetic import has_bfloat16
-from models.language.cost.count_queries import Questions
+from models.language.cost.count_queries import QueryCounts
+from models.language.language_model import has_bfloat16
 
-_ROWS = 2048  # of the matrix products: as many tokens as an engine takes in a step
+_ROWS = 2048  # of the matrix products, as the tokens of an engine's step
 _MEASURED_SECONDS = 1.0
 # The layers that engines compute as one product.
 _FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp", "up_proj": "mlp"}
@@ -20,39 +20,16 @@ _FUSED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "mlp",
 
 @dataclass(frozen=True)
 class ModelSize:
-    """The arithmetic of a language model.
+    """The arithmetic of a language model."""
 
-    Attributes
-    ----------
-    layer_parameters : int
-        Of all layers; all experts of a mixture count.
-    attention_width : int
-        Of all heads of all layers.
-    products : tuple of (int, int)
-        Outputs and inputs of the matrix products of a layer, fused as engines fuse them.
-    dtype : str
-        That the engine computes in, as PyTorch calls it.
-    """
-
-    layer_parameters: int
-    attention_width: int
-    products: tuple[tuple[int, int], ...]
-    dtype: str
+    layer_parameters: int  # all layers, all experts of a mixture
+    attention_width: int  # all heads of all layers
+    products: tuple[tuple[int, int], ...]  # (outputs, inputs) in a layer, fused as engines do
+    dtype: str  # in which the engine computes, in PyTorch's terms
 
 
 def model_size(folder: str) -> ModelSize:
-    """Read what a language model computes.
-
-    Parameters
-    ----------
-    folder
-        Local Hugging Face folder.
-
-    Raises
-    ------
-    ValueError
-        If it has no weights in safetensors.
-    """
+    """Read the arithmetic of a model folder; ValueError if it has no weights in safetensors."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder).get_text_config()
@@ -87,20 +64,20 @@ def model_size(folder: str) -> ModelSize:
     )
 
 
-def flops(questions: Questions, size: ModelSize) -> float:
-    """Return the floating point operations of some questions.
+def flops(queries: QueryCounts, size: ModelSize) -> float:
+    """Return the floating point operations of queries.
 
-    Each computed token attends to as many tokens as a question has on average, which is a little
-    more than it does. The few tokens' rows of the output head don't count.
+    Each computed token is taken to attend to the tokens of a mean query, slightly too many. The
+    used rows of the output head are few and left out.
     """
-    if not questions.count:
+    if not queries.count:
         return 0.0
-    attention = 4 * size.attention_width * questions.tokens / questions.count
-    return questions.computed * (2 * size.layer_parameters + attention)
+    attention = 4 * size.attention_width * queries.tokens / queries.count
+    return queries.computed * (2 * size.layer_parameters + attention)
 
 
 def product_tflops(size: ModelSize) -> float:
-    """Measure how fast this machine computes the matrix products of a model, on all its cores."""
+    """Measure the speed of a model's matrix products on all cores of this machine, in TFLOP/s."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"

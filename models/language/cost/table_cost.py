@@ -1,4 +1,4 @@
-"""What a novelty table takes, before it is built: time and money."""
+"""The time and money that a novelty table will take."""
 
 from dataclasses import dataclass
 
@@ -6,75 +6,46 @@ from models.language.cost.count_queries import Work
 from models.language.cost.machine_types import PRICES, Machine, machine_type
 from models.language.cost.model_size import ModelSize, flops, product_tflops
 
-# Of the speed of matrix products; benchmarks/novelty_table.py measures it.
+# Share of the speed of matrix products; measured by benchmarks/novelty_table.
 ENGINE_SHARE = 0.65
 ENGINE_START_SECONDS = 20.0  # on two cores, with a small model
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a table takes on one machine.
+    """Time and money on one machine; "at most" means that every branch is asked."""
 
-    Attributes
-    ----------
-    machine : Machine or None
-        None for this one.
-    tflops : float
-        Matrix products in 10^12 floating point operations a second: the peak of a machine type, or
-        measured on this one.
-    seconds, seconds_at_most : float
-        Without the start of the engine; expected, and if every branch is asked.
-    dollars, dollars_at_most : float or None
-        With the start of the engine; None for this machine.
-    """
-
-    machine: Machine | None
-    tflops: float
-    seconds: float
+    machine: Machine | None  # None: this machine
+    tflops: float  # peak of a machine type, or measured on this machine
+    seconds: float  # without the start of the engine
     seconds_at_most: float
-    dollars: float | None
-    dollars_at_most: float | None
+
+    def dollars(self, seconds: float) -> float:
+        """Return the price of the start of the engine and further seconds."""
+        assert self.machine is not None
+        return self.machine.dollars_per_hour / 3600 * (ENGINE_START_SECONDS + seconds)
 
 
 def estimate(work: Work, size: ModelSize, machine: str | None) -> Estimate:
-    """Estimate what a table takes on one machine.
+    """Estimate a table on a machine type, or on this machine, which is measured for a second.
 
-    Parameters
-    ----------
-    machine
-        The name of a machine type; None for this machine, which is measured for a second.
-
-    Raises
-    ------
-    ValueError
-        If the machine type is not known.
+    Raises ValueError if the machine type is unknown.
     """
     rented = None if machine is None else machine_type(machine)
     tflops = product_tflops(size) if rented is None else rented.tflops
-    likely, most = (
-        flops(questions, size) / (ENGINE_SHARE * tflops * 1e12)
-        for questions in (work.likely, work.most)
-    )
-    if rented is None:
-        return Estimate(None, tflops, likely, most, None, None)
-    dollars = rented.dollars_per_hour / 3600
+    speed = ENGINE_SHARE * tflops * 1e12
     return Estimate(
-        rented,
-        tflops,
-        likely,
-        most,
-        dollars * (likely + ENGINE_START_SECONDS),
-        dollars * (most + ENGINE_START_SECONDS),
+        rented, tflops, flops(work.likely, size) / speed, flops(work.most, size) / speed
     )
 
 
 def report(work: Work, size: ModelSize, result: Estimate) -> str:
-    """Return the estimate for people."""
+    """Return the estimate as text."""
     machine, likely, most = result.machine, work.likely, work.most
     share = f"the engine reaches {ENGINE_SHARE:.0%} of {result.tflops:,.3g} TFLOP/s"
     lines = {
         "pairs": f"{work.pairs:,}",
-        "questions": _range(likely.count, most.count),
+        "queries": _range(likely.count, most.count),
         "prompt tokens": _range(likely.tokens, most.tokens),
         "of these cached": f"{work.cached_share:.1%}",
         "of these computed": _range(likely.computed, most.computed),
@@ -86,14 +57,15 @@ def report(work: Work, size: ModelSize, result: Estimate) -> str:
     if machine is None:
         share += ", as fast as matrices were multiplied here just now"
     else:
-        lines["cost"] = f"{_money(result.dollars)}, at most {_money(result.dollars_at_most)}"
+        costs = (result.dollars(result.seconds), result.dollars(result.seconds_at_most))
+        lines["cost"] = "{}, at most {}".format(*(f"${max(cost, 0.01):,.2f}" for cost in costs))
         share += ", the machine's peak (a small model reaches less of a GPU's)"
         share += f"; ${machine.dollars_per_hour:.3f} an hour, {PRICES}"
     width = max(map(len, lines)) + 2
     table = [name.ljust(width) + value for name, value in lines.items()]
     assumed = (
-        "Assumed: a pair's best clusters are any, so that some branches of their descriptions need "
-        f"not be asked; at most, all are; {share}."
+        "Assumed: any clusters may be the best of a pair, so that some branches of descriptions "
+        f"are not asked; at most, all are asked; {share}."
     )
     return "\n".join([*table, assumed])
 
@@ -110,7 +82,3 @@ def _duration(seconds: float) -> str:
     if seconds < 7200:
         return f"{seconds / 60:,.0f} min"
     return f"{seconds / 3600:,.1f} h"
-
-
-def _money(dollars: float | None) -> str:
-    return "no price" if dollars is None else f"${max(dollars, 0.01):,.2f}"

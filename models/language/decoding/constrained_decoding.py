@@ -1,4 +1,4 @@
-"""The best n clusters of the constrained distribution, exactly, for few questions to the model."""
+"""The exact best n clusters of the constrained distribution, with few queries to the model."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,81 +10,69 @@ from models.language.description_trie import DescriptionTrie
 
 
 @dataclass(frozen=True)
-class Question:
-    """Which token comes next, for one prompt of a batch, at one branch of the trie.
+class Query:
+    """A query for the next token, for one prompt of a batch at one branch of the trie."""
 
-    Attributes
-    ----------
-    row : int
-        Of the prompt in the batch.
-    branch : int
-        Index in the trie's branches.
-    """
-
-    row: int
-    branch: int
+    row: int  # of the prompt in the batch
+    branch: int  # index in the trie's branches
 
 
-# For each question the logits [k] of the branch's tokens.
-Ask = Callable[[Sequence[Question]], Sequence[np.ndarray]]
+# For each query the logits [k] of the branch's tokens.
+Ask = Callable[[Sequence[Query]], Sequence[np.ndarray]]
 
 
 def constrained_top(
     trie: DescriptionTrie, ask: Ask, excluded: np.ndarray, n: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the n most probable clusters of each prompt and their true probabilities.
+    """Find the n most probable clusters of each prompt and their exact probabilities.
 
-    Branches are asked from the root down. No cluster below a branch is more probable than reaching
-    the branch is, so it is not asked once n clusters are certain to be more probable than that.
+    Branches are asked from the root down. No cluster below a branch is more probable than the
+    branch, so a branch is not asked once n clusters are certain to be more probable.
 
     Parameters
     ----------
-    trie
-        Of the M descriptions.
     ask
-        Asks the model; called once for each depth of the trie that has something to ask.
+        Called once for each depth of the trie that has a query.
     excluded
-        [batch, M] bool: the clusters that may not be answered.
-    n
-        How many clusters to find.
+        [batch, M] bool: clusters that are no answer.
 
     Returns
     -------
-    clusters [batch, n] int32, best first, -1 where fewer than n are allowed, and their
-    probabilities [batch, n] float32, 0 there. Equally probable clusters are in order of their ids.
+    clusters, probabilities
+        [batch, n] int32, best first, ties by id, -1 where fewer than n are allowed; and [batch, n]
+        float32, 0 there.
     """
     batch = len(excluded)
     scores = [np.zeros((batch, len(branch.tokens))) for branch in trie.branches]
     behind = trie.allowed_counts(excluded)
-    # [branches][batch] bool: more than one continuation is allowed, and the model was not asked.
+    # [branches][batch] bool: several continuations are allowed, and the model was not asked.
     unsettled = [(counts > 0).sum(axis=1) > 1 for counts in behind]
     for _, group in groupby(range(len(trie.branches)), lambda b: len(trie.branches[b].path)):
-        # A branch not asked yet counts as uniform; the sum of what lies below it is right anyway.
+        # A branch that was not asked counts as uniform; the sum below it is right.
         probabilities = np.exp(trie.log_probabilities(scores, excluded))
         threshold = _nth_certain(trie, probabilities, unsettled, n)
-        questions = []
+        queries = []
         for index in group:
             branch = trie.branches[index]
             reach = probabilities[:, np.concatenate(branch.clusters)].sum(axis=1)
             rows = np.flatnonzero(unsettled[index] & (reach > threshold))
             unsettled[index][rows] = False
-            questions += [Question(row, index) for row in rows.tolist()]
-        if questions:
-            for question, logits in zip(questions, ask(questions), strict=True):
-                scores[question.branch][question.row] = logits
+            queries += [Query(row, index) for row in rows.tolist()]
+        if queries:
+            for query, logits in zip(queries, ask(queries), strict=True):
+                scores[query.branch][query.row] = logits
     return _top(np.exp(trie.log_probabilities(scores, excluded)), n)
 
 
 def _nth_certain(
     trie: DescriptionTrie, probabilities: np.ndarray, unsettled: list[np.ndarray], n: int
 ) -> np.ndarray:
-    """Return a probability that n clusters have at least, [batch].
+    """Return a probability [batch] that n clusters have at least.
 
-    Clusters below no unsettled branch have theirs; of those below one, the best has at least the
-    mean.
+    Below an unsettled branch, the best cluster has at least the mean.
     """
     certain = probabilities.copy()
-    # The branches nearest to the root come last, and speak for all that is below them.
+    # Branches near the root come last and overwrite the branches below them.
     for branch, open_ in reversed(list(zip(trie.branches, unsettled, strict=True))):
         below = np.concatenate(branch.clusters)
         rows = np.flatnonzero(open_)
@@ -96,7 +84,7 @@ def _nth_certain(
 
 
 def _top(probabilities: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return ids [batch, n] and probabilities [batch, n] of the largest; 0 is as good as none."""
+    """Return ids and probabilities [batch, n] of the largest; a probability of 0 is no answer."""
     best = np.argsort(-probabilities, axis=1, kind="stable")[:, :n]
     values = np.take_along_axis(probabilities, best, axis=1)
     clusters = np.full((len(best), n), -1, np.int32)

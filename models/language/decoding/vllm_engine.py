@@ -1,4 +1,4 @@
-"""vLLM, asked for what a language model makes of texts."""
+"""The hidden states of texts in vLLM."""
 
 import glob
 import importlib.util
@@ -10,16 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
+from models.language.language_model import has_bfloat16
 from models.language.prompt import BLOCK_TOKENS
 
 
 def engine_environment() -> dict[str, str]:
-    """Return the environment that a process needs to host vLLM in process.
+    """Return the environment of a process that hosts vLLM in process.
 
-    There the engine schedules request by request, so that a run can be repeated to the bit; with
-    processes of its own it schedules by time of arrival. vLLM preloads the OpenMP of PyTorch and
-    its own allocator into those processes on the CPU, so here this has to be done for it.
+    In one process the engine schedules request by request, so that runs repeat to the bit; with
+    own processes it schedules by time of arrival. On the CPU vLLM preloads PyTorch's OpenMP and its
+    allocator into those processes; here the environment does it.
     """
     preload: list[str] = []
     for package, pattern in (("vllm", "libs/libtcmalloc*.so*"), ("torch", "lib/libgomp*.so*")):
@@ -39,14 +39,7 @@ def engine_environment() -> dict[str, str]:
 class VllmEngine:
     """The layers of a language model in vLLM, in this process; see `engine_environment`.
 
-    Parameters
-    ----------
-    model
-        Local Hugging Face folder.
-    seed
-        Of the engine.
-    engine_args
-        Further arguments of `vllm.LLM`.
+    Further arguments of `vllm.LLM` override the defaults.
     """
 
     def __init__(self, model: str, seed: int, engine_args: dict[str, Any]) -> None:
@@ -56,32 +49,22 @@ class VllmEngine:
         defaults: dict[str, Any] = {
             "dtype": "auto" if has_bfloat16() else "float32",
             "block_size": BLOCK_TOKENS,  # on the CPU it would be 128, longer than a prompt
-            "enforce_eager": True,  # compiling takes longer than a table on the CPU
+            "enforce_eager": True,  # on the CPU compiling takes longer than a table
             "enable_prefix_caching": True,
         }
         if current_platform.is_cpu():
-            defaults["max_num_seqs"] = 128  # what a step of more prompts computes leaves the caches
-        # As an embedding model: both of vLLM's model runners serve those.
+            defaults["max_num_seqs"] = 128  # a larger step does not fit the CPU's caches
+        # Both of vLLM's model runners serve embedding models.
         ours = {"runner": "pooling", "convert": "embed", "disable_log_stats": True}
         self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))
-        self.seconds = 0.0  # that it has worked
+        self.seconds = 0.0  # of work so far
 
     def forget(self) -> None:
-        """Empty the prefix cache: what comes next does not depend on what came before."""
+        """Empty the prefix cache, so that results do not depend on earlier texts."""
         self._llm.reset_prefix_cache()
 
     def last_hidden_states(self, texts: Sequence[Sequence[int]]) -> np.ndarray:
-        """Return the hidden state of the last token of each text, after the final norm.
-
-        Parameters
-        ----------
-        texts
-            Token ids.
-
-        Returns
-        -------
-        [texts, width] float32.
-        """
+        """Return the last token's hidden state after the final norm, [texts, width] float32."""
         from vllm import PoolingParams
 
         begun = time.perf_counter()

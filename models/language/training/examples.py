@@ -1,4 +1,4 @@
-"""What a language model learns from: a prompt and its completion, as text and as tokens."""
+"""Training examples of a language model, as text and as tokens."""
 
 from __future__ import annotations
 
@@ -12,25 +12,16 @@ from models.language.prompt import completion_token_ids
 
 @dataclass(frozen=True)
 class Example:
-    """One thing to learn: after this prompt, this description.
-
-    Attributes
-    ----------
-    prompt, completion : str
-    excluded : tuple of int
-        Clusters that may not be answered: those of the prompt, and blocked ones.
-    label : int
-        The cluster whose description the completion is.
-    """
+    """A prompt and the description to answer."""
 
     prompt: str
     completion: str
-    excluded: tuple[int, ...]
-    label: int
+    excluded: tuple[int, ...]  # clusters that are no answer: those of the prompt and blocked ones
+    label: int  # the cluster of the completion
 
 
 def labelled_tokens(tokenizer: Any, example: Example) -> dict[str, list[int]]:
-    """Return the tokens of prompt, completion and end, with labels on the last two alone."""
+    """Return the tokens of prompt, completion and end, with labels on completion and end."""
     prompt = tokenizer(example.prompt)["input_ids"]
     completion = completion_token_ids(tokenizer, example.prompt, example.completion)
     completion.append(tokenizer.eos_token_id)
@@ -38,7 +29,7 @@ def labelled_tokens(tokenizer: Any, example: Example) -> dict[str, list[int]]:
 
 
 def collate(pad: int, rows: Sequence[dict[str, list[int]]]) -> dict[str, Any]:
-    """Pad on the left, so that the completions end together and only their logits are computed."""
+    """Pad rows on the left, so that completions end together and only their logits are computed."""
     import torch
 
     ids, mask = left_padded([row["input_ids"] for row in rows], pad)  # [batch, length]

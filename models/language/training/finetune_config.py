@@ -1,57 +1,28 @@
-"""How a language model is fine-tuned."""
+"""The settings of fine-tuning."""
 
 from dataclasses import dataclass
 
-from models.language.language_model import DTYPES
-
 METHODS = ("full", "lora")
+DTYPES = ("bfloat16", "float32")
 
 
 @dataclass(frozen=True)
 class FinetuneConfig:
-    """How to fine-tune.
+    """The settings of fine-tuning. AdamW's rate rises over the warm-up, then falls as a cosine."""
 
-    Attributes
-    ----------
-    method : {"full", "lora"}
-        Train all weights, or low-rank adapters (arXiv 2106.09685) that are merged at the end.
-    max_steps, batch_size : int
-        Steps at most, 0 for none, and examples a step.
-    learning_rate : float
-        Of AdamW at its highest: it rises over ``warmup_steps``, then falls to 0 as a cosine.
-    warmup_steps : int
-    eval_every : int
-        Steps between evaluations; each also writes a checkpoint.
-    patience : int
-        Evaluations in a row without a better validation loss before training stops.
-    eval_examples : int
-        Validation examples for the validation loss.
-    eval_prompts : int
-        Those of them for match rate and recall.
-    dtype : {"bfloat16", "float32"}
-        Of the weights in training. The arithmetic is in bfloat16 either way, where the machine
-        has it (see `has_bfloat16`).
-    lora_rank, lora_alpha : int
-        Rank of the adapters, and their scale times the rank.
-    affinity_pairs : int
-        Pairs of interests for each cluster whose whole distribution, as counts expect it, the
-        output head is fitted to at the end; 0 leaves the head to the examples.
-    seed : int
-    """
-
-    method: str = "full"
-    max_steps: int = 60
+    method: str = "full"  # all weights, or "lora" adapters (arXiv 2106.09685), merged at the end
+    max_steps: int = 60  # 0: no training
     batch_size: int = 16
-    learning_rate: float = 3e-4
+    learning_rate: float = 3e-4  # the highest
     warmup_steps: int = 6
-    eval_every: int = 20
-    patience: int = 2
-    eval_examples: int = 128
-    eval_prompts: int = 64
-    dtype: str = "float32"
+    eval_every: int = 20  # steps between evaluations, each with a checkpoint
+    patience: int = 2  # evaluations in a row without a better validation loss
+    eval_examples: int = 128  # for the validation loss
+    eval_prompts: int = 64  # of these, for match rate and recall
+    dtype: str = "float32"  # of the weights; autocast to bfloat16 if `has_bfloat16`
     lora_rank: int = 16
-    lora_alpha: int = 32
-    affinity_pairs: int = 20
+    lora_alpha: int = 32  # the adapters' scale times the rank
+    affinity_pairs: int = 20  # pairs per cluster that the output head is fitted to; 0: no fit
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -59,18 +30,9 @@ class FinetuneConfig:
             raise ValueError(f"method {self.method!r} is not one of {', '.join(METHODS)}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        least = dict.fromkeys(("max_steps", "affinity_pairs"), 0) | dict.fromkeys(
-            (
-                "batch_size",
-                "eval_every",
-                "patience",
-                "eval_examples",
-                "eval_prompts",
-                "lora_rank",
-                "lora_alpha",
-            ),
-            1,
-        )
+        positive = ("batch_size", "eval_every", "patience", "eval_examples", "eval_prompts")
+        least = dict.fromkeys(("max_steps", "affinity_pairs"), 0)
+        least |= dict.fromkeys((*positive, "lora_rank", "lora_alpha"), 1)
         for name, lowest in least.items():
             if getattr(self, name) < lowest:
                 raise ValueError(f"{name} is {getattr(self, name)}; give at least {lowest}")

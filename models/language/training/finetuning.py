@@ -1,4 +1,4 @@
-"""Supervised fine-tuning of the language model on (prompt, description) examples."""
+"""Fine-tunes the language model on (prompt, description) examples."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
 from models.language.language_model import (
+    has_bfloat16,
     load_language_model,
     quiet_transformers,
     save_language_model,
 )
 from models.language.output_head import check_output_head
+from models.language.prompt import description_token_ids
 from models.language.training.examples import Example, collate, labelled_tokens
 from models.language.training.finetune_config import FinetuneConfig
-from models.language.training.output_head_fit import Targets, fit_output_head
+from models.language.training.output_head_fit import HeadTargets, fit_output_head
 from models.language.training.training_log import (
     HistoryRow,
     best_step,
@@ -33,12 +34,12 @@ from models.language.training.training_log import (
     last_checkpoint,
     read_log,
 )
-from models.language.training.validation import Measures, description_token_ids, mean_loss
+from models.language.training.validation import Measures, mean_loss
 
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """Where training is: after ``step`` of at most ``total`` steps, with the last step's loss."""
+    """The step just done of at most `total`, with its loss."""
 
     step: int
     total: int
@@ -56,92 +57,65 @@ def finetune(
     config: FinetuneConfig,
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None] = lambda: None,
-    targets: Targets | None = None,
+    targets: HeadTargets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
-    """Fine-tune a language model and save the weights with the best validation loss.
+    """Fine-tune a language model and save the weights with the best validation loss in bfloat16.
 
-    The examples teach all weights; targets, if there are some, then the output head alone.
+    The examples teach all weights; then targets, if given, fit the output head. After a kill, a
+    call with the same arguments continues from the last checkpoint and writes the same bytes.
 
-    Killed at any moment and called again with the same arguments, it goes on from its last
-    checkpoint and writes the bytes that an undisturbed run would have written.
+    Raises ValueError if there are no examples, or the tokenizer merges prompts and completions, or
+    the model's logits are not those of its output head.
 
     Parameters
     ----------
-    base_model : str
-        What `load_language_model` takes.
-    train, valid : sequence of Example
-    descriptions : sequence of M str
-        By cluster id.
-    output : Path
-        The Hugging Face folder to write, in bfloat16: it appears whole or not at all.
-    checkpoints : Path
-        A local folder for what a later call resumes from; the caller removes it once it no
-        longer needs that.
-    config : FinetuneConfig
-    on_progress : callable
-        Called after every step.
-    on_checkpoint : callable
-        Called after every checkpoint.
-    targets : Targets, optional
-        See `fit_output_head`.
-    on_phase : callable
-        Called with what is done next, before what takes long and is no step.
-
-    Returns
-    -------
-    list of HistoryRow
-        By step, from 0.
-
-    Raises
-    ------
-    ValueError
-        If there are no examples, or one does not fit the descriptions, or the tokenizer merges
-        prompts and completions, or the model's logits are not those of its output head.
+    base_model
+        As of `load_language_model`.
+    descriptions
+        [M] by cluster id.
+    output
+        The Hugging Face folder to write; it appears whole or not at all.
+    checkpoints
+        A local folder to resume from. The caller removes it.
+    on_progress, on_checkpoint
+        Called after each step, after each checkpoint.
+    on_phase
+        Called with the name of a long phase without steps, before it.
     """
-    _check(train, valid, descriptions)
-    # Other arguments must not resume from these checkpoints.
+    for name, examples in (("training", train), ("validation", valid)):
+        if not examples:
+            raise ValueError(f"there are no {name} examples; give more interactions or users")
+    # Other arguments do not resume from these checkpoints.
     arguments = (base_model, tuple(train), tuple(valid), tuple(descriptions), config)
-    digest = hashlib.sha256(repr(arguments).encode()).hexdigest()
-    run = checkpoints / digest[:16]
-
-    log = read_log(run)
-    if config.max_steps and not is_over(log, config.max_steps, config.patience):
-        with quiet_transformers(), _deterministic():
-            _train(
-                base_model,
-                train,
-                valid,
-                descriptions,
-                run,
-                config,
-                on_progress,
-                on_checkpoint,
-            )
-        log = read_log(run)
-
-    model, tokenizer = _best_model(base_model, run, log, config)
-    history, changed = history_of(log), targets is not None or not log
-    if targets is not None:
-        on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
-        with quiet_transformers(), _deterministic():
-            token_ids = description_token_ids(tokenizer, valid, descriptions)
-            fit_output_head(model, tokenizer, targets, token_ids, config.seed)
-    model = model.bfloat16()
-    save_language_model(model, tokenizer, output)
-    if changed:
-        on_phase("the weights that are kept are measured")
-        with quiet_transformers(), _deterministic():
-            kept = _measured(model.float(), tokenizer, _drawn(valid, config), descriptions, config)
-    else:
-        kept = next(row for row in history if row.step == best_step(log))
-    return [*history, replace(kept, step=history[-1].step + 1 if history else 0, loss=math.nan)]
-
-
-def _drawn(valid: Sequence[Example], config: FinetuneConfig) -> list[Example]:
-    """Return the validation examples that are measured on."""
+    run = checkpoints / hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]
     order = np.random.default_rng(config.seed).permutation(len(valid))
-    return [valid[row] for row in order[: config.eval_examples]]
+    valid = [valid[row] for row in order[: config.eval_examples]]
+
+    with quiet_transformers(), _deterministic():
+        log = read_log(run)
+        if config.max_steps and not is_over(log, config.max_steps, config.patience):
+            observe = (on_progress, on_checkpoint)
+            _train(base_model, train, valid, descriptions, run, config, *observe)
+            log = read_log(run)
+        model, tokenizer = _best_model(base_model, run, log, config)
+        if targets is not None:
+            on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
+            token_ids = description_token_ids(tokenizer, valid[0].prompt, descriptions)
+            fit_output_head(model, tokenizer, targets, token_ids, config.seed)
+        model = model.bfloat16()
+        save_language_model(model, tokenizer, output)
+
+        history = history_of(log)
+        step = history[-1].step + 1 if history else 0
+        if log and targets is None:
+            kept = next(row for row in history if row.step == best_step(log))
+            return [*history, replace(kept, step=step, loss=math.nan)]
+        on_phase("the weights that are kept are measured")
+        model = model.float()
+        measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
+        loss = mean_loss(model, tokenizer, valid)
+        return [*history, HistoryRow(step, math.nan, loss, **measures(model))]
 
 
 def _best_model(
@@ -161,35 +135,6 @@ def _best_model(
     return PeftModel.from_pretrained(model, best).merge_and_unload(), tokenizer
 
 
-def _measured(
-    model: Any,
-    tokenizer: Any,
-    valid: Sequence[Example],
-    descriptions: Sequence[str],
-    config: FinetuneConfig,
-) -> HistoryRow:
-    """Measure a model that is in no checkpoint."""
-    measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
-    return HistoryRow(0, math.nan, mean_loss(model, tokenizer, valid), **measures(model))
-
-
-def _check(train: Sequence[Example], valid: Sequence[Example], descriptions: Sequence[str]) -> None:
-    for name, examples in (("training", train), ("validation", valid)):
-        if not examples:
-            raise ValueError(f"there are no {name} examples; give more interactions or users")
-        for example in examples:
-            if not 0 <= example.label < len(descriptions):
-                raise ValueError(
-                    f"the {name} example {example} has a label that is none of the "
-                    f"{len(descriptions)} clusters; mine the transitions from the same clusters"
-                )
-            if example.completion != descriptions[example.label]:
-                raise ValueError(
-                    f"the {name} example {example} is not completed by its label's description "
-                    f"{descriptions[example.label]!r}; mine the transitions from the same clusters"
-                )
-
-
 def _train(
     base_model: str,
     train: Sequence[Example],
@@ -200,27 +145,25 @@ def _train(
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> None:
-    """Train from the last checkpoint in the folder `run`, or from the start, to the last one."""
+    """Train to the end, from the last checkpoint in the folder `run` or from the start."""
     import torch
-    from datasets import Dataset
-    from transformers import PrinterCallback, Trainer
-    from trl import SFTConfig, SFTTrainer
-
-    class CompletionTrainer(SFTTrainer):
-        # TRL's own loss projects every token of the prompts onto the vocabulary where there is no
-        # Triton: twice the time of a step on a CPU. The batches name the positions that count.
-        compute_loss = Trainer.compute_loss
+    from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
     model, tokenizer = load_language_model(base_model, config.dtype)
     check_output_head(model)
-    valid = _drawn(valid, config)
+    if config.method == "lora":
+        from peft import LoraConfig, get_peft_model
+
+        adapters = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=config.lora_alpha,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        set_seed(config.seed)  # of the adapters' first weights
+        model = get_peft_model(model, adapters)
     last = last_checkpoint(run)
-    # Rows are tokenised here, not by TRL: the end token as an id, not as text to be parsed again.
-    datasets = [
-        Dataset.from_list([labelled_tokens(tokenizer, example) for example in examples])
-        for examples in (train, valid)
-    ]
-    arguments = SFTConfig(
+    arguments = TrainingArguments(
         output_dir=str(run),
         max_steps=config.max_steps,
         per_device_train_batch_size=config.batch_size,
@@ -231,9 +174,6 @@ def _train(
         weight_decay=0.0,
         bf16=has_bfloat16(),
         use_cpu=not torch.cuda.is_available(),
-        gradient_checkpointing=False,
-        max_length=None,
-        dataset_kwargs={"skip_prepare_dataset": True},
         eval_strategy="steps",
         eval_steps=config.eval_every,
         eval_on_start=last is None,
@@ -245,24 +185,15 @@ def _train(
         disable_tqdm=True,
         dataloader_pin_memory=False,
     )
-    adapters = None
-    if config.method == "lora":
-        from peft import LoraConfig
-
-        adapters = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=config.lora_alpha,
-            target_modules="all-linear",
-            task_type="CAUSAL_LM",
-        )
-    trainer = CompletionTrainer(
+    if arguments.n_gpu > 1:  # the trainer would multiply the batch
+        raise ValueError("fine-tuning uses one GPU; make one visible with CUDA_VISIBLE_DEVICES")
+    trainer = Trainer(
         model=model,
         args=arguments,
-        train_dataset=datasets[0],
-        eval_dataset=datasets[1],
+        train_dataset=[labelled_tokens(tokenizer, each) for each in train],
+        eval_dataset=[labelled_tokens(tokenizer, each) for each in valid],
         data_collator=partial(collate, tokenizer.pad_token_id),
         processing_class=tokenizer,
-        peft_config=adapters,
         callbacks=[_observer(tokenizer, valid, descriptions, config, on_progress, on_checkpoint)],
     )
     trainer.remove_callback(PrinterCallback)
@@ -277,7 +208,7 @@ def _observer(
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> Any:
-    """Return the trainer's callback: reports, measures, stops early, drops old checkpoints."""
+    """Return the callback that reports, measures, stops early and deletes old checkpoints."""
     from transformers import TrainerCallback
 
     measures = Measures(tokenizer, valid[: config.eval_prompts], descriptions)
@@ -297,13 +228,13 @@ def _observer(
         def on_evaluate(
             self, args: Any, state: Any, control: Any, model: Any, **kwargs: Any
         ) -> None:
-            # Into the entry that the trainer has just logged, which goes into the checkpoint.
+            # Into the trainer's last log entry, which goes into the checkpoint.
             state.log_history[-1] |= measures(model)
             if is_over(state.log_history, config.max_steps, config.patience):
                 control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            # The trainer's own clean-up goes by file times, and could delete the best.
+            # The trainer's own clean-up goes by file times and could delete the best checkpoint.
             kept = {state.global_step, best_step(state.log_history)}
             for folder in Path(args.output_dir).glob("checkpoint-*"):
                 if int(folder.name.removeprefix("checkpoint-")) not in kept:
@@ -315,7 +246,7 @@ def _observer(
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Have torch choose deterministic algorithms where it has them."""
+    """Let torch use deterministic algorithms where it has them."""
     import torch
 
     before = torch.are_deterministic_algorithms_enabled()

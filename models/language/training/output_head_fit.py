@@ -1,10 +1,9 @@
-"""The last step of fine-tuning: the output head's rows of the clusters, fitted to a distribution.
+"""The last step of fine-tuning: fits the output head's rows of the clusters to a distribution.
 
-Examples teach a small model the format of the answer long before they teach it which interest
-follows which: one label a prompt says little. A whole distribution a prompt says much, and the
-states of the last layer hold what it depends on, so that a linear readout of them is enough
-(a linear probe: Alain & Bengio, arXiv 1610.01644; before other weights are changed it also spoils
-least: Kumar et al., arXiv 2202.10054).
+Examples teach a small model the format of the answer much earlier than which interest follows which
+one: one label per prompt carries little information. A whole distribution per prompt carries much,
+and it is a nearly linear function of the last layer's states (a linear probe: Alain & Bengio, arXiv
+1610.01644; fitted first it distorts least: Kumar et al., arXiv 2202.10054).
 """
 
 from __future__ import annotations
@@ -18,74 +17,44 @@ from numpy.typing import NDArray
 
 from models.language.language_model import last_hidden_states
 
-_DECAY = 3e-4  # of the squared weights, in units of the states' spread
+_DECAY = 3e-4  # of squared weights, in units of the states' spread
 _ITERATIONS = 200
-_ROWS = 256  # states that meet the whole vocabulary at once
+_ROWS = 256  # states at once for the logits of the whole vocabulary
 
 
 @dataclass(frozen=True)
-class Targets:
-    """What a model should answer.
+class HeadTargets:
+    """The distributions that a model should answer."""
 
-    Attributes
-    ----------
-    prompts : tuple of n str
-    probabilities : np.ndarray
-        [n, M] float64 of each cluster after each prompt; rows sum to 1, 0 where it is no answer.
-    """
-
-    prompts: tuple[str, ...]
-    probabilities: NDArray[np.float64]
+    prompts: tuple[str, ...]  # [n]
+    probabilities: NDArray[np.float64]  # [n, M] by cluster; rows sum to 1, 0 for no answer
 
 
 @dataclass(frozen=True)
 class Positions:
-    """Where a model says its next token, and what it should say there.
+    """States of a model and the wanted next tokens there, for k classes of first tokens."""
 
-    Attributes
-    ----------
-    states : np.ndarray
-        [n, width] float32 last hidden states.
-    others : np.ndarray
-        [n] log of the summed exp of the logits of all tokens but the k classes.
-    targets : np.ndarray
-        [n, k + 1] probability of each class and, last, of any other token; rows sum to 1.
-    allowed : np.ndarray
-        [n, k] bool; a class that is not allowed takes no part.
-    """
-
-    states: NDArray[np.float32]
-    others: NDArray[np.float32]
-    targets: NDArray[np.float64]
-    allowed: NDArray[np.bool_]
+    states: NDArray[np.float32]  # [n, width]
+    others: NDArray[np.float32]  # [n] log of the summed exp of the logits of all other tokens
+    targets: NDArray[np.float64]  # [n, k + 1] of the classes and any other token; rows sum to 1
+    allowed: NDArray[np.bool_]  # [n, k]; a class that is not allowed takes no part
 
 
-def fit_readout(
+def fit_head_rows(
     rows: NDArray[np.float32], begin: Positions, inside: Positions
 ) -> NDArray[np.float32]:
-    """Fit one row of an output head for each class; the rows of other tokens stay.
+    """Fit one row of an output head for each of k classes, [k, width]; other rows stay.
 
-    Minimises the mean cross-entropy at the beginnings of answers plus that inside of answers, each
-    between the targets and the softmax over the allowed classes and all other tokens, plus a decay
-    of the weights.
-
-    Parameters
-    ----------
-    rows
-        [k, width] as they are. All start from their mean: what sets them apart from other tokens.
-    begin, inside
-        Both of the same k classes.
-
-    Returns
-    -------
-    [k, width]
+    Minimises the mean cross-entropy at the beginnings of answers plus that inside answers, between
+    the targets and the softmax over allowed classes and all other tokens, plus a weight decay. All
+    rows start from their mean, which separates them from other tokens.
     """
     from scipy.optimize import minimize
     from scipy.special import log_softmax
 
-    # The states share a direction that is ten times as long as what they differ in. Split off, it
-    # is the intercept; the rest then has one scale, that of the beginnings: with a scale of both
-    # kinds of states the decay hides what the beginnings differ in.
+    # The states share a direction ten times as long as their differences. It is split off as the
+    # intercept. The rest has the scale of the beginnings: with a common scale of both kinds of
+    # states, the decay would hide the differences between the beginnings.
     mean = begin.states.mean(0, dtype=np.float64)
     along = mean / (mean @ mean)  # [width]: states @ along is about 1
     spread = (begin.states - np.outer(begin.states @ along, mean)).std(0).mean() or 1.0
@@ -122,25 +91,19 @@ def fit_readout(
 
 
 def fit_output_head(
-    model: Any, tokenizer: Any, targets: Targets, completions: Sequence[Sequence[int]], seed: int
+    model: Any,
+    tokenizer: Any,
+    targets: HeadTargets,
+    completions: Sequence[Sequence[int]],
+    seed: int,
 ) -> None:
     """Fit the head's rows of the first tokens of the clusters' descriptions; changes the model.
 
-    They learn where a description begins, from the targets, and where it goes on, from one place
-    in a description drawn for each prompt: rows that are fitted to the beginning alone are what
-    the model says in its middle too. The head is untied from the token embeddings, which stay as
-    they are.
+    Rows learn from the targets where a description begins, and from one seeded random place inside
+    a description per prompt where it goes on: otherwise the model would say a beginning in the
+    middle too. The head is untied from the token embeddings, which stay.
 
-    Parameters
-    ----------
-    model, tokenizer
-        As of `load_language_model`.
-    targets
-        Of M clusters.
-    completions
-        [M] token ids of the descriptions. Those that begin alike share a row.
-    seed
-        Of the draw of those places.
+    `completions` are the [M] token ids of the descriptions; equal first tokens share a row.
     """
     import torch
 
@@ -165,7 +128,7 @@ def fit_output_head(
     column = np.searchsorted(tokens, after)
     known = tokens[np.minimum(column, len(tokens) - 1)] == after
     later = np.eye(len(tokens) + 1)[np.where(known, column, len(tokens))]
-    fitted = fit_readout(
+    fitted = fit_head_rows(
         weight[tokens].float().cpu().numpy(),
         positions(begin, first, first[:, :-1] > 0),
         positions(inside, later, np.ones_like(later[:, :-1], bool)),
@@ -181,12 +144,12 @@ def fit_output_head(
 
 def _inside(
     begin: Sequence[list[int]],
-    targets: Targets,
+    targets: HeadTargets,
     completions: Sequence[Sequence[int]],
     end: int,
     seed: int,
 ) -> tuple[list[list[int]], NDArray[np.int64]]:
-    """Draw a description after each beginning, and a place in it: the text so far, what follows."""
+    """Draw a description and a place in it per prompt: the text up to there, the next token."""
     rng = np.random.default_rng(seed)
     texts, after = [], []
     for ids, probabilities in zip(begin, targets.probabilities, strict=True):
@@ -200,9 +163,9 @@ def _inside(
 def _others(
     states: NDArray[np.float32], weight: Any, bias: Any, tokens: NDArray[np.int64]
 ) -> NDArray[np.float32]:
-    """Return the log of the summed exp of the logits of all but some tokens, [n].
+    """Return the log of the summed exp of the logits of all other tokens, [n].
 
-    Less the bias that those share, so that their logits are the products with their rows alone.
+    Less the bias that `tokens` share, so that their logits are the products with their rows.
     """
     import torch
 

@@ -1,6 +1,6 @@
-"""The trainer's log, a list of dicts, is in every checkpoint's trainer_state.json.
+"""The trainer's log in trainer_state.json of each checkpoint.
 
-History, the best step and the end of training are all functions of it, so that they survive a
+History, best step and the end of training are functions of the log, so that they survive a
 restart.
 """
 
@@ -14,31 +14,23 @@ from typing import Any
 
 @dataclass(frozen=True)
 class HistoryRow:
-    """What was measured after a step; NaN is not measured.
+    """The measurements after a step; NaN is not measured.
 
-    Attributes
-    ----------
-    step : int
-        0 is before training. The last row is of the weights that are kept, a step after training.
-    loss, valid_loss : float
-        Mean negative log-likelihood a completion token (end token included), in nats.
-    match_rate : float
-        Share of free greedy completions that equal some description exactly.
-    recall_at_1, recall_at_10 : float
-        Share of prompts whose label is among the 1 or 10 most probable clusters of the
-        constrained distribution.
+    Losses are the mean negative log-likelihood of a completion token, end token included, in nats.
+    Recall is the share of prompts whose label is among the k most probable clusters of the
+    constrained distribution.
     """
 
-    step: int
+    step: int  # 0 is before training; the last row, one step after training, is the kept weights
     loss: float
     valid_loss: float
-    match_rate: float
+    match_rate: float  # share of free greedy completions that equal some description
     recall_at_1: float
     recall_at_10: float
 
 
 def _state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the trainer's state, which is written last: None for a half-written checkpoint."""
+    """Return the trainer's state, None for an incomplete checkpoint: it is written last."""
     try:
         state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
     except (OSError, ValueError):
@@ -47,7 +39,7 @@ def _state(checkpoint: Path) -> dict[str, Any] | None:
 
 
 def last_checkpoint(run: Path) -> Path | None:
-    """Return the last whole checkpoint in a folder."""
+    """Return the last complete checkpoint in a folder."""
     found = [folder for folder in run.glob("checkpoint-*") if _state(folder) is not None]
     return max(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
 
@@ -70,7 +62,7 @@ def best_step(log: Sequence[dict[str, Any]]) -> int:
 
 
 def is_over(log: Sequence[dict[str, Any]], max_steps: int, patience: int) -> bool:
-    """Tell whether all steps are done, or the last `patience` evaluations were no better."""
+    """Return whether all steps are done, or `patience` evaluations in a row were no better."""
     losses = _valid_losses(log)
     if not losses:
         return False
@@ -78,18 +70,14 @@ def is_over(log: Sequence[dict[str, Any]], max_steps: int, patience: int) -> boo
 
 
 def history_of(log: Sequence[dict[str, Any]]) -> list[HistoryRow]:
-    """Return what was measured, by step."""
+    """Return the measurements by step."""
     by_step: dict[int, dict[str, float]] = {}
     for entry in log:
         by_step.setdefault(entry["step"], {}).update(entry)
+    names = {"loss": "loss", "valid_loss": "eval_loss"} | {
+        name: name for name in ("match_rate", "recall_at_1", "recall_at_10")
+    }
     return [
-        HistoryRow(
-            step=step,
-            loss=entry.get("loss", math.nan),
-            valid_loss=entry.get("eval_loss", math.nan),
-            match_rate=entry.get("match_rate", math.nan),
-            recall_at_1=entry.get("recall_at_1", math.nan),
-            recall_at_10=entry.get("recall_at_10", math.nan),
-        )
+        HistoryRow(step, **{name: entry.get(key, math.nan) for name, key in names.items()})
         for step, entry in sorted(by_step.items())
     ]

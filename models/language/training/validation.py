@@ -1,4 +1,4 @@
-"""How well a language model answers validation examples."""
+"""Measures a language model on validation examples."""
 
 from __future__ import annotations
 
@@ -7,28 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from models.language.arithmetic import has_bfloat16
 from models.language.description_trie import DescriptionTrie
-from models.language.language_model import branch_log_probabilities, generate_completions
-from models.language.prompt import completion_token_ids
+from models.language.language_model import (
+    branch_log_probabilities,
+    generate_completions,
+    has_bfloat16,
+)
+from models.language.prompt import description_token_ids
 from models.language.training.examples import Example, collate, labelled_tokens
 
 _BATCH = 16
 
 
 def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Return the share of rows whose label is among the k most probable clusters.
+    """Return the share of rows whose label [rows] is among the k largest of log_probs [rows, M].
 
-    Parameters
-    ----------
-    log_probs : np.ndarray
-        [rows, M].
-    labels : np.ndarray
-        [rows] int.
-    k : int
-
-    Examples
-    --------
     >>> recall(np.log([[0.7, 0.2, 0.1], [0.7, 0.2, 0.1]]), np.array([0, 2]), 2)
     0.5
     """
@@ -37,31 +30,15 @@ def recall(log_probs: np.ndarray, labels: np.ndarray, k: int) -> float:
     return float(((better < k) & np.isfinite(of_label[:, 0])).mean())
 
 
-def description_token_ids(
-    tokenizer: Any, examples: Sequence[Example], descriptions: Sequence[str]
-) -> list[list[int]]:
-    """Return the tokens of each description, as they stand after the examples' prompts."""
-    prompt = examples[0].prompt
-    return [completion_token_ids(tokenizer, prompt, text) for text in descriptions]
-
-
 class Measures:
-    """The figures of a model on validation examples; see `HistoryRow` for what they are.
-
-    Parameters
-    ----------
-    tokenizer
-        As of `load_language_model`.
-    examples : sequence of Example
-    descriptions : sequence of M str
-    """
+    """Measures match rate and recall of a model on examples, see `HistoryRow`."""
 
     def __init__(
         self, tokenizer: Any, examples: Sequence[Example], descriptions: Sequence[str]
     ) -> None:
         self._tokenizer, self._descriptions = tokenizer, descriptions
         self._prompts = [example.prompt for example in examples]
-        token_ids = description_token_ids(tokenizer, examples, descriptions)
+        token_ids = description_token_ids(tokenizer, self._prompts[0], descriptions)
         self._longest = max(map(len, token_ids)) + 1
         self._trie = DescriptionTrie(token_ids, tokenizer.eos_token_id)
         self._excluded = np.zeros((len(examples), len(descriptions)), bool)  # [prompts, M]

@@ -1,7 +1,7 @@
-"""The next new interest after all recent pairs of a user together.
+"""Chooses the next new interest of a user by all recent pairs together.
 
-The novelty table's rows of all pairs of recent interests are pooled, each with the weight with
-which `sampled` of `pair_choice` would draw the pair: see `log_odds`.
+The log odds that the novelty table gives to the candidates of all recent pairs are pooled, each
+pair with the weight with which `sampled` of `pair_choice` draws it: see `log_odds`.
 """
 
 import tensorflow as tf
@@ -12,40 +12,24 @@ from models.retrieval.serving.pair_choice import Choice, first, newest_pair, rec
 
 def pooled(
     last: tf.Tensor,
-    novel: tf.Tensor,
-    evidence: tf.Tensor,
-    allowed: tf.Tensor,
     has_items: tf.Tensor,
+    novel: tf.Tensor,
+    log_odds: tf.Tensor,
+    allowed: tf.Tensor,
 ) -> Choice:
-    """Choose the cluster new to the user that all pairs together say most for.
+    """Choose the listed cluster, new to the user, with the largest pooled log odds.
 
-    It is one that some row lists and that has items to recommend, if there is such a one. Equal
-    ones are in the order of their ids.
-
-    Parameters
-    ----------
-    last
-        [batch, M], of `last_engagements`.
-    novel
-        [M, M, n], the novelty table: clusters after (c1, c2), best first, -1 pads.
-    evidence
-        [M, M, n] int32, of `models.interests.log_odds.evidence`.
-    allowed
-        [M] bool, whether a cluster may be an answer; the table lists no other.
-    has_items
-        [M] bool, whether a cluster has items to recommend.
-
-    Returns
-    -------
-    Choice
-        c1 and c2 are the newest pair; probability is that of the pooled distribution among the
-        clusters that are new to the user and may be an answer; propensity is 1.
+    Clusters with items to recommend go first; equal log odds are in the order of ids. `last`
+    [batch, M] is from `last_engagements`; `has_items` [M] says which clusters have items, `allowed`
+    [M] which may be recommended; `novel` and `log_odds` [M, M, n] are those of the novelty table.
+    In the result, c1 and c2 are the newest pair, probability is that of the pooled distribution
+    among the allowed clusters that are new to the user, and propensity is 1.
     """
     pairs = recent_pairs(last)
     batch, size = tf.shape(last)[0], last.shape[1]
     at = tf.maximum(tf.stack([pairs.c1, pairs.c2], axis=-1), 0)
     row = tf.gather_nd(novel, at)  # [batch, pairs, n]
-    weighted = tf.cast(tf.gather_nd(evidence, at), tf.int64) * pairs.weight[..., None]
+    weighted = tf.cast(tf.gather_nd(log_odds, at), tf.int64) * pairs.weight[..., None]
     user = tf.range(batch)[:, None, None]
     segment = tf.where(row < 0, -1, user * size + row)  # segments below 0 are dropped
     total = tf.reshape(
@@ -61,8 +45,8 @@ def pooled(
     found = chosen < size
 
     weight = tf.maximum(tf.reduce_sum(pairs.weight, axis=1, keepdims=True), 1)
-    log_odds = tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)
-    odds = tf.where(fresh & allowed, tf.exp(log_odds), 0)
+    mean = tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)
+    odds = tf.where(fresh & allowed, tf.exp(mean), 0)
     chosen = tf.minimum(chosen, size - 1)
     probability = tf.math.divide_no_nan(
         tf.gather(odds, chosen, batch_dims=1), tf.reduce_sum(odds, axis=1)

@@ -1,8 +1,7 @@
-"""The sequences of users in Parquet shards, from the workers that write them to the training.
+"""The users' sequences in Parquet shards: workers write them, the training reads them.
 
-A row is a user with at least one item. Row groups are bounded, so that whoever reads a shard needs
-memory for one of them, however many users there are. Shards carry the fingerprint of the catalogue
-that their positions refer to.
+A row is a user with at least one item. Row groups are bounded: a reader needs memory for one of
+them, for any number of users. Shards carry the fingerprint of the catalogue of their items.
 """
 
 import itertools
@@ -14,26 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-KEY = "key"  # a seeded hash of the user's id, >= 0: decides who is held out for validation
-ITEMS = "items"  # positions in the catalogue, oldest first
+KEY = "key"  # a seeded hash of the user's id, >= 0: it chooses the validation users
+ITEMS = "items"  # indices in the catalogue, oldest first
 SHARD = pa.schema({KEY: pa.int64(), ITEMS: pa.list_(pa.int32())})
 GROUP_ITEMS = 1 << 18
 _VOCABULARY = b"vocabulary"
 
 
 def shard_schema(vocabulary: str) -> pa.Schema:
-    """Return the schema of shards whose positions are of a catalogue with this fingerprint."""
+    """Return the schema of shards whose items are of the catalogue with this fingerprint."""
     return SHARD.with_metadata({_VOCABULARY: vocabulary})
 
 
 def cut_into_groups(rows: pa.Table, most: int = GROUP_ITEMS) -> Iterator[pa.Table]:
     """Cut a SHARD into the tables that become its row groups.
 
-    The items of a user stay together. Without those of its last user a group has fewer than
-    `most`.
+    The items of a user stay together. Without its last user, a group has fewer than `most` items.
     """
     lengths = pc.list_value_length(rows[ITEMS]).to_numpy()
-    block = (np.cumsum(lengths) - lengths) // most  # [users], the one that a user begins in
+    block = (np.cumsum(lengths) - lengths) // most  # [users], in which a user begins
     starts = np.flatnonzero(np.diff(block, prepend=-1))
     for start, stop in itertools.pairwise([*starts, len(block)]):
         yield rows.slice(start, stop - start)
@@ -41,24 +39,14 @@ def cut_into_groups(rows: pa.Table, most: int = GROUP_ITEMS) -> Iterator[pa.Tabl
 
 @dataclass(frozen=True)
 class RowGroup:
-    """A row group of a local shard.
-
-    Attributes
-    ----------
-    path
-        Of the shard.
-    number
-        Of the row group in it.
-    items
-        In all its rows together.
-    """
+    """A row group of a local shard."""
 
     path: str
     number: int
-    items: int
+    items: int  # in all rows together
 
     def read(self) -> pa.Table:
-        """Decode it."""
+        """Return its rows, a SHARD."""
         with pq.ParquetFile(self.path) as file:
             return file.read_row_group(self.number, use_threads=False)
 
@@ -66,10 +54,7 @@ class RowGroup:
 def row_groups(paths: Sequence[str], vocabulary: str) -> list[RowGroup]:
     """List the row groups of shards.
 
-    Raises
-    ------
-    ValueError
-        If a shard is of another catalogue than that with the fingerprint `vocabulary`.
+    Raises ValueError if a shard is not of the catalogue with the fingerprint `vocabulary`.
     """
     found = []
     for path in paths:

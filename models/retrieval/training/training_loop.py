@@ -1,4 +1,9 @@
-"""The training of the retriever: epochs, validation, and checkpoints that it resumes from."""
+"""The training of the retriever: epochs, validation, and checkpoints to resume from.
+
+The loop is our own because a killed run must resume within an epoch and end with the same bytes:
+Keras' `BackupAndRestore` saves the model, its optimizer and counters, but not the state of
+`EarlyStopping`, the best weights and the loss so far (and the mean of `use_ema` is another one).
+"""
 
 import hashlib
 import itertools
@@ -16,37 +21,27 @@ from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.training.sequence_shards import row_groups
-from models.retrieval.training.training_sequences import Survey, batches, latest, survey
+from models.retrieval.training.training_sequences import Survey, batches, survey
 
-EVALUATION_SCORES = 1 << 25  # of users times items that are in memory at once
-AVERAGING = 8.0  # eta of `averaged_into`: the mean is of about the last tenth of all steps
-CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: what a kill can cost
+EVALUATION_SCORES = 1 << 25  # scores (users times items) in memory at once
+AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
+CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: the work that a kill can cost
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 
 
 @dataclass(frozen=True)
 class Step:
-    """How far the training has come.
+    """The progress of the training."""
 
-    Attributes
-    ----------
-    epoch
-        From 1.
-    done, total
-        Steps of this epoch.
-    loss_sum
-        Scalar float64 tensor, of the steps that are done.
-    """
-
-    epoch: int
-    done: int
-    total: int
-    loss_sum: tf.Tensor
+    epoch: int  # from 1
+    done: int  # steps of this epoch
+    total: int  # steps of this epoch
+    loss_sum: tf.Tensor  # scalar float64, over the steps that are done
 
     @property
     def loss(self) -> float:
-        """Mean of this epoch so far. It is fetched when asked for: a GPU has to be waited for."""
+        """Mean loss of this epoch so far. Reading it waits for a GPU."""
         return float(self.loss_sum) / self.done
 
 
@@ -59,51 +54,25 @@ def train_retriever(
     on_step: Callable[[Step], None] = lambda step: None,
     on_checkpoint: Callable[[], None] = lambda: None,
 ) -> tuple[RetrieverModel, list[Epoch]]:
-    """Train until the validation NDCG@10 stops improving.
+    """Train until the validation NDCG@10 stops improving; return the model and the history.
 
-    Sequences stream from the shards: one pass surveys them, and each epoch is another. The last
-    item of some users is held out for validation (`survey`), and the weights of the best epoch are
-    kept. With no user to validate on, all epochs run and the last weights are kept. What is
-    evaluated and kept is a running mean of the weights (`averaged_into`), which is steadier than
-    they are from one step to the next.
+    Sequences stream from the local `shards`: one pass surveys them, and each epoch is one more. The
+    last item of some users is held out for validation (`survey`), and the weights of the best epoch
+    are kept. Without validation users all epochs run and the last weights are kept. The evaluated
+    and kept weights are running means (`update_means`), which change less from step to step. Users
+    with one item count for popularity.
 
-    After each epoch, and every ten minutes within one, everything is checkpointed, and randomness
-    is a function of (seed, epoch) or (seed, step) alone: a run that was killed takes up there and
-    ends with the same weights. Checkpoints live in a folder named by a hash of the inputs, so that
-    those of other inputs are never taken up. Switches TensorFlow to deterministic ops for the
-    process.
+    After each epoch, and every ten minutes within one, the state is checkpointed in a folder of
+    `checkpoint_dir` named by a hash of the inputs. Randomness depends only on (seed, epoch) or
+    (seed, step): a killed run resumes there and ends with the same weights. `on_epoch` gets each
+    new row of the history after its checkpoint: epoch (from 1), loss, HR@10 and NDCG@10 (NaN
+    without validation users). TensorFlow uses deterministic ops from then on in this process.
 
-    Where there is a GPU, the transformer computes in bfloat16 while it is trained. Its weights are
-    float32, and so is all that the mean, which is the model returned, computes.
+    With a GPU, the transformer is trained in bfloat16. Its weights are float32, and the returned
+    model, the mean, computes in float32.
 
-    Parameters
-    ----------
-    catalogue
-        The items; indices in the sequences refer to it.
-    shards
-        Local files (see `models.retrieval.training.sequence_shards`). Users with one item count for
-        popularity.
-    config
-        Sizes and training.
-    checkpoint_dir
-        Local folder.
-    on_epoch
-        Called with each new row of the history, once its epoch is checkpointed.
-    on_step
-        Called after each step.
-    on_checkpoint
-        Called after each checkpoint.
-
-    Returns
-    -------
-    model, history
-        History rows: epoch (from 1), loss, HR@10, NDCG@10 (both NaN without validation users).
-
-    Raises
-    ------
-    ValueError
-        If the shards are of another catalogue or hold an index that is not of it, or if no user
-        has two interactions, or if the loss of an epoch is not finite.
+    Raises ValueError if the shards are of another catalogue or have an index outside it, if no user
+    has two interactions, or if the loss of an epoch is not finite.
     """
     tf.config.experimental.enable_op_determinism()
     groups = row_groups(shards, catalogue.vocabulary)
@@ -114,7 +83,7 @@ def train_retriever(
             "from; check min_rating and the interactions input"
         )
 
-    model = RetrieverModel(config, catalogue, found.counts, training_policy())
+    model = RetrieverModel(config, catalogue, found.counts, training_dtype())
     mean = RetrieverModel(config, catalogue, found.counts)
     best = [tf.Variable(variable) for variable in mean.variables]
     model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
@@ -123,11 +92,11 @@ def train_retriever(
     @tf.function
     def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         loss = model.train_step(batch)["loss"]
-        averaged_into(mean.variables, model.variables, model.optimizer.iterations)
+        update_means(mean.variables, model.variables, model.optimizer.iterations)
         return loss
 
     done = tf.Variable(0, dtype=tf.int32)
-    # Of the epoch that has begun.
+    # Of the epoch in progress:
     steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
     figures = tf.Variable(tf.fill([config.epochs, 3], tf.constant(np.nan, tf.float64)))
     manager = tf.train.CheckpointManager(
@@ -185,19 +154,19 @@ def train_retriever(
     return mean, history_rows(figures.numpy()[: int(done)])
 
 
-def training_policy() -> str:
-    """Return the Keras policy to train with: mixed precision where TensorFlow sees a GPU."""
+def training_dtype() -> str:
+    """Return the compute dtype of the training: bfloat16 if TensorFlow sees a GPU."""
     return "mixed_bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
 
 
-def averaged_into(
+def update_means(
     means: Sequence[tf.Variable], variables: Sequence[tf.Variable], step: tf.Tensor
 ) -> None:
-    """Take the values of variables into their running means, after each step t from 1.
+    """Update the running means of variables after step t, from 1.
 
     Polynomial-decay averaging (Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth
-    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The mean begins
-    with the first step's values, and the longer the training, the more steps it is of.
+    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The first step's
+    values are the first mean; the longer the training, the more steps the mean covers.
     """
     share = (AVERAGING + 1) / (tf.cast(step, tf.float32) + AVERAGING)
     for mean, variable in zip(means, variables, strict=True):
@@ -211,7 +180,7 @@ def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> No
 
 
 def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
-    """Whether training is over after the epochs with these figures [epochs, 3]."""
+    """Say whether training is over after epochs with figures [epochs, 3]."""
     if len(figures) in (0, config.epochs):
         return len(figures) == config.epochs
     gain = figures[:, 2]
@@ -219,7 +188,7 @@ def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
 
 
 def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
-    """Figures [epochs, 3] as rows with names."""
+    """Return figures [epochs, 3] as named rows."""
     return [
         {"epoch": epoch, "loss": float(loss), f"HR@{TOP}": float(hits), f"NDCG@{TOP}": float(gain)}
         for epoch, (loss, hits, gain) in enumerate(figures, start=1)
@@ -229,10 +198,7 @@ def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
 def evaluate(
     model: RetrieverModel, histories: Sequence[NDArray[np.int32]], held_out: NDArray[np.int32]
 ) -> tuple[float, float]:
-    """HR@10 and NDCG@10 of the held-out items, ranked among all items outside the history.
-
-    Equal scores rank by index. Both are NaN where there are no users.
-    """
+    """Return HR@10 and NDCG@10 of the held-out items, as `rank_of`; NaN without users."""
     if not held_out.size:
         return float("nan"), float("nan")
     vectors = model.items(tf.range(len(model.share)))  # [items, dimension + 1]
@@ -240,22 +206,28 @@ def evaluate(
     ranks = []
     for start in range(0, len(histories), rows):
         part = slice(start, start + rows)
-        items, lengths = latest(histories[part], model.config.max_length)
-        queries = encode(model, tf.constant(items), tf.constant(lengths))
+        queries = encode(model, histories[part])
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
         ranks.append(rank_of(scores, histories[part], held_out[part]))
     rank = np.concatenate(ranks)
     return hit_rate(rank), ndcg(rank)
 
 
+def encode(model: RetrieverModel, histories: Sequence[NDArray[np.int32]]) -> tf.Tensor:
+    """Return the queries [users, dimension + 1] of the users' histories, oldest item first."""
+    most = model.config.max_length
+    items = tf.keras.utils.pad_sequences(histories, most, padding="post", truncating="pre")
+    lengths = [min(len(history), most) for history in histories]
+    return _queries(model, tf.constant(items), tf.constant(lengths))
+
+
 @tf.function(reduce_retracing=True)
-def encode(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    """Queries [batch, dimension + 1] of item indices [batch, max_length] padded on the right."""
+def _queries(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
     return model.query(model.items(items)[..., :-1], lengths)
 
 
 def fingerprint(catalogue: Catalogue, found: Survey, config: RetrieverConfig) -> str:
-    """Name for the inputs that decide the weights."""
+    """Return a hash of the inputs that decide the weights."""
     parts = (repr(config), catalogue.vocabulary, found.digest, str(catalogue.features.shape))
     digest = hashlib.sha256("\n".join(parts).encode())
     digest.update(np.ascontiguousarray(catalogue.features, np.float32).tobytes())

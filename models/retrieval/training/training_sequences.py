@@ -1,4 +1,4 @@
-"""From shards of sequences to the batches that the retriever is trained and validated on."""
+"""Makes batches for training and validation of the retriever from shards of sequences."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -20,58 +20,30 @@ Batch = dict[str, NDArray[np.int32]]
 
 @dataclass(frozen=True)
 class Survey:
-    """What one pass over all sequences finds.
-
-    Attributes
-    ----------
-    users
-        Their number.
-    counts
-        [items] int64, how often the sequences hold each item; held-out ones do not count.
-    transitions
-        From an item to the next, in an epoch.
-    limit
-        Those users who can be validated are, if their key is smaller.
-    histories, held_out
-        Of the users validated: what came before, and [users] int32 their last item.
-    digest
-        Of all sequences in their order.
-    """
+    """The result of one pass over all sequences."""
 
     users: int
-    counts: NDArray[np.int64]
-    transitions: int
-    limit: int
-    histories: list[NDArray[np.int32]]
-    held_out: NDArray[np.int32]
-    digest: str
+    counts: NDArray[np.int64]  # [items] engagements with each item, without the held-out ones
+    transitions: int  # from an item to the next, in an epoch
+    limit: int  # users with a smaller key are validation users, if `_last_is_new`
+    histories: list[NDArray[np.int32]]  # of the validation users, without the last item
+    held_out: NDArray[np.int32]  # [validation users], their last items
+    digest: str  # of all sequences in their order
 
     def steps(self, config: RetrieverConfig) -> int:
-        """Return how many batches an epoch has."""
+        """Return the number of batches in an epoch."""
         return -(-self.transitions // (config.batch_size * config.max_length))
 
 
 def survey(groups: Sequence[RowGroup], items: int, config: RetrieverConfig) -> Survey:
     """Count the items, and choose the users whose last item is held out for validation.
 
-    These are at most `validation_users` with the smallest keys among those with three items or
-    more whose last one is new to them: what a history holds is never recommended, so the others
-    could only be misses. Which they are does not depend on the order of the rows. One row group is
-    in memory at a time.
+    The validation users are the `validation_users` with the smallest keys among those with at least
+    three items and a last item that is new to them: an item of the history is never recommended, so
+    the other users could only be misses. The choice does not depend on the order of the rows. One
+    row group is in memory at a time.
 
-    Parameters
-    ----------
-    groups
-        Of all shards.
-    items
-        In the catalogue.
-    config
-        Says how many are validated.
-
-    Raises
-    ------
-    ValueError
-        If an index is not of the catalogue.
+    Raises ValueError if an index is outside the catalogue of `items` items.
     """
     counts = np.zeros(items, np.int64)
     users = transitions = 0
@@ -90,11 +62,14 @@ def survey(groups: Sequence[RowGroup], items: int, config: RetrieverConfig) -> S
         for array in (keys, lengths, flat):
             digest.update(array.tobytes())
         ends = np.cumsum(lengths)
-        able = np.flatnonzero(_able(flat, lengths) & (keys < limit))
-        able = able[np.argsort(keys[able], kind="stable")][: config.validation_users + 1]
-        chosen += [(int(keys[i]), flat[ends[i] - lengths[i] : ends[i]].copy()) for i in able]
+        rows = np.flatnonzero(_last_is_new(flat, lengths) & (keys < limit))
+        rows = rows[np.argsort(keys[rows], kind="stable")]
+        chosen += [
+            (int(keys[i]), flat[ends[i] - lengths[i] : ends[i]].copy())
+            for i in rows[: config.validation_users + 1]
+        ]
         chosen.sort(key=lambda pair: pair[0])
-        # One more is kept: equal keys are on the same side of its key, wherever they come from.
+        # One more is kept as the limit: equal keys are on the same side of it in any order.
         del chosen[config.validation_users + 1 :]
         if len(chosen) > config.validation_users:
             limit = chosen[-1][0]
@@ -118,32 +93,16 @@ def batches(
     epoch: int,
     window_items: int = WINDOW_ITEMS,
 ) -> Iterator[Batch]:
-    """Batches of one epoch, a function of (seed, epoch).
+    """Yield the batches of an epoch (from 0), a function of the seed and the epoch.
 
-    The row groups come in a shuffled order, and the users of as many as fill a window are shuffled.
-    They are laid end to end and the whole is cut into rows of `max_length`: no position is wasted
-    on padding however short the histories are, and long ones are cut elsewhere each epoch.
-    Attention keeps to the user; what lies before a cut is not seen.
+    The row groups come in a shuffled order, and the users of a window of `window_items` items (or
+    of one larger row group) are shuffled. All sequences are joined and cut into rows of
+    `max_length`: no position is padding even if histories are short, and long ones are cut
+    elsewhere in each epoch. Attention stays within a user; items before a cut are not seen.
 
-    Parameters
-    ----------
-    groups
-        Of all shards.
-    limit
-        Of the `Survey`: the last items of those it validates are left out.
-    config
-        Sizes and the seed.
-    epoch
-        From 0.
-    window_items
-        That are decoded at once, unless a single row group has more.
-
-    Yields
-    ------
-    Batch
-        items, targets, recency, users, each [batch_size, max_length] int32. `recency` counts the
-        transitions of the user that follow, wherever rows are cut, up to `max_length` - 1. The last
-        batch is filled up with user -1, item 0.
+    A batch has items, targets, recency and users, each [batch_size, max_length] int32. `recency`
+    counts the transitions of the user that follow, across cuts, up to `max_length` - 1. The last
+    batch is filled up with user -1, item 0. The held-out items (see `Survey.limit`) are left out.
     """
     rng = np.random.default_rng([config.seed, epoch])
     order = [groups[index] for index in rng.permutation(len(groups))]
@@ -165,7 +124,7 @@ def batches(
 
 
 def windows(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
-    """Cut row groups, in their order, into runs of at most `most` items, or of one group."""
+    """Cut row groups, in their order, into windows of at most `most` items, or of one group."""
     window: list[RowGroup] = []
     for group in groups:
         if window and sum(other.items for other in window) + group.items > most:
@@ -176,28 +135,17 @@ def windows(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
         yield window
 
 
-def latest(
-    histories: Sequence[NDArray[np.int32]], length: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Last `length` items of each history [batch, length], padded on the right, and how many."""
-    items = np.zeros((len(histories), length), np.int32)
-    lengths = np.array([min(len(history), length) for history in histories], np.int32)
-    for row, history in enumerate(histories):
-        items[row, : lengths[row]] = history[-length:]
-    return items, lengths
-
-
 def _columns(
     rows: pa.Table,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Keys [users], the items of all users end to end, and how many each has [users]."""
+    """Return the keys [users], the items of all users joined, and their numbers [users]."""
     lists = rows[ITEMS].combine_chunks()
     lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
     return rows[KEY].to_numpy(), pc.list_flatten(lists).to_numpy(), lengths
 
 
-def _able(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Whether users [users] have three items or more, and the last one once."""
+def _last_is_new(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Say which users [users] have at least three items and the last one only once."""
     last = flat[np.cumsum(lengths) - 1]
     user = np.repeat(np.arange(len(lengths)), lengths)
     times = np.bincount(user[flat == last[user]], minlength=len(lengths))
@@ -207,19 +155,19 @@ def _able(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.boo
 def _shuffled_transitions(
     window: Sequence[RowGroup], limit: int, rng: np.random.Generator
 ) -> tuple[int, NDArray[np.int32]]:
-    """How many users there are, and [4, transitions]: item, target, number of the user, recency."""
+    """Return the number of users, and [4, transitions]: item, target, user number, recency."""
     rows = pa.concat_tables(group.read() for group in window)
     keys, flat, lengths = _columns(rows.take(pa.array(rng.permutation(rows.num_rows))))
-    last = lengths - 1 - (_able(flat, lengths) & (keys < limit))  # place of the last target
+    last = lengths - 1 - (_last_is_new(flat, lengths) & (keys < limit))  # of the last target
     user = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
-    place = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    source = np.flatnonzero(place < last[user])
-    recency = (last[user] - 1 - place)[source].astype(np.int32)
+    position = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    source = np.flatnonzero(position < last[user])
+    recency = (last[user] - 1 - position)[source].astype(np.int32)
     return len(lengths), np.stack([flat[source], flat[source + 1], user[source], recency])
 
 
 def _packed(columns: NDArray[np.int32], config: RetrieverConfig) -> Batch:
-    """Transitions [4, batch_size * max_length] as a batch."""
+    """Return transitions [4, batch_size * max_length] as a batch."""
     items, targets, users, recency = columns.reshape(4, config.batch_size, config.max_length)
     recency = np.minimum(recency, config.max_length - 1)
     return {"items": items, "targets": targets, "recency": recency, "users": users}

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.clustering.cluster_matching import match_clusters, renumbered
-from models.clustering.cluster_tree import assign_clusters, fit_cluster_tree
+from models.clustering.cluster_tree import assign_clusters
+from models.clustering.fit_cluster_tree import fit_cluster_tree
 
 PAIRS = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import silhouette_score
 
-from models.clustering.cluster_quality import coherence, separation, stability
+from models.clustering.cluster_quality import cluster_quality
 
 
 def vectors(items: int, seed: int = 0) -> np.ndarray:
@@ -29,7 +29,8 @@ def mean_cosine_of_pairs(embeddings: np.ndarray, ids: np.ndarray) -> float:
 def test_coherence_is_the_mean_cosine_of_pairs(ids):
     embeddings = vectors(len(ids))
     expected = mean_cosine_of_pairs(embeddings, np.array(ids))
-    assert coherence(embeddings, np.array(ids)) == pytest.approx(expected, nan_ok=True)
+    found = cluster_quality(embeddings, np.array(ids)).coherence
+    assert found == pytest.approx(expected, nan_ok=True)
 
 
 @given(st.lists(st.integers(0, 4), min_size=6, max_size=30))
@@ -38,40 +39,33 @@ def test_separation_is_the_silhouette_of_scikit_learn(ids):
     ids = [0, 1, *ids]
     embeddings = vectors(len(ids))
     expected = silhouette_score(embeddings, ids, metric="cosine")
-    assert separation(embeddings, np.array(ids)) == pytest.approx(expected)
+    assert cluster_quality(embeddings, np.array(ids)).separation == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("measure", [coherence, separation])
-def test_an_item_without_weight_does_not_count(measure):
+def test_an_item_without_weight_does_not_count():
     embeddings, ids = vectors(20), np.arange(20) % 3
     weights = np.repeat([1.0, 0.0], 10)
-    expected = measure(embeddings[:10], ids[:10])
-    assert measure(embeddings, ids, weights) == pytest.approx(expected)
+    expected = cluster_quality(embeddings[:10], ids[:10])
+    assert cluster_quality(embeddings, ids, weights) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("measure", [coherence, separation])
-def test_only_the_ratio_of_weights_and_the_direction_of_embeddings_count(measure):
+def test_only_the_ratio_of_weights_and_the_direction_of_embeddings_count():
     embeddings, ids = vectors(30), np.arange(30) % 4
     weights = np.random.default_rng(1).uniform(1, 5, 30)
     scaled = embeddings * np.linspace(1, 9, 30)[:, None]
-    assert measure(scaled, ids, 7 * weights) == pytest.approx(measure(embeddings, ids, weights))
+    expected = cluster_quality(embeddings, ids, weights)
+    assert cluster_quality(scaled, ids, 7 * weights) == pytest.approx(expected)
 
 
 def test_weights_pull_the_mean_to_the_cluster_that_carries_them():
     embeddings = np.concatenate([np.tile([1.0, 0.0], (4, 1)), np.eye(2), -np.eye(2)])
     ids = np.repeat([0, 1], 4)
-    tight, loose = coherence(embeddings[:4], ids[:4]), coherence(embeddings[4:], ids[4:])
-    heavy = coherence(embeddings, ids, np.repeat([9.0, 1.0], 4))
-    assert heavy == pytest.approx((9 * tight + loose) / 10)
+    tight, loose = (cluster_quality(embeddings[at], ids[at]) for at in (ids == 0, ids == 1))
+    heavy = cluster_quality(embeddings, ids, np.repeat([9.0, 1.0], 4))
+    assert heavy.coherence == pytest.approx((9 * tight.coherence + loose.coherence) / 10)
 
 
 def test_what_cannot_be_measured_is_nan():
-    assert np.isnan(coherence(vectors(3), np.arange(3)))
-    assert np.isnan(coherence(vectors(0), np.zeros(0, int)))
-    assert np.isnan(separation(vectors(3), np.zeros(3, int)))
-
-
-def test_stability_does_not_mind_the_numbers_of_clusters():
-    ids = np.arange(60) % 6
-    assert stability(ids, (ids + 2) % 6) == 1.0
-    assert stability(ids, np.arange(60) // 10) < 0.1
+    assert np.isnan(cluster_quality(vectors(3), np.arange(3)).coherence)
+    assert np.isnan(cluster_quality(vectors(0), np.zeros(0, int))).all()
+    assert np.isnan(cluster_quality(vectors(3), np.zeros(3, int)).separation)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from models.clustering.initialization import principal_parts
-from models.clustering.unit_vectors import unit_rows
+from models.common.unit_vectors import unit_rows
 
 
 def test_two_groups_are_told_apart_along_the_line_between_them():

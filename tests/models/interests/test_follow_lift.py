@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.interests.follow_lift import DISCOUNT, UNIT, Affinity, cosine_similarity, count_follows
+from models.interests.follow_lift import (
+    DISCOUNT,
+    UNIT,
+    FollowLift,
+    cosine_similarity,
+    count_follows,
+)
 
 HISTORIES = st.lists(
     st.permutations(range(5)).flatmap(lambda p: st.just(p[: 1 + p[0]])), max_size=6
@@ -40,20 +46,22 @@ def test_the_order_of_users_does_not_matter(histories: list[list[int]], random: 
 
 
 def test_what_follows_more_often_than_usual_scores_higher() -> None:
-    affinity = Affinity.of(follows([[0, 1], [0, 1], [2, 3], [2, 3]] * 20), NOT_ALIKE)
-    assert affinity.lift[0].argmax() == 1
-    assert affinity.lift[2].argmax() == 3
+    lift = FollowLift.from_counts(follows([[0, 1], [0, 1], [2, 3], [2, 3]] * 20), NOT_ALIKE)
+    assert lift.lift[0].argmax() == 1
+    assert lift.lift[2].argmax() == 3
 
 
 def test_without_counts_what_is_alike_is_likelier() -> None:
     alike = cosine_similarity(np.array([[1, 0, 0], [2, 0.2, 0], [0, 0, 1]]))
-    lift = Affinity.of(np.zeros((3, 3), np.int64), alike).lift
+    lift = FollowLift.from_counts(np.zeros((3, 3), np.int64), alike).lift
     assert lift[0, 1] > lift[0, 2]
 
 
 def test_many_counts_outweigh_likeness() -> None:
     alike = cosine_similarity(np.array([[1, 0], [1, 0.1], [0, 1]]))
-    lift = Affinity.of(np.array([[0, 0, 5000], [5000, 0, 0], [5000, 0, 0]]) << 16, alike).lift
+    lift = FollowLift.from_counts(
+        np.array([[0, 0, 5000], [5000, 0, 0], [5000, 0, 0]]) << 16, alike
+    ).lift
     assert lift[0].argmax() == 2
 
 
@@ -67,11 +75,13 @@ def test_an_embedding_of_nothing_is_like_nothing_else() -> None:
 
 
 def test_without_counts_nor_likeness_nothing_is_likelier() -> None:
-    assert Affinity.of(np.zeros((5, 5), np.int64), NOT_ALIKE).lift == pytest.approx(0)
+    assert FollowLift.from_counts(np.zeros((5, 5), np.int64), NOT_ALIKE).lift == pytest.approx(0)
 
 
 def test_known_interests_are_no_answer() -> None:
-    scores = Affinity.of(follows([[0, 1, 2]]), NOT_ALIKE).scores(np.array([0, 3]), np.array([1, 3]))
+    scores = FollowLift.from_counts(follows([[0, 1, 2]]), NOT_ALIKE).scores(
+        np.array([0, 3]), np.array([1, 3])
+    )
     assert np.isneginf(scores).tolist() == [
         [True, True, False, False, False],
         [False, False, False, True, False],
@@ -84,10 +94,12 @@ def test_an_interest_whose_lifts_differ_little_is_the_first_answer_of_some_pair(
     follows[1, 0] = 130
     for one, sequel in ((1, 2), (2, 3), (3, 4), (4, 1)):
         follows[one, sequel] = 200
-    affinity = Affinity.of(follows.astype(np.int64) << 16, NOT_ALIKE)
+    lift = FollowLift.from_counts(follows.astype(np.int64) << 16, NOT_ALIKE)
     older, newer = (one.ravel().astype(np.int32) for one in np.indices((5, 5)))
-    assert set(affinity.scores(older, newer).argmax(axis=1)) == set(range(5))
+    assert set(lift.scores(older, newer).argmax(axis=1)) == set(range(5))
 
 
 def test_a_single_interest_has_a_finite_lift() -> None:
-    assert np.isfinite(Affinity.of(np.zeros((1, 1), np.int64), np.zeros((1, 1))).lift).all()
+    assert np.isfinite(
+        FollowLift.from_counts(np.zeros((1, 1), np.int64), np.zeros((1, 1))).lift
+    ).all()

@@ -1,11 +1,35 @@
-"""How often pairs are drawn, against draws."""
+"""Recent clusters against a walk through the history, and the weights of pairs against draws."""
 
 from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from models.interests.recent_pairs import RECENT, pair_ranks, pair_weights
+from models.interests.recent_pairs import (
+    RECENT,
+    pair_ranks,
+    pair_weights,
+    recent_clusters,
+    run_starts,
+)
+
+
+@given(st.lists(st.lists(st.integers(0, 9), min_size=1, max_size=20)), st.integers(1, RECENT))
+def test_recent_clusters_are_the_latest_ones_of_each_history(
+    histories: list[list[int]], count: int
+) -> None:
+    user = np.repeat(np.arange(len(histories)), [len(one) for one in histories])
+    cluster = np.array([one for history in histories for one in history], np.int32)
+    starts = run_starts(user, cluster)
+    user, cluster = user[starts], cluster[starts]
+    last = np.flatnonzero(np.append(user[1:] != user[:-1], [True])[: len(user)])
+    expected = []
+    for history in histories:
+        newest_first = list(dict.fromkeys(reversed(history)))
+        expected.append((newest_first + newest_first[-1:] * count)[:count])
+    assert recent_clusters(user, cluster, last, count).tolist() == expected
 
 
 @pytest.mark.parametrize("known", range(1, RECENT + 1))

@@ -111,9 +111,3 @@ def test_the_end_token_inside_a_description_is_refused():
 def test_no_descriptions_are_refused():
     with pytest.raises(ValueError, match="no descriptions"):
         DescriptionTrie([], END)
-
-
-def test_scores_of_the_wrong_shape_are_refused():
-    trie = DescriptionTrie([[1], [2]], END)
-    with pytest.raises(ValueError, match="do not fit 2 descriptions"):
-        trie.log_probabilities([np.zeros((2, 2))], np.zeros((1, 2), bool))

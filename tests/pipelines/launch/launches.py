@@ -1,13 +1,21 @@
 """Pipelines submitted to a Dataflow service of ours, and what they staged there."""
 
+import functools
 import json
-import os
+import runpy
+import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
+
+import pytest
+from apache_beam.runners.portability import stager
 
 from emulators.dataflow_server import Dataflow
 from emulators.servers import PROJECT, ROOT
@@ -30,17 +38,14 @@ FLAGS = {
 }
 
 
-def make_shop(folder: Path) -> None:
-    """Make the small shop's `input/` in a folder, and its `workspace/`, where all is complete.
+def make_shop(mined: Path, folder: Path) -> None:
+    """Copy the small shop into a folder, and complete its `workspace/`.
 
     The stages without a model are real. Of the others a launcher reads the manifest and how the
     fine-tuning went: they hold one small file each.
     """
-    items = small.write(folder / "input/items.parquet", small.items())
-    interactions = small.write(folder / "input/interactions.parquet", small.interactions())
+    shutil.copytree(mined, folder, dirs_exist_ok=True)
     workspace = folder / "workspace"
-    assert small.build(workspace, items, interactions) == 0
-    assert small.mine(workspace, interactions) == 0
     level = small.manifest(workspace, "transitions")["level"]
     small.write_language_model(Workspace(str(workspace)))
     for stage in ("novelty_table", "retrieval"):
@@ -68,8 +73,8 @@ def upload(folder: Path, bucket: str) -> None:
 def arguments(bucket: str, pipeline: str) -> list[str]:
     """Return the flags of a launch of a pipeline on a bucket with the shop."""
     named = {
-        "--items": f"--items=gs://{bucket}/input/items.parquet",
-        "--interactions": f"--interactions=gs://{bucket}/input/interactions.parquet",
+        "--items": f"--items=gs://{bucket}/items.parquet",
+        "--interactions": f"--interactions=gs://{bucket}/log.parquet",
     }
     return [
         f"--workspace=gs://{bucket}/workspace",
@@ -137,27 +142,38 @@ def launch(
 ) -> Launch:
     """Submit a pipeline as a user does, with the shop in an empty bucket."""
     upload(shop, bucket)
-    done = run(
-        [
-            *(sys.executable, "-m", f"pipelines.{pipeline}", *arguments(bucket, pipeline)),
-            f"--dataflow_endpoint={service.endpoint}",
-            *more,
-        ]
-    )
-    assert done.returncode == 0, done.stderr
+    endpoint = f"--dataflow_endpoint={service.endpoint}"
+    argv = [*arguments(bucket, pipeline), endpoint, *more]
+    assert run_as_main(f"pipelines.{pipeline}", argv) == 0
     return read(service.jobs[-1])
 
 
-def run(command: Sequence[str | Path], **environment: str) -> "subprocess.CompletedProcess[str]":
-    """Run a launcher."""
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
+def run_as_main(program: str | Path, argv: Sequence[str]) -> int:
+    """Run a module as `python -m` does, or a script, in this process; return the exit code.
+
+    Beam pickles the functions of the module as those of `__main__`. The launches of a process
+    share one wheel.
+    """
+    run: Callable[..., object] = (
+        functools.partial(runpy.run_path, str(program))
+        if isinstance(program, Path)
+        else functools.partial(runpy.run_module, program, alter_sys=True)
     )
+    installed = SimpleNamespace(check_output=lambda command: _pip_freeze())
+    with (
+        patch.object(sys, "argv", [str(program), *argv]),
+        patch.object(stager, "subprocess", installed),
+        warnings.catch_warnings(action="ignore", category=RuntimeWarning),  # imported before
+        pytest.raises(SystemExit) as end,
+    ):
+        run(run_name="__main__")
+    return end.value.code
+
+
+@functools.cache
+def _pip_freeze() -> bytes:
+    """Beam stages with every job what pip says is installed, which takes pip seconds."""
+    return subprocess.check_output([sys.executable, "-m", "pip", "freeze"])
 
 
 def read(job: dict[str, Any]) -> Launch:

@@ -26,8 +26,8 @@ GATES = {
     "coverage": {"value": None, "threshold": 0.25, "passed": False, "why": ""},
 }
 SAID = (
-    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is asked for; changed is "
-    "0.71, at most 0.5 is asked for; coverage could not be measured, 0.25 is asked for"
+    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is required; changed is "
+    "0.71, at most 0.5 is required; coverage could not be measured, 0.25 is required"
 )
 
 
@@ -48,7 +48,7 @@ def write_report(root: Path, gates: dict[str, Any] = GATES) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for stage in ("clusters", "retrieval", "novelty_table"):
+    for stage in ("clusters", "transitions", "retrieval", "novelty_table"):
         write_stage(tmp_path / "w", stage, {})
     return tmp_path / "w"
 
@@ -79,9 +79,8 @@ def test_a_report_with_passed_gates_refuses_nothing(root: Path) -> None:
     check_gates(argparse.Namespace(ignore_gates=False), Workspace(str(root)))
 
 
-def test_recommend_refuses_in_one_line(root: Path, tmp_path: Path, capsys) -> None:
+def test_recommend_refuses_in_one_line(root: Path, capsys) -> None:
     write_report(root)
-
     code = recommend.STAGE.main([f"--workspace={root}"])
     assert code == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "error" in line]

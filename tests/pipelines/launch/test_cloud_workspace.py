@@ -1,7 +1,7 @@
 """A workspace in Cloud Storage holds what a local one does, to the byte."""
 
 import hashlib
-from collections.abc import Iterator
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,7 +17,7 @@ from transforms.storage.bigquery_client import client
 from transforms.storage.folders import Scratch
 
 # The first test waits for the workspace of all.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("model_in_process")]
 
 TRAINING = ("--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3")
 
@@ -31,16 +31,6 @@ def hashes(root: str) -> dict[str, str]:
     }
 
 
-def mined(root: str, folder: Path) -> str:
-    """Run what needs no model on the small shop; return the path of the log."""
-    items = small.write(folder / "items.parquet", small.items())
-    log = small.write(folder / "log.parquet", small.interactions())
-    assert small.build(root, items, log) == 0
-    assert small.mine(root, log) == 0
-    small.write_novelty_table(Workspace(root))
-    return str(log)
-
-
 def train(root: str, *flags: str) -> int:
     return train_retrieval.STAGE.main([f"--workspace={root}", *TRAINING, *flags])
 
@@ -50,21 +40,23 @@ def recommended(root: str, *flags: str) -> int:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory) -> tuple[str, str]:
-    """Return a local workspace, and the log it was made from."""
-    folder = tmp_path_factory.mktemp("local")
-    root = str(folder / "w")
-    log = mined(root, folder)
-    assert train(root) == 0
-    assert recommended(root) == 0
-    return root, log
+def local(model_in_process: None, mined: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a local workspace."""
+    root = tmp_path_factory.mktemp("local") / "w"
+    shutil.copytree(mined / "workspace", root)
+    small.write_novelty_table(Workspace(str(root)))
+    assert train(str(root)) == 0
+    assert recommended(str(root)) == 0
+    return str(root)
 
 
 @pytest.fixture(scope="module")
-def remote(cloud: Cloud, local: tuple[str, str], tmp_path_factory) -> Iterator[str]:
+def remote(model_in_process: None, cloud: Cloud, mined: Path) -> str:
     """Return the same at gs://, whose training was killed after its first epoch."""
     root, saves = f"gs://{cloud.bucket}/some/where", []
-    mined(root, tmp_path_factory.mktemp("remote"))
+    assert small.build(root, mined / "items.parquet", mined / "log.parquet") == 0
+    assert small.mine(root, mined / "log.parquet") == 0
+    small.write_novelty_table(Workspace(root))
     save = Scratch.save
 
     def save_and_die(self: Scratch) -> None:
@@ -85,12 +77,12 @@ def remote(cloud: Cloud, local: tuple[str, str], tmp_path_factory) -> Iterator[s
 
 
 def test_a_remote_workspace_has_the_bytes_of_a_local_one(local, remote: str) -> None:
-    assert hashes(remote) == hashes(local[0])
+    assert hashes(remote) == hashes(local)
 
 
 def test_manifests_say_the_same(local, remote: str) -> None:
     for stage in ("clusters", "transitions", "recommendations"):
-        here, there = (Workspace(root).manifest(stage) for root in (local[0], remote))
+        here, there = (Workspace(root).manifest(stage) for root in (local, remote))
         for name in ("flags", "level", "rows", "dead_letter", "files"):
             assert here[name] == there[name]
 
@@ -120,7 +112,7 @@ def test_an_altered_file_of_the_same_size_is_noticed(local, remote: str, capsys)
 
 @pytest.mark.parametrize("at", ["local", "remote"])
 def test_a_complete_stage_is_only_loaded(request, cloud: Cloud, local, caplog, at: str) -> None:
-    root = local[0] if at == "local" else request.getfixturevalue("remote")
+    root = local if at == "local" else request.getfixturevalue("remote")
     before, table = hashes(root), f"{cloud.dataset}.recs"
     caplog.set_level("INFO", "interest-explorer")
     for said in (f"complete already, it is loaded into {table}", "complete already, nothing to do"):

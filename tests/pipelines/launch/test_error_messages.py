@@ -26,16 +26,16 @@ from transforms.tables.write_tables import WriteTable
 URL = "GET https://storage.googleapis.com/storage/v1/b/shop?alt=json&key=x: "
 MAY_NOT = "nobody@test.iam.gserviceaccount.com does not have storage.objects.get access"
 ERRORS = [
-    (google.Forbidden(URL + MAY_NOT), 2, f"{MAY_NOT}; grant that"),
-    (google.NotFound(f"{URL}The specified bucket does not exist."), 2, "not exist; make it"),
-    (google.BadRequest(f"{URL}Invalid bucket name: 's'"), 2, "bucket name: 's'; mend the flag"),
-    (google.InvalidArgument("No such column: a."), 2, "No such column: a; mend the flag or the"),
-    (google.Unauthorized(f"{URL}Anonymous caller"), 2, "Google Cloud takes no credentials"),
+    (google.Forbidden(URL + MAY_NOT), 2, f"{MAY_NOT}; grant it"),
+    (google.NotFound(f"{URL}The specified bucket does not exist."), 2, "not exist; create it"),
+    (google.BadRequest(f"{URL}Invalid bucket name: 's'"), 2, "bucket name: 's'; correct the flag"),
+    (google.InvalidArgument("No such column: a."), 2, "No such column: a; correct the flag or the"),
+    (google.Unauthorized(f"{URL}Anonymous caller"), 2, "Google Cloud rejected the credentials"),
     (RefreshError("invalid_grant: expired", {"error": "x"}), 2, "gcloud auth application-default"),
-    (DefaultCredentialsError("Your default ..."), 2, "Google Cloud takes no credentials"),
-    (google.TooManyRequests(f"{URL}Slow down"), 1, "Slow down; nothing is lost: wait, or ask"),
-    (google.Forbidden(f"{URL}Quota exceeded: jobs"), 1, "Quota exceeded: jobs; nothing is lost"),
-    (google.ResourceExhausted("read sessions"), 1, "read sessions; nothing is lost: wait"),
+    (DefaultCredentialsError("Your default ..."), 2, "Google Cloud rejected the credentials"),
+    (google.TooManyRequests(f"{URL}Slow down"), 1, "Slow down; no work is lost: wait, or request"),
+    (google.Forbidden(f"{URL}Quota exceeded: jobs"), 1, "Quota exceeded: jobs; no work is lost"),
+    (google.ResourceExhausted("read sessions"), 1, "read sessions; no work is lost: wait"),
     (google.ServiceUnavailable(f"{URL}Try later"), 1, "Try later; Google Cloud does not answer"),
     (google.InternalServerError("Oops"), 1, "Oops; Google Cloud does not answer"),
     (google.DeadlineExceeded("Too slow"), 1, "Too slow; Google Cloud does not answer"),
@@ -47,7 +47,7 @@ ERRORS = [
     (
         BeamIOError("List operation failed", {"gs://shop/w": google.Forbidden(URL + MAY_NOT)}),
         2,
-        f"{MAY_NOT}; grant that",
+        f"{MAY_NOT}; grant it",
     ),
 ]
 
@@ -168,7 +168,7 @@ def test_a_storm_loses_nothing(
     with unwell(cloud.environment[service], storm, "Try later") as url:
         monkeypatch.setenv(service, url)
         assert COUNT.main(flags) == 1
-    assert "Google Cloud does not answer; nothing is lost" in capfd.readouterr().err
+    assert "Google Cloud does not answer; no work is lost" in capfd.readouterr().err
     monkeypatch.setenv(service, cloud.environment[service])
     assert COUNT.main(flags) == 0
     assert rows(table).sort_by("c1").to_pylist() == NUMBERS.to_pylist()

@@ -19,7 +19,7 @@ from pipelines.launch.shared_flags import (
     source,
 )
 from transforms.errors import InputError
-from transforms.inputs.sources import Period
+from transforms.inputs.filters import Period
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from tests.pipelines.launch.launches import (
     launch,
     make_shop,
     read,
-    run,
+    run_as_main,
     upload,
 )
 
@@ -40,9 +40,9 @@ def service() -> Iterator[Dataflow]:
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shop(mined: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shop")
-    make_shop(folder)
+    make_shop(mined, folder)
     return folder
 
 
@@ -217,15 +217,18 @@ def test_no_credential_is_staged(launched, storage: Storage) -> None:
 
 def test_the_project_is_not_in_an_empty_environment(tmp_path: Path) -> None:
     python = empty_environment(tmp_path / "venv")
-    script = "import apache_beam, importlib.util as i; print(i.find_spec('transforms'))"
+    script = (
+        "import importlib.util as i\n"
+        "print([i.find_spec(name) is not None for name in ('apache_beam', 'transforms')])"
+    )
     said = subprocess.run([python, "-c", script], cwd="/", capture_output=True, text=True)
-    assert said.stdout == "None\n", said.stderr
+    assert said.stdout == "[True, False]\n", said.stderr
 
 
-@pytest.mark.parametrize("pipeline", PIPELINES)
-def test_a_worker_loads_every_step(worker: Path, launched, tmp_path: Path, pipeline: str) -> None:
-    path = tmp_path / "pipeline.pb"
-    path.write_bytes(launched(pipeline).pipeline.SerializeToString())
+def test_a_worker_loads_every_step(worker: Path, launched, tmp_path: Path) -> None:
+    for pipeline in PIPELINES:
+        path = tmp_path / f"{pipeline}.pb"
+        path.write_bytes(launched(pipeline).pipeline.SerializeToString())
     script = f"""
 from pathlib import Path
 from apache_beam import Pipeline
@@ -233,10 +236,14 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_runner_api_pb2
 from apache_beam.runners.worker import sdk_worker_main
 
-proto = beam_runner_api_pb2.Pipeline.FromString(Path({str(path)!r}).read_bytes())
-Pipeline.from_runner_api(proto, "FnApiRunner", PipelineOptions([]))
+for name in {PIPELINES}:
+    proto = beam_runner_api_pb2.Pipeline.FromString(Path(f"{{name}}.pb").read_bytes())
+    try:
+        Pipeline.from_runner_api(proto, "FnApiRunner", PipelineOptions([]))
+    except Exception as error:
+        raise RuntimeError(f"a worker can not load {{name}}") from error
 """
-    done = subprocess.run([worker, "-c", script], cwd="/", capture_output=True, text=True)
+    done = subprocess.run([worker, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -259,24 +266,27 @@ def test_a_worker_that_lacks_a_module_fails(worker: Path, launched, tmp_path: Pa
         work(tmp_path / "venv/bin/python", launched("mine_transitions"))
 
 
-def test_a_template_writes_the_job_that_dataflow_starts(shop: Path, storage: Storage) -> None:
+def test_a_template_writes_the_job_that_dataflow_starts(
+    shop: Path, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from google.cloud import storage as gcs
 
     bucket = storage.bucket
     upload(shop, bucket)
+    monkeypatch.setenv("PIPELINE", "finetune")
+    monkeypatch.setenv("IMAGE", IMAGE)
     given = [flag for flag in arguments(bucket, "finetune") if "requirements" not in flag]
-    done = run(
+    code = run_as_main(
+        ROOT / "templates/main.py",
         [
-            *(sys.executable, ROOT / "templates/main.py", *given),
+            *given,
             f"--template_location=gs://{bucket}/launches/job_object",
             f"--staging_location=gs://{bucket}/staging",
             "--job_name=finetune-1",
             '--labels={"goog-dataflow-provided-template-type": "flex"}',
         ],
-        PIPELINE="finetune",
-        IMAGE=IMAGE,
     )
-    assert done.returncode == 0, done.stderr
+    assert code == 0
     job = json.loads(gcs.Client().bucket(bucket).blob("launches/job_object").download_as_bytes())
     launch = read(job)
     assert job["name"] == "finetune-1"

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms import schemas as col
-from transforms.clusters.fit_sample import drawn, weighted_sample
+from transforms.clusters.fit_sample import DrawSample
 
 
 def items(count: int, dimension: int = 4) -> pa.Table:
@@ -23,4 +23,5 @@ def items(count: int, dimension: int = 4) -> pa.Table:
 
 
 def sample_of(table: pa.Table, size: int = 1_000) -> pa.Table:
-    return drawn(weighted_sample(table, size, 0), size, 0)
+    draw = DrawSample(size, 0)
+    return draw.extract_output(draw.add_input(draw.create_accumulator(), table))

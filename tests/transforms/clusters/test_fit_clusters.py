@@ -11,7 +11,7 @@ from models.language.prompt import completion_token_ids
 from tests.models.language.tiny_llm import save_tiny_llm
 from tests.transforms.clusters.item_tables import items, sample_of
 from transforms import schemas as col
-from transforms.clusters import fit_clusters
+from transforms.clusters import describe_clusters, fit_clusters
 from transforms.clusters.item_traffic import add_traffic
 from transforms.errors import InputError
 
@@ -32,13 +32,14 @@ def fit(table: pa.Table, sizes: list[int]) -> fit_clusters.FittedClusters:
 def list_clusters(
     table: pa.Table, fitted: fit_clusters.FittedClusters, keyword_count: int, base_model: Path | str
 ) -> pa.Table:
-    names = fit_clusters.name_clusters(sample_of(table), fitted, keyword_count, str(base_model))
+    sample = sample_of(table)
+    keywords = describe_clusters.cluster_keywords(sample, fitted, keyword_count, str(base_model))
     assigned = fit_clusters.assign(table, fitted.tree)
     counts = [
-        fit_clusters.count_finest(part, fitted.tree.sizes)
+        describe_clusters.count_finest(part, fitted.tree.sizes)
         for part in (assigned.slice(0, 2), assigned.slice(2), assigned.slice(0, 0))
     ]
-    return fit_clusters.cluster_table(names, fitted.tree, counts)
+    return describe_clusters.cluster_table(keywords, fitted.tree, counts)
 
 
 def test_fewer_items_than_clusters_is_an_error_with_both_numbers() -> None:
@@ -96,14 +97,14 @@ def test_the_first_token_is_that_of_the_description_behind_a_prompt(base_model: 
     tokenizer = load_tokenizer(str(base_model))
     keywords = ["romance", "romcom", "sci-fi", "r&b", "été", "咖啡机", "x"]
     for rest in ("", ", running shoes"):
-        assert fit_clusters.first_tokens(tokenizer, keywords) == [
+        assert describe_clusters.first_tokens(tokenizer, keywords) == [
             completion_token_ids(tokenizer, "Latest: tea\nNext:\n", keyword + rest)[0]
             for keyword in keywords
         ]
 
 
 def test_no_keywords_have_no_first_tokens(base_model: Path) -> None:
-    assert fit_clusters.first_tokens(load_tokenizer(str(base_model)), []) == []
+    assert describe_clusters.first_tokens(load_tokenizer(str(base_model)), []) == []
 
 
 def test_clusters_are_told_apart_by_the_base_models_first_token(base_model: Path) -> None:

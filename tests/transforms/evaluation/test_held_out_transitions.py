@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
 from transforms.evaluation.held_out_transitions import (
-    SplitSpec,
     engagements_by_item,
     held_out_transitions,
     lowest_hashes,
     test_case_items,
     users_by_pair,
 )
+from transforms.transitions.splits import SplitSpec
 
 CLUSTERS = np.array([0, 0, 1, 1, 2, 3], np.int32)  # of six items
 M = 4

@@ -24,9 +24,8 @@ NAMES = ["tea", "salt", "bread"]
 
 def sums(rank: int) -> RankSums:
     """Of a policy that has each user's cluster at one rank, and 0 in the first place."""
-    users, none = np.arange(USERS), np.full((USERS, 1), -1)
-    known, first = np.zeros((USERS, M), bool), np.zeros(USERS, int)
-    return rank_sums(WEIGHTS, users, NOVEL, np.full(USERS, rank), none, known, first, M)
+    shown, known = np.zeros((USERS, 1), np.int32), np.zeros((USERS, M), bool)
+    return rank_sums(WEIGHTS, np.arange(USERS), NOVEL, np.full(USERS, rank), shown, known)
 
 
 @pytest.fixture

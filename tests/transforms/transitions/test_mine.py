@@ -1,6 +1,7 @@
 """Mining, against an implementation straight from the definition."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,23 +9,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms import schemas as col
-from transforms.inputs.validate import filter_engagements
+from transforms.inputs.filters import filter_engagements
 from transforms.transitions.diversify import Sampling, diversify
 from transforms.transitions.mine import (
     count_transitions,
     mine_by_split,
     mine_transitions,
-    split_users,
     sum_counts,
-    user_splits,
 )
+from transforms.transitions.splits import SplitSpec
 from transforms.transitions.user_sequences import user_sequences
 
 Row = tuple[str, str, int]  # user, item, time
 Found = tuple  # user, c1, ..., cK, novel, time
 CUT = 3
-SHARES = (0.3, 0.3)
-USERS, SEED = "uvwé", 13  # in train, train, valid and test
+SPEC = SplitSpec(valid_share=0.3, test_share=0.3, seed=13, cut=None)
+USERS = "uvwé"  # in train, train, valid and test
 
 # Few users, items and moments: ties, repeats and revisits are the rule. An item has one cluster.
 ITEMS = [f"item{number:02d}" for number in range(12)]
@@ -135,26 +135,26 @@ def test_counts_are_sorted_by_label_and_pair(rows: list[Row]) -> None:
 
 def test_splits_have_about_the_shares_asked_for() -> None:
     users = pa.array([f"user {number}" for number in range(20_000)])
-    split = Counter(split_users(users, valid_share=0.1, test_share=0.2, seed=3).to_pylist())
+    split = Counter(SplitSpec(0.1, 0.2, 3, None).split_users(users).to_pylist())
     assert abs(split["valid"] / 20_000 - 0.1) < 0.01
     assert abs(split["test"] / 20_000 - 0.2) < 0.01
 
 
 @given(rows)
 def test_every_user_is_in_one_split(rows: list[Row]) -> None:
-    users = user_splits(sequences(rows), 0.3, 0.3, seed=0)["user_id"].to_pylist()
+    users = SPEC.user_splits(sequences(rows))["user_id"].to_pylist()
     assert users == sorted({row[0] for row in rows})
 
 
 def by_split(rows: list[Row], cut: int | None = None) -> dict[str, pa.Table]:
     return {
         tagged.tag: tagged.value
-        for tagged in mine_by_split(sequences(rows), CLUSTERS, *SHARES, SEED, cut)
+        for tagged in mine_by_split(sequences(rows), CLUSTERS, replace(SPEC, cut=cut))
     }
 
 
 def split_of(rows: list[Row]) -> dict[str, str]:
-    splits = user_splits(sequences(rows), *SHARES, SEED).to_pylist()
+    splits = SPEC.user_splits(sequences(rows)).to_pylist()
     return {row["user_id"]: row["split"] for row in splits}
 
 

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from models.common.model_process import ModelProcessLost, end_model_processes
@@ -56,7 +57,7 @@ def test_a_lost_one_is_replaced_and_said_so(secret: str, caplog) -> None:
     process = shared(secret)
     lost = process.call("pid")
     os.kill(lost, signal.SIGKILL)
-    while os.path.exists(f"/proc/{lost}"):
+    while psutil.pid_exists(lost):
         time.sleep(0.01)
     assert process.call("pid") != lost
     assert f"recommend: the process {lost} that hosts the model ended" in caplog.text

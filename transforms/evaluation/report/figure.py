@@ -1,7 +1,7 @@
-"""A figure of the report, drawn alike everywhere, with the table of its numbers.
+"""The common style of the report's figures, and their tables of numbers.
 
-Colours are Okabe and Ito's (2008), which readers of all kinds of colour vision can tell apart;
-markers and dashes differ as well.
+The colours are those of Okabe and Ito (2008), which stay distinct with colour blindness; markers
+and dashes differ as well.
 """
 
 import json
@@ -13,44 +13,29 @@ from models.evaluation.policies.policy_names import OURS
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
-
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, GREY = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#7F7F7F"),
 )
 _COLOURS = (ORANGE, GREEN, RED, PURPLE, SKY, GREY)
-# More than colours, so that no two policies have both alike.
+# The number of markers has no common factor with that of colours: no two policies share both.
 _MARKERS = (
     *("square", "triangle-up", "diamond", "x", "triangle-down", "cross"),
     *("pentagon", "star", "hourglass", "bowtie", "hexagon2"),
 )
 _OWN_MARKERS = dict(zip(OURS, ("circle", "circle-open", "circle-x"), strict=True))
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "5px 2px")
-_GRID = "rgba(128,128,128,0.25)"  # seen on light and on dark
+_GRID = "rgba(128,128,128,0.25)"  # visible on light and on dark
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of the page.
+    """A figure of the page."""
 
-    Attributes
-    ----------
-    name
-        Its id on the page.
-    title
-        What one should see.
-    plot
-        For plotly.js: JSON of `data` and `layout`.
-    height
-        Pixels.
-    columns, rows
-        Its numbers, for who can't see it.
-    """
-
-    name: str
+    name: str  # id on the page
     title: str
-    plot: str
-    height: int
-    columns: list[str]
+    plot: str  # JSON of `data` and `layout` for plotly.js
+    height: int  # pixels
+    columns: list[str]  # the numbers as a table
     rows: list[list[Any]]
 
 
@@ -62,7 +47,7 @@ def drawn(
     rows: list[list[Any]],
     height: int = 380,
 ) -> Figure:
-    """Return a figure of a plot, in the style of the page."""
+    """Return a plot as a figure in the style of the page."""
     plot.update_layout(
         template="none",
         paper_bgcolor="rgba(0,0,0,0)",
@@ -80,17 +65,19 @@ def drawn(
     plot.update_yaxes(**axis)
     content = plot.to_plotly_json()
     content["layout"].pop("template", None)
-    return Figure(name, title, _plain_json(content), height, columns, rows)
+    return Figure(name, title, script_json(content), height, columns, rows)
 
 
-def _plain_json(content: dict[str, Any]) -> str:
-    """Return JSON that may stand inside a script element."""
-    text = json.dumps(content, allow_nan=False, sort_keys=True)
-    return text.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026")
+def script_json(content: Any) -> str:
+    """Return JSON that is safe inside a script element."""
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, sort_keys=True)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
 
 
 def style(name: str, number: int) -> tuple[str, str, str]:
-    """Return (colour, marker, dash) of a policy: ours in blue, full; the others in turn."""
+    """Return colour, marker and dash of a policy; ours are blue and solid."""
     if name in OURS:
         return BLUE, _OWN_MARKERS[name], "solid"
     return (
@@ -98,6 +85,16 @@ def style(name: str, number: int) -> tuple[str, str, str]:
         _MARKERS[number % len(_MARKERS)],
         _DASHES[number % len(_DASHES)],
     )
+
+
+def interval_bars(values: list[float], low: list[float], high: list[float]) -> dict[str, Any]:
+    """Return plotly error bars from the ends of intervals."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [end - value for value, end in zip(values, high, strict=True)],
+        "arrayminus": [value - end for value, end in zip(values, low, strict=True)],
+    }
 
 
 def percent(value: float | None) -> str:

@@ -1,6 +1,7 @@
 """The figures of each section of the report."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from transforms.evaluation.report.diff_figures import jaccard, winners
@@ -15,28 +16,29 @@ from transforms.evaluation.report.policy_figures import (
 )
 from transforms.evaluation.report.simulation_figures import growth, novelty_and_satisfaction
 
+_SECTIONS: dict[str, list[Callable[[dict[str, Any]], Figure | None]]] = {
+    "recall": [partial(recall, "macro_recall_at_5"), partial(recall, "recall_at_5")],
+    "paired": [
+        partial(paired, "paired", "macro_recall_at_5", "The table"),
+        partial(paired, "paired", "recall_at_5", "The table with popularity"),
+        partial(paired, "paired_pooled", "macro_recall_at_5", "The pooled table"),
+    ],
+    "labels": [label_frequency, head_and_tail],
+    "calibration": [calibration],
+    "finetuning": [finetuning, losses],
+    "simulation": [
+        novelty_and_satisfaction,
+        partial(growth, "unique_clusters", "interests that a user engages with", False),
+        partial(growth, "users_with_5_clusters", "users with at least 5 interests", True),
+    ],
+    "diff": [jaccard, winners],
+}
+
 
 def figures(metrics: dict[str, Any]) -> dict[str, list[Figure]]:
-    """Return the figures of each section of the page; sections without data are left out."""
-    sections: dict[str, Sequence[Callable[[dict[str, Any]], Figure | None]]] = {
-        "recall": [recall("macro_recall_at_5"), recall("recall_at_5")],
-        "paired": [
-            paired("paired", "macro_recall_at_5", "The table"),
-            paired("paired", "recall_at_5", "The table with popularity"),
-            paired("paired_pooled", "macro_recall_at_5", "The table, pooled,"),
-        ],
-        "labels": [label_frequency, head_and_tail],
-        "calibration": [calibration],
-        "finetuning": [finetuning, losses],
-        "simulation": [
-            novelty_and_satisfaction,
-            growth("unique_clusters", "interests a user engages with", False),
-            growth("users_with_5_clusters", "users with at least 5 interests", True),
-        ],
-        "diff": [jaccard, winners],
-    }
+    """Return the figures of each section that has data."""
     found = {
         name: [figure for make in makers if (figure := make(metrics)) is not None]
-        for name, makers in sections.items()
+        for name, makers in _SECTIONS.items()
     }
     return {name: made for name, made in found.items() if made}

@@ -1,4 +1,4 @@
-"""Figures of the fine-tuning: what the model learned, step by step."""
+"""Figures of the fine-tuning, step by step."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -8,18 +8,15 @@ from transforms.evaluation.report.figure import BLUE, GREEN, GREY, ORANGE, Figur
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure as Plot
 
+_STYLES = ((BLUE, "circle", "solid"), (ORANGE, "square", "dash"), (GREEN, "triangle-up", "dot"))
+
 
 def _lines(history: list[dict[str, Any]], names: dict[str, str]) -> "Plot":
-    """Plot columns of the history, by their names, and where the weights kept are of."""
+    """Plot columns of the history, by their names, and mark the kept weights."""
     import plotly.graph_objects as go
 
     plot = go.Figure()
-    styles = (
-        (BLUE, "circle", "solid"),
-        (ORANGE, "square", "dash"),
-        (GREEN, "triangle-up", "dot"),
-    )
-    for (key, name), (colour, marker, dash) in zip(names.items(), styles, strict=False):
+    for (key, name), (colour, marker, dash) in zip(names.items(), _STYLES, strict=False):
         rows = [row for row in history if row.get(key) is not None]
         plot.add_scatter(
             x=[row["step"] for row in rows],
@@ -29,12 +26,9 @@ def _lines(history: list[dict[str, Any]], names: dict[str, str]) -> "Plot":
             line={"color": colour, "dash": dash},
             marker={"symbol": marker, "size": 8},
         )
-    kept = kept_weights(history)
-    if kept is not None:
-        plot.add_vline(x=kept["step"], line={"color": GREY, "dash": "dot"})
-        plot.add_annotation(
-            x=kept["step"], y=1, yref="paper", text="kept", showarrow=False, yanchor="bottom"
-        )
+    if (kept := kept_weights(history)) is not None:
+        line = {"color": GREY, "dash": "dot"}
+        plot.add_vline(x=kept["step"], line=line, annotation_text="kept", annotation_position="top")
     plot.update_xaxes(title="fine-tuning steps")
     return plot
 
@@ -42,15 +36,11 @@ def _lines(history: list[dict[str, Any]], names: dict[str, str]) -> "Plot":
 def finetuning(metrics: dict[str, Any]) -> Figure | None:
     """Draw match rate and recall on validation rows."""
     history = metrics.get("finetuning") or []
-    if not history:
+    if (kept := kept_weights(history)) is None:
         return None
-    kept = kept_weights(history)
-    title = "What the model learns while it is fine-tuned"
-    if kept is not None and kept["match_rate"] is not None:
-        title = (
-            f"With the weights kept {kept['match_rate']:.0%} of the free answers are a cluster's "
-            "description"
-        )
+    title = "Match rate and recall during fine-tuning"
+    if kept["match_rate"] is not None:
+        title = f"The match rate of the kept weights is {kept['match_rate']:.0%}"
     names = {
         "match_rate": "match rate, free generation",
         "recall_at_10": "recall@10, constrained",
@@ -73,10 +63,10 @@ def losses(metrics: dict[str, Any]) -> Figure | None:
         return None
     names = {"valid_loss": "validation", "loss": "training"}
     plot = _lines(history, names)
-    plot.update_yaxes(title="loss (nats a token)", type="log")
+    plot.update_yaxes(title="loss (nats per token)", type="log")
     rows = [
         [f"{row['step']:,}", *("–" if row.get(k) is None else f"{row[k]:.3f}" for k in names)]
         for row in history
     ]
-    title = "The weights kept are those of the lowest validation loss"
+    title = "The kept weights have the lowest validation loss"
     return drawn("losses", title, plot, ["Step", "Validation loss", "Training loss"], rows)

@@ -1,19 +1,17 @@
-"""The page of a report: one file that holds all it needs."""
+"""Renders the report as one self-contained HTML page."""
 
 import base64
 import gzip
-import html
-import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from models.evaluation.policies.policy_names import OURS
 from transforms.evaluation.report.browser import ANSWERS, SCALE, first_pair, packed_table
 from transforms.evaluation.report.data import ReportData
+from transforms.evaluation.report.figure import percent, script_json
 from transforms.evaluation.report.figures import figures
-from transforms.evaluation.report.sentences import policy_name, summary_sentences, verdict
+from transforms.evaluation.report.sentences import policy_name, verdict
 
 _HERE = Path(__file__).parent
 _METRICS = {
@@ -28,56 +26,55 @@ _METRICS = {
     "head_recall_at_5": "Head recall@5",
     "tail_recall_at_5": "Tail recall@5",
 }
-_HIDDEN = "fewer than {}"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """Text of a cell, a smaller note below it, and what it is sorted by."""
+    """A cell of a sortable table."""
 
     text: str
-    key: float | str
-    note: str = ""
+    key: float | str  # what the column is sorted by
+    note: str = ""  # small print
 
 
 def report_page(data: ReportData) -> str:
     """Return the page as HTML."""
     import jinja2
 
-    files = jinja2.FileSystemLoader(_HERE)
     environment = jinja2.Environment(
-        loader=files, autoescape=True, trim_blocks=True, lstrip_blocks=True
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     metrics = data.metrics
     kind, heading = verdict(metrics)
-    c1, c2 = first_pair(data)
     browser = {
-        "names": data.descriptions,
+        "names": data.table.descriptions,
         "items": data.items,
         "answers": ANSWERS,
         "scale": SCALE,
         "minUsers": data.min_users,
-        "first": [c1, c2],
+        "first": first_pair(data),
     }
     return environment.get_template("template.html.j2").render(
         metrics=metrics,
         kind=kind,
         heading=heading,
-        sentences=metrics.get("summary") or summary_sentences(metrics),
+        sentences=metrics["summary"],
         gates=metrics["gates"],
         sections=figures(metrics),
         policies=_policies(metrics),
         labels=_labels(metrics, data.min_users),
         most_changed=(metrics.get("diff") or {}).get("most_changed", []),
         stages=(metrics.get("data") or {}).get("stages", {}),
-        browser=_script_json(browser),
+        browser=script_json(browser),
         table=packed_table(data),
         min_users=data.min_users,
         plotly=_plotly(),
         css=(_HERE / "report.css").read_text(),
         js=(_HERE / "report.js").read_text(),
-        share=partial(_share, digits=1),
-        escape=html.escape,
+        share=percent,
     )
 
 
@@ -103,22 +100,20 @@ def _policies(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _measured(key: str, value: dict[str, Any] | None) -> Cell:
-    if value is None or value.get("value") is None:
-        return Cell("–", -1.0)
-    if key == "entropy":
-        form = "{:.2f}".format
-    elif key == "mrr":
-        form = "{:.3f}".format
-    else:
-        form = "{:.1%}".format
+    value = value or {}
+    form = {"entropy": "{:.2f}", "mrr": "{:.3f}"}.get(key, "{:.1%}")
     low, high = value.get("low"), value.get("high")
-    note = "" if low is None or high is None else f"{form(low)} to {form(high)}"
-    return Cell(form(value["value"]), value["value"], note)
+    note = "" if low is None or high is None else f"{form.format(low)} to {form.format(high)}"
+    return _number(value.get("value"), form, note)
+
+
+def _number(value: float | None, form: str, note: str = "") -> Cell:
+    return Cell("–", -1.0) if value is None else Cell(form.format(value), value, note)
 
 
 def _labels(metrics: dict[str, Any], min_users: int) -> dict[str, Any]:
     rows = metrics.get("labels") or []
-    policies = list(dict.fromkeys(name for row in rows for name in row["recall_at_5"] or {}))
+    policies = list(rows[0]["recall_at_5"]) if rows else []
     return {
         "columns": ["Interest", "Training users", "Test transitions"]
         + [f"Recall@5, {policy_name(name)}" for name in policies],
@@ -127,7 +122,7 @@ def _labels(metrics: dict[str, Any], min_users: int) -> dict[str, Any]:
                 Cell(row["description"], row["description"]),
                 _count(row["train_users"], min_users),
                 _count(row["test_transitions"], min_users),
-                *(_share_cell((row["recall_at_5"] or {}).get(name)) for name in policies),
+                *(_number(row["recall_at_5"][name], "{:.1%}") for name in policies),
             ]
             for row in rows
         ],
@@ -136,28 +131,12 @@ def _labels(metrics: dict[str, Any], min_users: int) -> dict[str, Any]:
 
 def _count(count: int | None, min_users: int) -> Cell:
     if count is None or count < min_users:
-        return Cell(_HIDDEN.format(min_users), 0)
+        return Cell(f"fewer than {min_users}", 0)
     return Cell(f"{count:,}", count)
 
 
-def _share_cell(value: float | None) -> Cell:
-    return Cell("–", -1.0) if value is None else Cell(_share(value, 1), value)
-
-
-def _share(value: float | None, digits: int) -> str:
-    return "–" if value is None else f"{value:.{digits}%}"
-
-
-def _script_json(content: Any) -> str:
-    """Return JSON that may stand inside a script element."""
-    text = json.dumps(content, ensure_ascii=False)
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
-
-
 def _plotly() -> str:
-    """Return plotly.js as base64 of gzip: a third of the size, and parsed when it is needed."""
+    """Return plotly.js as base64 of gzip: a third of the size, parsed when needed."""
     import plotly.offline
 
     library = plotly.offline.get_plotlyjs().encode()

@@ -9,7 +9,7 @@ async function unpacked(id) {
   return new Uint8Array(await new Response(stream).arrayBuffer());
 }
 
-// Figures are drawn when they come near, all of them before printing.
+// Figures are drawn before they scroll into view; before printing, all of them.
 let library = null;
 const undrawn = new Set(document.querySelectorAll(".plot"));
 
@@ -41,7 +41,7 @@ addEventListener("beforeprint", () => {
   }
 });
 
-// Tables: sorted by a column's button, a page at a time.
+// Sortable tables with pages and a filter.
 for (const box of document.querySelectorAll(".sortable")) {
   const body = box.querySelector("tbody");
   const size = Number(box.dataset.page);
@@ -84,9 +84,9 @@ for (const box of document.querySelectorAll(".sortable")) {
   show();
 }
 
-// The browser of the table.
+// The table browser.
 const data = JSON.parse(byId("browser-data").textContent);
-const MOST = 50; // options shown at a time
+const MOST = 50; // options of a combobox
 const NONE = 0xffff;
 const chosen = [...data.first];
 let table = null;
@@ -95,7 +95,7 @@ async function answersTable() {
   table ??= unpacked("packed-table").then((bytes) => {
     const pairs = data.names.length ** 2;
     let start = 0;
-    const planes = (length, width) => { // low bytes of all first, then the next ones
+    const planes = (length, width) => { // see packed_table
       const values = new Uint32Array(length);
       for (let plane = 0; plane < width; plane++) {
         for (let i = 0; i < length; i++) values[i] += bytes[start + plane * length + i] * 256 ** plane;
@@ -120,7 +120,7 @@ function element(name, text, className) {
 function showItems(cluster) {
   byId("items-title").textContent = `Items of “${data.names[cluster]}”`;
   const titles = data.items[cluster];
-  byId("items").replaceChildren(...(titles.length ? titles : ["No item of it may be recommended."]).map((title) => element("li", title)));
+  byId("items").replaceChildren(...(titles.length ? titles : ["No eligible item."]).map((title) => element("li", title)));
 }
 
 async function showPair() {
@@ -131,7 +131,7 @@ async function showPair() {
     if (novel[i * pairs + row] !== NONE) found.push([novel[i * pairs + row], probability[i * pairs + row] / data.scale]);
   }
   const count = users[row] ? users[row].toLocaleString("en") : `fewer than ${data.minUsers}`;
-  byId("pair-status").textContent = `${count} users have these as their two latest interests.` + (found.length ? "" : " The table has no answer.");
+  byId("pair-status").textContent = `${count} users have these two latest interests.` + (found.length ? "" : " The table has no answer.");
   const longest = Math.max(...found.map(([, p]) => p), 1e-9);
   byId("answers").replaceChildren(...found.map(([cluster, p], i) => {
     const button = element("button");
@@ -191,7 +191,7 @@ function combobox(input, position) {
     });
     list.replaceChildren(...options);
     if (found.length !== options.length || !found.length) {
-      const note = element("li", found.length ? `${found.length - options.length} more: type on` : "No interest is called so", "more");
+      const note = element("li", found.length ? `${found.length - options.length} more: keep typing` : "No matching interest", "more");
       note.role = "presentation";
       list.append(note);
     }

@@ -392,11 +392,6 @@ def test_clusters_without_any_term_get_distinct_labels_without_numbers():
     assert found[5] == ["unnamed e"]
 
 
-def test_arguments_of_different_lengths_are_refused():
-    with pytest.raises(ValueError, match="1 texts"):
-        named(np.zeros(2, int), 1, [[], []], ["one"], np.ones(2))
-
-
 def test_class_tf_idf_equals_its_formula_term_by_term():
     frequencies = np.array([[3.0, 0.0, 1.0], [1.0, 2.0, 1.0]])
     expected = np.zeros_like(frequencies)

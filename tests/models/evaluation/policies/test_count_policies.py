@@ -56,8 +56,6 @@ def expected(counts: dict[tuple[int, int, int], int], name: str, c1: int, c2: in
         "markov_1": math.log(after_newer),
         "markov_2": math.log(second / (of_pair[c1, c2] + CONCENTRATION)),
         "naive_bayes": math.log(bayes),
-        "naive_bayes_lift": math.log(bayes / p),
-        "markov_lift": math.log(after_newer / p),
         "cluster_neighbours": (cosine(c, c1) + cosine(c, c2)) / 2,
     }[name]
 

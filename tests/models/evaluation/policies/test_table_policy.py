@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 
 from models.evaluation.policies.table_policy import PriorPolicy, TablePolicy
 from models.evaluation.statistics.ranking import best
+from tests.models.interests.tables import novelty_table
 
 M = 5
-NONE = np.array([], np.int32)
 
 
-def policy(listed: list[int], p: list[float], blocked: np.ndarray = NONE) -> TablePolicy:
-    """Return a table with the same row for every pair."""
-    novel, probability = np.array([listed], np.int32), np.array([p], np.float32)
-    return TablePolicy(np.repeat(novel, M * M, 0), np.repeat(probability, M * M, 0), M, blocked)
+def policy(listed: list[int], p: list[float], blocked: tuple[int, ...] = ()) -> TablePolicy:
+    """Return a table with the same candidates for every pair."""
+    novel, probability = np.array(listed, np.int32), np.array(p, np.float32)
+    rows = (np.tile(row, (M, M, 1)) for row in (novel, probability))
+    return TablePolicy(novelty_table(*rows, blocked))
 
 
 def scores(table: TablePolicy | PriorPolicy, c1: int, c2: int) -> np.ndarray:
@@ -51,7 +52,7 @@ def test_pads_are_no_cluster() -> None:
 
 
 def test_blocked_clusters_have_no_part_of_it() -> None:
-    found = np.exp(scores(policy([2], [0.6], np.array([3], np.int32)), 0, 1))
+    found = np.exp(scores(policy([2], [0.6], (3,)), 0, 1))
     np.testing.assert_allclose(found, [0, 0, 0.6, 0, 0.4], rtol=1e-5)
 
 

@@ -3,12 +3,7 @@
 import numpy as np
 import pytest
 
-from models.evaluation.simulation.bandits import (
-    Arms,
-    HierarchicalBandit,
-    NeuralLinearBandit,
-    Random,
-)
+from models.evaluation.simulation.bandits import Arms, HierarchicalBandit, NeuralLinearBandit
 from tests.models.evaluation.simulation.synthetic_users import ARMS, M
 
 RNG = np.random.default_rng(2)
@@ -54,10 +49,3 @@ def test_hierarchical_choice_goes_from_coarse_to_fine() -> None:
         bandit.learn(context, context, shown, paid)
     order = np.argsort(-bandit.scores(context, context), axis=1)
     assert np.mean(np.all(order == [0, 1, 3, 2], axis=1)) > 0.95
-
-
-def test_chance_is_the_same_for_each_cluster() -> None:
-    first = np.argmax(
-        Random(4, 0).scores(np.zeros(8000, np.int32), np.zeros(8000, np.int32)), axis=1
-    )
-    assert np.all(np.abs(np.bincount(first) / 8000 - 0.25) < 0.03)

@@ -9,11 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.simulation.fit_user_model import fit_user_model
-from models.evaluation.simulation.user_model import (
-    Histories,
-    UserModel,
-    UserState,
-)
+from models.evaluation.simulation.user_model import Histories, UserModel, UserState
 
 M = 5
 histories = st.lists(st.lists(st.integers(0, M - 1), min_size=1, max_size=12), min_size=1)
@@ -69,7 +65,7 @@ def test_a_day_is_as_its_engagements_one_by_one(
     clusters = np.array(drawn, np.int32).reshape(shape)
     engaged = clusters < M
     clusters %= M
-    one_by_one = together.copy()
+    one_by_one = together.rows()
     together.engage(clusters, engaged, model.half_life)
     for slot in range(4):
         one_by_one.engage(clusters[:, [slot]], engaged[:, [slot]], model.half_life)

@@ -13,22 +13,21 @@ from models.evaluation.statistics.ranking import UNRANKED, entropy
 from models.evaluation.statistics.ranking_statistics import RankSums, rank_sums
 
 M, USERS, SHOWN = 4, 3, 2
-# user, novel, rank, shown, winner
+# user, novel, rank, shown
 row = st.tuples(
     st.integers(0, USERS - 1),
     st.integers(0, M - 1),
     st.sampled_from([0, 1, 4, 5, 9, 10, UNRANKED]),
     st.lists(st.integers(-1, M - 1), min_size=SHOWN, max_size=SHOWN),
-    st.integers(-1, M - 1),
 )
-Row = tuple[int, int, int, list[int], int]
+Row = tuple[int, int, int, list[int]]
 KNOWN = np.array([[True, False, True, False], [False] * 4, [True] * 4])  # by users
 IS_HEAD = np.array([True, False, False, True])
 
 
 def sums(rows: list[Row], weights: np.ndarray) -> RankSums:
-    user, novel, rank, shown, winner = (np.array(part) for part in zip(*rows, strict=True))
-    return rank_sums(weights, user, novel, rank, shown, KNOWN[user], winner, M)
+    user, novel, rank, shown = (np.array(part) for part in zip(*rows, strict=True))
+    return rank_sums(weights, user, novel, rank, shown, KNOWN[user])
 
 
 def recall(rank: np.ndarray, k: int) -> float:
@@ -50,8 +49,8 @@ def novelty(shown: np.ndarray, known: np.ndarray) -> float:
 
 def expected(rows: list[Row]) -> dict[str, float]:
     """Return the metrics of rows by their definitions."""
-    user, novel, rank, shown, winner = (np.array(part) for part in zip(*rows, strict=True))
-    head = IS_HEAD[novel]
+    user, novel, rank, shown = (np.array(part) for part in zip(*rows, strict=True))
+    head, winner = IS_HEAD[novel], shown[:, 0]
     found = {f"recall_at_{k}": recall(rank, k) for k in (1, 5, 10)} | {
         "macro_recall_at_5": macro_recall(rank, novel, 5),
         "mrr": mean_reciprocal_rank(rank),
@@ -112,7 +111,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
         weights = poisson_weights(rng.integers(0, 2**64, (users, 200), np.uint64))
         none = np.full((len(user), 1), -1)
         known = np.zeros((len(user), M), bool)
-        found = rank_sums(weights, user, user % M, rank, none, known, none[:, 0], M)
+        found = rank_sums(weights, user, user % M, rank, none, known)
         ends = interval(found.metrics(IS_HEAD)["recall_at_1"])
         covered += ends["low"] <= truth <= ends["high"]
     assert 88 <= covered <= 100

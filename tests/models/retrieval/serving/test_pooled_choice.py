@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.evaluation.policies.pooled_policy import PooledPolicy
-from models.interests.log_odds import evidence
+from models.interests.log_odds import log_odds
 from models.interests.recent_pairs import RECENT
 from models.retrieval.serving.pair_choice import Choice, last_engagements
 from models.retrieval.serving.pooled_choice import pooled
+from tests.models.interests.tables import novelty_table
 
 M, N = 14, 3
 BLOCKED = (2, 9)  # no answers, but users may know them
@@ -36,18 +37,19 @@ def _table() -> tuple[np.ndarray, np.ndarray]:
 
 
 NOVEL, PROBABILITY = _table()
-EVIDENCE = evidence(NOVEL, PROBABILITY, BLOCKED)
+TABLE = novelty_table(NOVEL, PROBABILITY, BLOCKED)
+LOG_ODDS = log_odds(TABLE)
 ALLOWED = ~np.isin(np.arange(M), BLOCKED)
-STOCKED = RNG.random(M) < 0.7
+WITH_ITEMS = RNG.random(M) < 0.7
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([M], tf.bool)])
 def _choose(clusters: tf.Tensor, has_items: tf.Tensor) -> Choice:
     last = last_engagements(clusters, M)
-    return pooled(last, tf.constant(NOVEL), tf.constant(EVIDENCE), tf.constant(ALLOWED), has_items)
+    return pooled(last, has_items, *map(tf.constant, (NOVEL, LOG_ODDS, ALLOWED)))
 
 
-def choose(history: list[int], has_items: np.ndarray = STOCKED) -> Choice:
+def choose(history: list[int], has_items: np.ndarray = WITH_ITEMS) -> Choice:
     answer = _choose(tf.constant([history], tf.int32, [1, len(history)]), has_items)
     return Choice(*(value.numpy()[0] for value in answer))
 
@@ -102,7 +104,7 @@ def test_it_is_the_likeliest_new_cluster_of_the_pooled_rows(history: list[int]) 
     if not able:
         assert (chosen.novel, chosen.probability) == (-1, 0)
         return
-    able = {c for c in able if STOCKED[c]} or able
+    able = {c for c in able if WITH_ITEMS[c]} or able
     p = distribution(history)
     assert chosen.novel in able
     assert p[chosen.novel] == pytest.approx(max(p[list(able)]), rel=1e-3)
@@ -116,9 +118,7 @@ def test_an_evaluation_asks_for_the_same(history: list[int]) -> None:
     if not known:
         return
     recent = (known + known[-1:] * RECENT)[:RECENT]
-    scores = PooledPolicy(NOVEL.reshape(M * M, N), EVIDENCE.reshape(M * M, N), M).scores(
-        np.array([recent], np.int32)
-    )[0]
+    scores = PooledPolicy(TABLE).scores(np.array([recent], np.int32))[0]
     scores[known] = -np.inf
     chosen = choose(history, np.ones(M, bool)).novel
     assert chosen == (-1 if np.isneginf(scores).all() else scores.argmax())
@@ -139,7 +139,7 @@ def test_the_newest_pair_is_told_and_the_choice_is_certain() -> None:
 
 def test_rows_of_a_batch_are_answered_as_alone() -> None:
     rows = RNG.integers(-1, M, (40, 9))
-    batch = [value.numpy() for value in _choose(tf.constant(rows, tf.int32), STOCKED)]
+    batch = [value.numpy() for value in _choose(tf.constant(rows, tf.int32), WITH_ITEMS)]
     for number, history in enumerate(rows.tolist()):
         assert tuple(column[number] for column in batch) == choose(history)
 

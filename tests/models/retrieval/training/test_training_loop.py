@@ -1,6 +1,8 @@
 """Training: what it learns, that it resumes exactly, that it stops."""
 
 import math
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,9 @@ from models.retrieval.training.training_loop import (
     AVERAGING,
     Epoch,
     Step,
-    averaged_into,
     evaluate,
     train_retriever,
+    update_means,
 )
 from models.retrieval.training.training_sequences import survey
 from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue, ring, write_shards
@@ -28,9 +30,27 @@ def weights(model: RetrieverModel) -> list[np.ndarray]:
     return [variable.numpy() for variable in model.variables]
 
 
-@pytest.fixture
-def shards(tmp_path: Path) -> list[str]:
-    return write_shards(tmp_path / "shards", ring())
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    return write_shards(tmp_path_factory.mktemp("shards"), ring())
+
+
+@dataclass(frozen=True)
+class Whole:
+    """An undisturbed training with the settings SMALL."""
+
+    folder: Path  # of its checkpoints
+    model: RetrieverModel
+    history: list[Epoch]
+    steps: list[Step]
+
+
+@pytest.fixture(scope="module")
+def whole(shards: list[str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    folder, steps = tmp_path_factory.mktemp("whole"), []
+    config = RetrieverConfig(**SMALL)
+    trained = train_retriever(catalogue(), shards, config, folder, ignore, steps.append)
+    return Whole(folder, *trained, steps)
 
 
 def ignore(row: Epoch) -> None:
@@ -49,7 +69,7 @@ def test_the_running_mean_weighs_late_values_most() -> None:
     mean, variable = tf.Variable(5.0), tf.Variable(0.0)
     for step, value in enumerate(values.tolist(), start=1):
         variable.assign(value)
-        averaged_into([mean], [variable], tf.constant(step, tf.int64))
+        update_means([mean], [variable], tf.constant(step, tf.int64))
     # Written out: the weight of step t grows with t^eta, (t + eta - 1)! / (t - 1)!.
     weight = np.array(
         [math.prod(range(t, t + int(AVERAGING))) for t in range(1, len(values) + 1)], float
@@ -63,9 +83,10 @@ def test_training_that_diverges_is_an_error(shards: list[str], tmp_path: Path) -
         train_retriever(catalogue(), shards, config, tmp_path, ignore)
 
 
-def test_interrupted_training_ends_with_the_same_weights(shards: list[str], tmp_path: Path) -> None:
+def test_interrupted_training_ends_with_the_same_weights(
+    whole: Whole, shards: list[str], tmp_path: Path
+) -> None:
     config = RetrieverConfig(**SMALL)
-    model, history = train_retriever(catalogue(), shards, config, tmp_path / "whole", ignore)
     seen = []
 
     def stop(row: Epoch) -> None:
@@ -75,52 +96,49 @@ def test_interrupted_training_ends_with_the_same_weights(shards: list[str], tmp_
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            train_retriever(catalogue(), shards, config, tmp_path / "cut", stop)
-    resumed, resumed_history = train_retriever(catalogue(), shards, config, tmp_path / "cut", stop)
+            train_retriever(catalogue(), shards, config, tmp_path, stop)
+    resumed, resumed_history = train_retriever(catalogue(), shards, config, tmp_path, stop)
 
-    assert seen == resumed_history == history
-    for one, other in zip(weights(model), weights(resumed), strict=True):
+    assert seen == resumed_history == whole.history
+    for one, other in zip(weights(whole.model), weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 def test_training_goes_on_within_an_epoch(
-    shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Whole, shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = RetrieverConfig(**SMALL)
-    whole: list[Step] = []
-    model, history = train_retriever(
-        catalogue(), shards, config, tmp_path / "whole", ignore, whole.append
-    )
-    assert whole[0].total >= 3
+    total = whole.steps[0].total
+    assert total >= 3
     monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
     kept: list[None] = []
 
     def stop() -> None:
         kept.append(None)
-        if len(kept) == whole[0].total + 3:  # in the second epoch; one is kept after the first
+        if len(kept) == total + 3:  # in the second epoch; one is kept after the first
             raise KeyboardInterrupt
 
     def train(*of_progress: Any) -> tuple[RetrieverModel, list[Epoch]]:
-        return train_retriever(catalogue(), shards, config, tmp_path / "cut", ignore, *of_progress)
+        return train_retriever(catalogue(), shards, config, tmp_path, ignore, *of_progress)
 
     with pytest.raises(KeyboardInterrupt):
         train(lambda step: None, stop)
     steps: list[Step] = []
     resumed, resumed_history = train(steps.append)
     assert (steps[0].epoch, steps[0].done) == (2, 3)
-    assert [step.loss for step in steps] == [step.loss for step in whole[-len(steps) :]]
-    assert resumed_history == history
-    for one, other in zip(weights(model), weights(resumed), strict=True):
+    assert [step.loss for step in steps] == [step.loss for step in whole.steps[-len(steps) :]]
+    assert resumed_history == whole.history
+    for one, other in zip(weights(whole.model), weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_finished_training_is_not_repeated(shards: list[str], tmp_path: Path) -> None:
-    config = RetrieverConfig(**SMALL)
-    model, history = train_retriever(catalogue(), shards, config, tmp_path, ignore)
-    rows: list[Epoch] = []
-    again, same = train_retriever(catalogue(), shards, config, tmp_path, rows.append)
-    assert (rows, same) == ([], history)
-    for one, other in zip(weights(model), weights(again), strict=True):
+def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_path: Path) -> None:
+    folder, rows = shutil.copytree(whole.folder, tmp_path / "copy"), []
+    again, same = train_retriever(
+        catalogue(), shards, RetrieverConfig(**SMALL), folder, rows.append
+    )
+    assert (rows, same) == ([], whole.history)
+    for one, other in zip(weights(whole.model), weights(again), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -133,14 +151,12 @@ def test_checkpoints_of_other_inputs_are_not_taken_up(shards: list[str], tmp_pat
     assert [row["epoch"] for row in rows] == [1]
 
 
-def test_seed_decides_the_weights(shards: list[str], tmp_path: Path) -> None:
-    one, other = (
-        train_retriever(
-            catalogue(), shards, RetrieverConfig(**SMALL | {"seed": seed}), tmp_path, ignore
-        )[0]
-        for seed in (0, 1)
-    )
-    assert np.any(weights(one)[0] != weights(other)[0])
+def test_seed_decides_the_weights(whole: Whole, shards: list[str], tmp_path: Path) -> None:
+    config = RetrieverConfig(**SMALL | {"seed": 1})
+    assert config.seed != RetrieverConfig(**SMALL).seed
+    folder = shutil.copytree(whole.folder, tmp_path / "copy")  # whose checkpoints do not fit
+    other, _ = train_retriever(catalogue(), shards, config, folder, ignore)
+    assert np.any(weights(whole.model)[0] != weights(other)[0])
 
 
 def test_stops_early_and_keeps_the_best_weights(shards: list[str], tmp_path: Path) -> None:
@@ -183,35 +199,31 @@ def test_shards_of_another_catalogue_are_an_error(shards: list[str], tmp_path: P
         train_retriever(catalogue(41), shards, RetrieverConfig(**SMALL), tmp_path, ignore)
 
 
-def test_each_step_is_told_with_the_mean_loss_so_far(shards: list[str], tmp_path: Path) -> None:
-    steps: list[Step] = []
-    config = RetrieverConfig(**SMALL | {"epochs": 2})
-    _, history = train_retriever(catalogue(), shards, config, tmp_path, ignore, steps.append)
+def test_each_step_is_told_with_the_mean_loss_so_far(whole: Whole) -> None:
+    steps = whole.steps
     assert [(step.epoch, step.done) for step in steps] == [
-        (epoch, done) for epoch in (1, 2) for done in range(1, steps[0].total + 1)
+        (epoch, done) for epoch in (1, 2, 3) for done in range(1, steps[0].total + 1)
     ]
     assert [step.loss for step in steps if step.done == step.total] == [
-        row["loss"] for row in history
+        row["loss"] for row in whole.history
     ]
 
 
 def test_rows_of_an_evaluation_do_not_change_it(
-    shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Whole, shards: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = RetrieverConfig(**SMALL | {"epochs": 1})
-    model, _ = train_retriever(catalogue(), shards, config, tmp_path, ignore)
-    found = survey(row_groups(shards, catalogue().vocabulary), ITEMS, config)
+    found = survey(row_groups(shards, catalogue().vocabulary), ITEMS, RetrieverConfig(**SMALL))
     figures = []
     for scores in (ITEMS, 7 * ITEMS, 1000 * ITEMS):
         monkeypatch.setattr(training_loop, "EVALUATION_SCORES", scores)
-        figures.append(evaluate(model, found.histories, found.held_out))
+        figures.append(evaluate(whole.model, found.histories, found.held_out))
     np.testing.assert_allclose(figures[1:], [figures[0]] * 2)
 
 
 def test_mixed_precision_learns_in_bfloat16_and_answers_in_float32(
     shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_loop, "training_policy", lambda: "mixed_bfloat16")
+    monkeypatch.setattr(training_loop, "training_dtype", lambda: "mixed_bfloat16")
     config = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
     computed = set()
 

@@ -11,6 +11,7 @@ import pytest
 
 from benchmarks.common.synthetic_report import synthetic_report
 from benchmarks.report import BROWSER_FLAGS
+from models.interests.novelty_table import NoveltyTable
 from transforms.evaluation.report.page import report_page
 
 sync_api = pytest.importorskip("playwright.sync_api")
@@ -20,10 +21,10 @@ SIZE = 18
 DATA = synthetic_report(SIZE)
 OLDER, NEWER = 3, 7
 ANSWERS = [
-    (DATA.descriptions[i], f"{100 * round(10_000 * float(p)) / 10_000:.1f}%")
+    (DATA.table.descriptions[i], f"{100 * round(10_000 * float(p)) / 10_000:.1f}%")
     for i, p in zip(
-        DATA.novel[OLDER * SIZE + NEWER, :5],
-        DATA.probability[OLDER * SIZE + NEWER, :5],
+        DATA.table.novel[OLDER, NEWER, :5],
+        DATA.table.probability[OLDER, NEWER, :5],
         strict=True,
     )
 ]
@@ -96,7 +97,7 @@ def test_the_pair_most_users_come_from_is_there_at_first(plain: Any) -> None:
     page = plain
     page.locator("#browser").scroll_into_view_if_needed()
     page.locator("#answers button").first.wait_for()
-    assert page.locator("#older").input_value() == DATA.descriptions[0]
+    assert page.locator("#older").input_value() == DATA.table.descriptions[0]
     assert "2,000 users" in page.locator("#pair-status").inner_text()
 
 
@@ -108,7 +109,7 @@ def test_the_browser_works_by_mouse(plain: Any) -> None:
     page.get_by_text("fewer than 10 users").first.wait_for()
     assert shown_answers(page) == ANSWERS
     page.locator("#answers button").nth(2).click()
-    third = DATA.descriptions.index(ANSWERS[2][0])
+    third = DATA.table.descriptions.index(ANSWERS[2][0])
     assert page.locator("#items li").all_inner_texts() == DATA.items[third]
     pressed = [
         button.get_attribute("aria-pressed") for button in page.locator("#answers button").all()
@@ -123,9 +124,9 @@ def test_the_browser_works_by_keyboard_alone(plain: Any) -> None:
         keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "older":
             break
-    keyboard.type(DATA.descriptions[OLDER].upper())  # the text is selected: it is replaced
+    keyboard.type(DATA.table.descriptions[OLDER].upper())  # the text is selected: it is replaced
     active = page.locator("#older").get_attribute("aria-activedescendant")
-    assert page.locator(f"#{active}").inner_text() == DATA.descriptions[OLDER]
+    assert page.locator(f"#{active}").inner_text() == DATA.table.descriptions[OLDER]
     keyboard.press("Enter")
     assert page.locator("#older").get_attribute("aria-expanded") == "false"
     keyboard.press("Tab")
@@ -137,24 +138,24 @@ def test_the_browser_works_by_keyboard_alone(plain: Any) -> None:
     keyboard.press("Tab")
     keyboard.press("Tab")
     keyboard.press("Enter")
-    second = DATA.descriptions.index(ANSWERS[1][0])
+    second = DATA.table.descriptions.index(ANSWERS[1][0])
     sync_api.expect(page.locator("#items li")).to_have_text(DATA.items[second])  # once it is drawn
 
 
 def test_escape_leaves_what_was_chosen(plain: Any) -> None:
     page = plain
     field = page.locator("#older")
-    field.fill("no interest is called so")
+    field.fill("no such interest")
     assert page.locator("#older-list [role=option]").count() == 0
     field.press("Escape")
-    assert field.input_value() == DATA.descriptions[0]
+    assert field.input_value() == DATA.table.descriptions[0]
     assert page.locator("#older-list").is_hidden()
 
 
 def test_a_title_with_markup_is_text(plain: Any) -> None:
     page = plain
-    row = next(row for row in range(SIZE**2) if DATA.novel[row, 0] == 0)
-    for field, cluster in zip(("older", "newer"), divmod(row, SIZE), strict=True):
+    pair = next(pair for pair in np.ndindex(SIZE, SIZE) if DATA.table.novel[pair][0] == 0)
+    for field, cluster in zip(("older", "newer"), pair, strict=True):
         page.locator(f"#{field}").click()
         page.locator(f"#{field}-list [role=option]").nth(cluster).click()
     page.locator("#items li").get_by_text(NASTY).wait_for()
@@ -181,7 +182,7 @@ def test_a_long_table_has_pages_and_a_filter(page: Any) -> None:
     assert shown.count() == 15
     box.locator(".next").click()
     assert box.locator(".shown").inner_text() == "16 to 18 of 18"
-    box.locator(".filter").fill(DATA.descriptions[17])
+    box.locator(".filter").fill(DATA.table.descriptions[17])
     assert shown.count() == 1
 
 
@@ -206,13 +207,15 @@ def test_the_page_is_no_wider_than_the_screen(page: Any, width: int) -> None:
 
 def test_761_clusters_load_and_answer_without_errors(chromium: Any, tmp_path: Path) -> None:
     size = 761
-    row = np.arange(size**2, dtype=np.int32)[:, None]
-    novel = (row % size + 1 + np.arange(2, dtype=np.int32)) % size
+    after = np.arange(size, dtype=np.int32)[:, None]
+    novel = np.tile((after + 1 + np.arange(2, dtype=np.int32)) % size, (size, 1, 1))
     big = replace(
         DATA,
-        descriptions=[f"interest {i}" for i in range(size)],
-        novel=novel,
-        probability=np.full(novel.shape, 0.25, np.float32),
+        table=NoveltyTable(
+            novel,
+            np.full(novel.shape, 0.25, np.float32),
+            [f"interest {i}" for i in range(size)],
+        ),
         items=[[] for _ in range(size)],
         pair_users=np.zeros(size**2, np.int64),
     )

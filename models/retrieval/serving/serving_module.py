@@ -1,0 +1,160 @@
+"""The online path as one SavedModel: string ids in, string ids out, no Keras and no LLM needed."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from models.interests.log_odds import log_odds
+from models.interests.novelty_table import NoveltyTable
+from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.retriever import RetrieverModel
+from models.retrieval.serving.cluster_top_k import ClusterTopK, constant
+from models.retrieval.serving.pair_choice import (
+    Choice,
+    Pairs,
+    answered_pairs,
+    last_engagements,
+    most_recent,
+    sampled,
+)
+from models.retrieval.serving.pooled_choice import pooled
+
+Outputs = dict[str, tf.Tensor]
+SIGNATURES = ("recommend", "explore", "explore_sampled", "explore_pooled")
+_HISTORY = tf.TensorSpec([None, None], tf.string, name="history")
+
+
+class ServingModule(tf.Module):
+    """The functions that become the SavedModel's signatures.
+
+    Each takes `history` [batch, L], the item ids of users, oldest first. "" anywhere is padding,
+    and ids outside the catalogue are skipped. All known clusters of a history count; the
+    transformer sees the latest `max_length` items.
+    """
+
+    def __init__(
+        self, model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable, k: int
+    ) -> None:
+        super().__init__()
+        if np.max(catalogue.clusters) >= table.size:
+            raise ValueError(
+                f"an item is of cluster {np.max(catalogue.clusters)}, the novelty table describes "
+                f"0 to {table.size - 1}: build both from the same clusters and level"
+            )
+        # Items have positions: see `ClusterTopK`. There, ineligible items have no cluster.
+        items = ClusterTopK(table.size, k=k).index(
+            model.items(tf.range(len(catalogue.item_ids))),
+            tf.constant([str(item_id).encode() for item_id in catalogue.item_ids]),
+            np.where(catalogue.eligible, catalogue.clusters, -1),
+        )
+        self.position_of = items.position_of
+        self.starts = items.starts  # [clusters + 1], of the positions of eligible items
+        self.clusters = constant(catalogue.clusters[items.order.numpy()], tf.int32)  # [items]
+
+        self.novel = constant(table.novel, tf.int32)
+        self.probability = constant(table.probability, tf.float32)
+        self.log_odds = constant(log_odds(table), tf.int32)
+        self.allowed = constant(table.allowed, tf.bool)
+        self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
+
+        # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
+        self.weights = [*model.queries.variables, *items.variables]
+        self.length = model.config.max_length
+        self.query = model.query
+        self.vectors = items.vectors
+        self.search = items.search
+
+        # The items of users without a history, [1, k]: none of a blocked cluster.
+        allowed = tf.where(self.allowed)[None, :, 0]
+        popular = self.recommend(tf.zeros([1, 0], tf.string), tf.cast(allowed, tf.int32))
+        self.popular = {name: constant(value, value.dtype) for name, value in popular.items()}
+
+    @tf.function(
+        input_signature=[_HISTORY, tf.TensorSpec([None, None], tf.int32, name="cluster_ids")]
+    )
+    def recommend(self, history: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """Return the best eligible items of the clusters [batch, C], outside the history.
+
+        Unknown cluster ids are ignored, repeated ones count once. Without a known item in the
+        history the ranking is by popularity. The outputs are item_ids and scores [batch, k], best
+        first, equal scores in the order of the catalogue, filled up with "" and -inf.
+        """
+        return self.rank(self.position_of.lookup(history), cluster_ids)
+
+    @tf.function(input_signature=[_HISTORY])
+    def explore(self, history: tf.Tensor) -> Outputs:
+        """Return the next new interest of each history, and the best items of it.
+
+        The pair is the two newest interests, or, if the novelty table has nothing new for them, the
+        most recent pair for which it has (see `pair_choice`). The outputs are novel_cluster [batch]
+        int32 (-1: none), its description ("") and probability (0); item_ids and scores [batch, k];
+        the pair c1 and c2; propensity, the probability that the choice comes to this novel_cluster.
+        The items are the most popular ones if no interest is known, none if nothing is new.
+        """
+        return self.grounded(history, lambda *known: most_recent(self.pairs(*known)))
+
+    @tf.function(input_signature=[_HISTORY, tf.TensorSpec([None], tf.int64, name="seed")])
+    def explore_sampled(self, history: tf.Tensor, seed: tf.Tensor) -> Outputs:
+        """Do as `explore`, with a pair drawn by `seed` [batch]; newer interests are likelier."""
+        return self.grounded(history, lambda *known: sampled(self.pairs(*known), seed))
+
+    @tf.function(input_signature=[_HISTORY])
+    def explore_pooled(self, history: tf.Tensor) -> Outputs:
+        """Do as `explore`, with all pairs of the newest interests pooled (see `pooled_choice`)."""
+        table = self.novel, self.log_odds, self.allowed
+        return self.grounded(history, lambda last, has_items: pooled(last, has_items, *table))
+
+    def pairs(self, last: tf.Tensor, has_items: tf.Tensor) -> Pairs:
+        """Look up the pairs of users, as `answered_pairs`."""
+        return answered_pairs(last, has_items, self.novel, self.probability)
+
+    def grounded(
+        self, history: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], Choice]
+    ) -> Outputs:
+        """Do as `explore`; `choose` takes `last_engagements` and [clusters] bool, with items."""
+        positions = self.position_of.lookup(history)  # [batch, L]
+        clusters = tf.where(positions < 0, -1, tf.gather(self.clusters, tf.maximum(positions, 0)))
+        last = last_engagements(clusters, len(self.descriptions))
+        has_items = self.starts[1:] > self.starts[:-1]  # [clusters], eligible ones
+        choice = choose(last, has_items)
+        text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
+        items = self.rank(positions, choice.novel[:, None])
+        stranger = (choice.c2 < 0)[:, None]
+        return {
+            "novel_cluster": choice.novel,
+            "description": tf.where(choice.novel < 0, "", text),
+            "probability": choice.probability,
+            "item_ids": tf.where(stranger, self.popular["item_ids"], items["item_ids"]),
+            "scores": tf.where(stranger, self.popular["scores"], items["scores"]),
+            "c1": choice.c1,
+            "c2": choice.c2,
+            "propensity": choice.propensity,
+        }
+
+    def rank(self, positions: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """Do as `recommend` for a history of positions [batch, L], -1 for unknown items."""
+        scores, item_ids = self.search((self.encode(positions), cluster_ids), positions)
+        return {"item_ids": item_ids, "scores": scores}
+
+    def encode(self, positions: tf.Tensor) -> tf.Tensor:
+        """Return the queries [batch, dimension + 1] of histories of positions, as `rank`."""
+        seen = tf.ragged.boolean_mask(positions, positions >= 0)[:, -self.length :]
+        lengths = tf.cast(seen.row_lengths(), tf.int32)
+        longest = tf.maximum(tf.reduce_max(lengths), 1)
+        vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=tf.stack([-1, longest])))
+        return self.query(vectors[..., :-1], lengths)
+
+
+def export_saved_model(
+    model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable, path: Path, k: int
+) -> None:
+    """Write a SavedModel with the SIGNATURES, `k` items in an answer, into the folder `path`.
+
+    Plain TensorFlow loads it, without tensorflow-recommenders and Keras 2. Raises ValueError if an
+    item's cluster is not in the table, or k is below 1.
+    """
+    module = ServingModule(model, catalogue, table, k)
+    signatures = {name: getattr(module, name) for name in SIGNATURES}
+    tf.saved_model.save(module, str(path), signatures=signatures)
