@@ -16,9 +16,9 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score
 
 from benchmarks.common.datasets import ENCODER, FOLDER, SETS, real_items
@@ -32,9 +32,6 @@ from models.clustering.text_encoder import TextEncoder
 from transforms import schemas as col
 from transforms.clusters.item_embeddings import item_texts
 
-if TYPE_CHECKING:
-    from sklearn.cluster import KMeans
-
 _MAX_PRICE_STEPS = 2_000
 _PART = 0.9  # of the items, for the stability over samples
 
@@ -45,10 +42,8 @@ Measures = list[dict[str, float]]  # of each level
 
 def fit_k_means(
     rows: np.ndarray, size: int, seed: int, weights: np.ndarray | None = None
-) -> "KMeans":
+) -> KMeans:
     """Fit scikit-learn's KMeans with its defaults."""
-    from sklearn.cluster import KMeans
-
     return KMeans(size, random_state=seed).fit(rows, None, weights)
 
 
@@ -127,13 +122,13 @@ def measure(rows: np.ndarray, traffic: np.ndarray, sizes: list[int], method: Met
     one, other = (method(rows, traffic, sample, sizes, 0) for sample in samples)
     found = []
     for level, ids in enumerate(assigned.T):
-        by_items, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
+        equal, by_traffic = cluster_quality(rows, ids), cluster_quality(rows, ids, traffic)
         found.append(
             {
                 "balance": traffic_balance(np.bincount(ids, traffic)),
-                "coherence": by_items.coherence,
+                "coherence": equal.coherence,
                 "traffic_coherence": by_traffic.coherence,
-                "separation": by_items.separation,
+                "separation": equal.separation,
                 "traffic_separation": by_traffic.separation,
                 "seed_stability": adjusted_rand_score(ids, other_seed[:, level]),
                 "sample_stability": adjusted_rand_score(one[:, level], other[:, level]),

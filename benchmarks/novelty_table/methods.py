@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -31,17 +30,11 @@ def ours(task: Task, parts: Sequence[Rows]) -> list[Answer]:
     factory = "models.language.decoding.novelty_decoder:NoveltyDecoder"
     c2 = np.arange(task.size)
     with hosted(factory, arguments, engine_environment()) as call:
-        return [
-            _timed(
-                partial(
-                    lambda rows: np.concatenate(
-                        [call("decode", np.full(task.size, c1), c2)[0] for c1 in rows]
-                    ),
-                    rows,
-                )
-            )
-            for rows in parts
-        ]
+
+        def decode(rows: Rows) -> np.ndarray:
+            return np.concatenate([call("decode", np.full(task.size, c1), c2)[0] for c1 in rows])
+
+        return [_timed(decode, rows) for rows in parts]
 
 
 def _in_process(factory: str) -> Method:
@@ -49,14 +42,19 @@ def _in_process(factory: str) -> Method:
 
     def run(task: Task, parts: Sequence[Rows]) -> list[Answer]:
         with hosted(f"{_ROOM}.{factory}", {"task": task}, engine_environment()) as call:
-            return [_timed(partial(call, "answer", task.pairs(rows))) for rows in parts]
+
+            def answer(rows: Rows) -> np.ndarray:
+                clusters: np.ndarray = call("answer", task.pairs(rows))
+                return clusters
+
+            return [_timed(answer, rows) for rows in parts]
 
     return run
 
 
-def _timed(answer: Callable[[], np.ndarray]) -> Answer:
+def _timed(answer: Callable[[Rows], np.ndarray], rows: Rows) -> Answer:
     begun = time.monotonic()
-    clusters = answer()
+    clusters = answer(rows)
     return Answer(clusters, time.monotonic() - begun)
 
 

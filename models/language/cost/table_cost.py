@@ -6,7 +6,7 @@ from models.language.cost.count_queries import Work
 from models.language.cost.machine_types import PRICES, Machine, machine_type
 from models.language.cost.model_size import ModelSize, flops, product_tflops
 
-# Share of the speed of matrix products; measured by benchmarks/novelty_table.py.
+# Share of the speed of matrix products; measured by benchmarks/novelty_table.
 ENGINE_SHARE = 0.65
 ENGINE_START_SECONDS = 20.0  # on two cores, with a small model
 
