@@ -34,9 +34,19 @@ SUBJECTS = {
     "models/language": ("Language model", "Give another `--base_model` or prompt."),
     "models/common": ("Model process", "Rerun the same command: finished work is kept."),
     "models/interests": ("Transitions", "More users with several interests are needed."),
+    "models/retrieval/retriever_config.py": (
+        "Flags",
+        "Correct the flag `--retriever_…` that the message names.",
+    ),
     "models/retrieval": ("Retriever and SavedModel", "Rebuild from the same clusters."),
     "models/evaluation": ("Evaluation", "Correct the flag that the message names."),
 }
+
+# Where the cure begins within a message.
+_CURE = re.compile(
+    r"; |(?:: |\. |, )(?=(?:[Gg]ive|ask|build|bring|choose|check|clusters must|count|deduplicate|embed|"
+    r"install|it must|look|name|pass|take|they must|the three must|there must|try) )"
+)
 
 
 def text_of(node: ast.expr) -> str | None:
@@ -73,7 +83,7 @@ def error_tables() -> str:
     rows = defaultdict(set)
     for path, text in messages():
         heading, cure = subject(path)
-        cause, _, found = text.partition("; ")
+        cause, found = (*_CURE.split(text, 1), "")[:2]
         rows[heading].add(f"| `{_cell(cause)}` | {f'`{_cell(found)}`' if found else cure} |")
     return "\n\n".join(
         f"### {heading}\n\n| cause | cure |\n|---|---|\n" + "\n".join(sorted(rows[heading]))

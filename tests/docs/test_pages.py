@@ -37,7 +37,7 @@ def test_every_message_is_on_the_page() -> None:
     found = list(generate.messages())
     assert len(found) > 50
     for path, text in found:
-        fragment = max(re.split(r"…|; |[`|]", text), key=len)
+        fragment = max(re.split(r"…|; |: |, |\. |[`|]", text), key=len)
         assert " ".join(fragment.split()) in page, path
 
 
