@@ -16,7 +16,7 @@ from benchmarks.common.synthetic_model import write_saved_model
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
 
-PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/serving.md").read_text()
 IDS = ["1", "260", "1196", "3114", *(f"other {number}" for number in range(36))]
 CLUSTERS = 12
 
