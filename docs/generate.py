@@ -44,8 +44,8 @@ SUBJECTS = {
 
 # Where the cure begins within a message.
 _CURE = re.compile(
-    r"; |(?:: |\. |, )(?=(?:[Gg]ive|ask|build|bring|choose|check|clusters must|count|deduplicate|embed|"
-    r"install|it must|look|name|pass|take|they must|the three must|there must|try) )"
+    r"; |(?:: |\. |, )(?=(?:[Gg]ive|ask|build|bring|choose|check|count|deduplicate|"
+    r"embed|install|it must|look|name|pass|take|they must|the three must|there must|try) )"
 )
 
 
