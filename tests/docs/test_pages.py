@@ -84,7 +84,7 @@ def test_hooks_run_the_locked_tools() -> None:
     for device in ("cpu", "gpu"):
         lock = (ROOT / f"requirements/{device}.txt").read_text().splitlines()
         for tool in ("ruff", "mypy", "import-linter"):
-            assert f"{tool}=={pins[tool]}" in lock
+            assert f"{tool}=={pins[tool]} \\" in lock
             if device == "cpu":
                 assert importlib.metadata.version(tool) == pins[tool]
 
