@@ -8,8 +8,8 @@ BIN := $(VENV)/bin
 DEVICE ?= cpu
 WORKSPACE ?= build/demo
 
-# Containers set it. Without bytecode every process compiles what it imports: 10 s more for Beam,
-# 12 s for TensorFlow, 25 s for vLLM.
+# Containers set it. Without bytecode every process compiles its imports: 11 s more for Beam,
+# 13 s for TensorFlow.
 unexport PYTHONDONTWRITEBYTECODE
 
 # uv reads no configuration of pip's: what pip is configured with is handed on.
@@ -89,7 +89,7 @@ test: setup setup-emulators setup-chromium  ## all tests but those of test-fault
 	$(PYTEST) -m "not faults"
 
 # Without whole stages, training, a browser and waiting for processes that hang.
-NOT_FAST = pipelines benchmarks faults test_serving_docs.py models/common models/retrieval \
+NOT_FAST = pipelines benchmarks faults docs models/common models/retrieval \
   models/language/training models/language/decoding/test_vllm_engine.py \
   transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py
 .PHONY: test-fast

@@ -1,4 +1,7 @@
-"""Input as it is found in the wild: what can be used is, the rest is reported, nothing is lost."""
+"""Bad input: valid rows are used, invalid rows are reported with a reason.
+
+One file of over 350 lines: its tests share the clean workspace that the damaged ones are compared with.
+"""
 
 import csv
 import datetime

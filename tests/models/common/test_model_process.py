@@ -1,4 +1,7 @@
-"""The process that hosts an engine: what it answers, who shares it, and that it ends."""
+"""The process that hosts an engine: what it answers, who shares it, and that it ends.
+
+One file of over 350 lines: its tests share the workers, the clock and the clean-up of processes.
+"""
 
 import json
 import os

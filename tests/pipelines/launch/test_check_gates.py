@@ -166,6 +166,4 @@ def test_what_shows_a_table_to_users_has_the_flag(pipeline: Any) -> None:
 
 
 def test_explore_has_the_flag_too() -> None:
-    parser = argparse.ArgumentParser(conflict_handler="resolve")
-    explore.add_flags(parser)
-    assert "--ignore_gates" in parser.format_help()
+    assert IGNORE_GATES in explore.flags_once()

@@ -1,3 +1,8 @@
+"""Descriptions of clusters, on shops and libraries that a person can judge.
+
+One file of over 350 lines: its tests share these collections.
+"""
+
 import numpy as np
 import pytest
 import scipy.sparse

