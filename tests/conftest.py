@@ -7,11 +7,9 @@ from emulators.fixtures import cloud, cloud_service, storage, storage_service
 __all__ = ["cloud", "cloud_service", "storage", "storage_service"]
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest deselects and xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest deselects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that start emulators, and start with the slow files."""
+    """Mark the tests that start emulators."""
     for item in items:
         if "storage_service" in getattr(item, "fixturenames", ()):
             item.add_marker("emulator")
-    # What is slow first: two files that take minutes would otherwise be left to the end.
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)

@@ -1,6 +1,6 @@
 """Bad input: valid rows are used, invalid rows are reported with a reason.
 
-One file of over 350 lines: its tests share the clean workspace that the damaged ones are compared with.
+One file of over 350 lines: its tests share one clean workspace.
 """
 
 import csv
