@@ -216,15 +216,7 @@ def _check_bucket(name: str, flag: str, cloud: GoogleCloudOptions) -> None:
 
 
 def in_region(location: str, parts: list[str], region: str) -> bool:
-    """Say whether a bucket's location is, or includes, a region.
-
-    Parameters
-    ----------
-    location
-        A region, a multi-region or a dual region, as Cloud Storage names it.
-    parts
-        The regions of a dual region that somebody put together.
-    """
+    """Say whether a bucket's location is, or includes, a region; `parts` are a dual region's."""
     if parts:
         return region.upper() in parts
     if location in _MULTI_REGIONS:

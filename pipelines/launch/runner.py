@@ -16,13 +16,7 @@ _LOCAL_RUNNERS = ("FnApiRunner", "DirectRunner", "BundleBasedDirectRunner", "Pri
 
 
 def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
-    """Return the flags of Beam with a runner, if they name none: the one in process.
-
-    Parameters
-    ----------
-    threads
-        Whether it works with a thread for each core, unless the flags say how it works.
-    """
+    """Add the in-process runner to Beam's flags if they name none, with `threads` one per core."""
     named = {flag.split("=")[0] for flag in beam_flags}
     if "--runner" not in named:
         # Beam's default runner downloads Prism when it is online; this one is always the same.

@@ -1,4 +1,4 @@
-"""What each user engaged with, in order."""
+"""The sequences of users: their engagements in order, mined once and read by later stages."""
 
 from dataclasses import dataclass
 
@@ -23,17 +23,7 @@ _FOLDER = "sequences"  # in the folder of the stage
 
 
 def user_sequences(interactions: pa.Table) -> pa.Table:
-    """Return what each user engaged with, in order.
-
-    Parameters
-    ----------
-    interactions
-        ENGAGEMENTS in any order, all rows of each user.
-
-    Returns
-    -------
-    SEQUENCES sorted by user, the items of each by (timestamp, item).
-    """
+    """Return the SEQUENCES of ENGAGEMENTS, sorted by user, and per user by (timestamp, item)."""
     users = interactions[col.USER_ID].combine_chunks().dictionary_encode()
     rank = np.argsort(pc.sort_indices(users.dictionary).to_numpy())  # of each user by id
     user = rank[users.indices.to_numpy()]
@@ -53,19 +43,10 @@ def user_sequences(interactions: pa.Table) -> pa.Table:
 
 
 def order_by(user: np.ndarray, times: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return the order of rows by (user, time, item).
+    """Return the order [n] of rows by (user, time, item), for user [n] >= 0.
 
-    Packs user and time into one integer, which NumPy sorts with vector instructions, and puts the
-    few rows right that share both.
-
-    Parameters
-    ----------
-    user, times, items
-        [n] int64, int64 and int32, user >= 0.
-
-    Returns
-    -------
-    [n] int64
+    User and time are packed into one integer, which NumPy sorts with vector instructions; the few
+    rows that share both are sorted afterwards.
     """
     if not len(user):
         return np.empty(0, np.int64)
