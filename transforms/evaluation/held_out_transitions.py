@@ -115,7 +115,7 @@ def lowest_hashes(
     return np.sort(found)[:count]
 
 
-def test_case_items(
+def draw_test_cases(
     sequences: pa.Table,
     clusters: np.ndarray,
     item_ids: pa.Array,

@@ -18,7 +18,7 @@ from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RE
 from models.evaluation.statistics.ranking import UNRANKED
 from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, rank_sums
 from transforms import schemas as col
-from transforms.evaluation.held_out_transitions import TEST_CASES, lowest_hashes, test_case_items
+from transforms.evaluation.held_out_transitions import TEST_CASES, draw_test_cases, lowest_hashes
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
 from transforms.evaluation.score_policies import Resamples, sums_of_scores
 from transforms.tables.combiners import SumFn
@@ -88,7 +88,7 @@ class ScoreItems(beam.PTransform):
             sequences
             | "Draw"
             >> beam.Map(
-                lambda part, items, highest: test_case_items(
+                lambda part, items, highest: draw_test_cases(
                     part, items[1], items[0], cut, seed, highest
                 ),
                 catalogue,

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from models.interests.recent_pairs import RECENT
 from transforms import schemas as col
 from transforms.evaluation.held_out_transitions import (
+    draw_test_cases,
     engagements_by_item,
     held_out_transitions,
     lowest_hashes,
-    test_case_items,
     users_by_pair,
 )
 from transforms.transitions.splits import SplitSpec
@@ -82,7 +82,7 @@ def test_those_drawn_come_with_the_item_and_what_was_before(
     assert len(lowest) == min(count, len(expected))
     if not len(lowest):
         return
-    drawn = test_case_items(table, CLUSTERS, ITEM_IDS, at, 0, int(lowest[-1])).to_pylist()
+    drawn = draw_test_cases(table, CLUSTERS, ITEM_IDS, at, 0, int(lowest[-1])).to_pylist()
     assert len(drawn) == len(lowest)
     by_key = {(row[0], row[3]): row for row in expected}
     for row in drawn:
