@@ -25,7 +25,7 @@ def arguments(tmp_path: Path) -> list[str]:
     [
         ("--retriever_heads=3", "--retriever_heads is 3, which does not divide dimension 64"),
         ("--finetune_method=half", "--finetune_method 'half' is not one of"),
-        ("--base_model=./nowhere", "--base_model: the language model './nowhere' does not exist"),
+        ("--base_model=./nowhere", "--base_model: the model './nowhere' does not exist"),
         ("--split_by=time", "--split_by=time needs --train_until"),
         (
             "--train_until=2026-01-31",

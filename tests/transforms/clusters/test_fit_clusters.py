@@ -122,7 +122,7 @@ def test_clusters_are_told_apart_by_the_base_models_first_token(base_model: Path
 def test_a_base_model_that_is_not_there_is_an_error() -> None:
     table = with_traffic(items(6))
     fitted = fit(table, [3])
-    with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
+    with pytest.raises(InputError, match=r"--base_model: the model '\./nowhere'"):
         list_clusters(table, fitted, 2, "./nowhere")
 
 

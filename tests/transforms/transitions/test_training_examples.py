@@ -67,5 +67,5 @@ def test_prompts_are_read_as_they_were_written(tmp_path: Path) -> None:
 
 def test_model_without_a_tokenizer_is_named() -> None:
     template = PromptTemplate.parse("{filler}{c1} then {c2}:\n")
-    with pytest.raises(InputError, match=r"--base_model: the language model '\./nowhere'"):
+    with pytest.raises(InputError, match=r"--base_model: the model '\./nowhere'"):
         make_prompts("./nowhere", template, NAMES)
