@@ -30,7 +30,11 @@ def project_wheel() -> Path:
     config = tomllib.loads((_ROOT / "pyproject.toml").read_text())
     packages = config["tool"]["setuptools"]["packages"]["find"]["include"]
     with tempfile.TemporaryDirectory() as source:  # the build leaves files where it is done
-        for name in ("pyproject.toml", config["project"]["readme"]):
+        for name in (
+            "pyproject.toml",
+            config["project"]["readme"],
+            *config["project"]["license-files"],
+        ):
             shutil.copy(_ROOT / name, source)
         for package in packages:
             name = package.removesuffix("*")

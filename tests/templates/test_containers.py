@@ -83,7 +83,7 @@ def test_versions_are_those_of_the_lock(device: str) -> None:
 @every_device
 def test_packages_come_before_the_code(device: str) -> None:
     text = (ROOT / f"templates/Dockerfile.{device}").read_text()
-    assert text.index("pip install --no-cache-dir --no-deps --requirement") < text.index(
+    assert text.index("pip install --no-cache-dir --no-deps --require-hashes") < text.index(
         "COPY pipelines"
     )
 
