@@ -115,7 +115,7 @@ def test_a_complete_stage_is_only_loaded(request, cloud: Cloud, local, caplog, a
     root = local if at == "local" else request.getfixturevalue("remote")
     before, table = hashes(root), f"{cloud.dataset}.recs"
     caplog.set_level("INFO", "interest-explorer")
-    for said in (f"complete already, it is loaded into {table}", "complete already, nothing to do"):
+    for said in (f"complete already, loading it into {table}", "complete already, nothing to do"):
         assert recommended(root, f"--output_table={table}") == 0
         assert f"recommend: {said}" in caplog.messages
     expected = files.read_parts(f"{root}/recommendations", col.RECOMMENDATIONS)
