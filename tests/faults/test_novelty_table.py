@@ -234,7 +234,7 @@ def test_other_clusters_are_not_mixed_with_what_is_there(
     before = table(workspace)
     code, said = jobs.end(build(workspace, temporary, "--blocked_clusters=1"))
     assert code == 2
-    assert "with other --blocked_clusters: they can't be mixed" in said
+    assert "with other --blocked_clusters: they cannot be mixed" in said
     assert table(workspace) == before
     assert jobs.end(build(workspace, temporary))[0] == 0
     assert table(workspace) == undisturbed
