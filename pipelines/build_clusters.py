@@ -130,12 +130,16 @@ def model_files(flags: argparse.Namespace) -> dict[str, list[str]]:
         return found
     with as_input_error("--text_encoder: "):
         path = model_path(flags.text_encoder)
-    return found | ({"text_encoder": files.list_folder(str(path))} if path else {})
+    if path is None:
+        return found
+    if not path.is_dir():
+        raise InputError(f"--text_encoder={flags.text_encoder} is a file; give a model folder")
+    return found | {"text_encoder": files.list_folder(str(path))}
 
 
 def check_flags(flags: argparse.Namespace) -> None:
     """Raise InputError for an empty period and for models that are not there."""
-    check_train_until(flags)
+    check_train_until(flags.train_until, flags)
     model_files(flags)
 
 

@@ -15,6 +15,7 @@ from pipelines.launch.shared_flags import (
     SEED,
     WORKSPACE,
     base_model_files,
+    check_train_until,
     log_columns,
     source,
 )
@@ -52,7 +53,8 @@ from transforms.transitions.user_sequences import SequenceParts, WriteSequences
 _SPLIT, _EXAMPLES = "levels and splits", "training examples"
 NO_ROWS = (
     "more users are needed, each with engagements in at least two clusters; see whether the dead "
-    "letter, --min_rating, --level, --train_until or the shares of the splits leave enough"
+    "letter, --level, the shares of the splits, or build_clusters' --min_rating and --train_until "
+    "leave enough"
 )
 
 
@@ -150,6 +152,13 @@ def check_split(split_by: str, train_until: str | None) -> None:
         raise InputError(f"--train_until={train_until} needs --split_by=time")
 
 
+def check(flags: argparse.Namespace, workspace: Workspace) -> None:
+    """Raise InputError for a split or a period that does not fit the cut of the clusters."""
+    train_until = ClustersInfo.read(workspace).train_until
+    check_split(flags.split_by, train_until)
+    check_train_until(train_until, flags)
+
+
 def level(flags: argparse.Namespace, workspace: Workspace) -> int:
     """Return the level that --level picks."""
     return resolve_level(workspace.folder("clusters"), flags.level)
@@ -240,9 +249,7 @@ STAGE = Stage(
     extra_files=lambda _, workspace: base_model_files(ClustersInfo.read(workspace).base_model),
     taken_over=lambda workspace: ClustersInfo.read(workspace).settings(),
     check_flags=check_flags,
-    check=lambda flags, workspace: check_split(
-        flags.split_by, ClustersInfo.read(workspace).train_until
-    ),
+    check=check,
     level=level,
     build=build,
     threads=True,

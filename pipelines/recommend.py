@@ -24,6 +24,7 @@ from pipelines.launch.upstream import ClustersInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
+from transforms.errors import InputError
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
@@ -56,6 +57,13 @@ FLAGS = (
 )
 
 
+def check_flags(flags: argparse.Namespace) -> None:
+    """Raise InputError for flags that narrow a log which is not given."""
+    for flag in _PERIOD:
+        if not flags.interactions and getattr(flags, flag.name):
+            raise InputError(f"--{flag.name} needs --interactions, the log that it narrows")
+
+
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[RowCounts]]:
@@ -64,7 +72,7 @@ def build(
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(
         workspace.folder("clusters"), workspace.level("retrieval")
     )
-    if flags.interactions is None:
+    if not flags.interactions:
         parts = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
         counts = [parts | CountSequences()]
     else:
@@ -102,6 +110,7 @@ STAGE = Stage(
     ),
     stages=("clusters", "transitions", "retrieval"),
     taken_over=lambda workspace: {"min_rating": ClustersInfo.read(workspace).min_rating},
+    check_flags=check_flags,
     check=check_gates,
     check_release=check_gates,
     level=lambda _, workspace: workspace.level("retrieval"),

@@ -62,6 +62,12 @@ def fit_cluster_tree(
     rows = rounded_unit_rows(embeddings)
     times = np.ones(len(rows)) if times is None else np.asarray(times, np.float64)
     traffic = np.asarray(traffic, np.float64)
+    if not traffic.shape == times.shape == (len(rows),):
+        raise ValueError(
+            f"traffic of shape {traffic.shape} for {len(rows)} embeddings: pass one number per item"
+        )
+    if not (np.isfinite(traffic) & (traffic >= 0)).all():
+        raise ValueError("traffic must be finite and >= 0: count the interactions of each item")
     points, point_of = np.unique(rows, axis=0, return_inverse=True)  # [m, d], [n]
     point_of = point_of.ravel()
     if len(points) < sizes[-1]:

@@ -149,17 +149,15 @@ def log_columns(min_rating: float | None) -> list[str]:
     return [col.USER_ID, col.ITEM_ID, col.TIMESTAMP, *rating]
 
 
-def check_train_until(flags: argparse.Namespace) -> None:
+def check_train_until(train_until: str | None, flags: argparse.Namespace) -> None:
     """Raise InputError if --train_until leaves nothing on one of its sides."""
-    cut, since, until = (
-        microseconds(time) for time in (flags.train_until, flags.since, flags.until)
-    )
+    cut, since, until = (microseconds(time) for time in (train_until, flags.since, flags.until))
     if cut is None:
         return
     if since is not None and cut <= since:
-        raise InputError(f"--train_until={flags.train_until} is not after --since={flags.since}")
+        raise InputError(f"--train_until={train_until} is not after --since={flags.since}")
     if until is not None and cut >= until:
-        raise InputError(f"--train_until={flags.train_until} is not before --until={flags.until}")
+        raise InputError(f"--train_until={train_until} is not before --until={flags.until}")
 
 
 def base_model_files(base_model: str) -> dict[str, list[str]]:

@@ -83,11 +83,9 @@ class NoveltyTableInfo:
 class RetrievalInfo:
     """What train_retrieval decided."""
 
-    level: int
     items_per_answer: int
 
     @classmethod
     def read(cls, workspace: Workspace) -> "RetrievalInfo":
         """Read it from the manifest of the stage; InputError if the stage is not complete."""
-        manifest = workspace.manifest("retrieval")
-        return cls(manifest["level"], manifest["flags"]["items_per_answer"])
+        return cls(workspace.manifest("retrieval")["flags"]["items_per_answer"])

@@ -9,12 +9,26 @@ import numpy as np
 import pytest
 
 from emulators.fixtures import Storage
+from pipelines import build_clusters
 from pipelines.launch import runner
 from tests import contract
 from tests.pipelines import small
 from transforms.storage import files
 
 Run = Callable[..., Path]
+
+
+def test_a_file_is_no_text_encoder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = [{"item_id": "a", "title": "tea"}]
+    (tmp_path / "model.gguf").touch()
+    given = [
+        f"--workspace={tmp_path / 'w'}",
+        f"--items={small.write(tmp_path / 'items.parquet', items)}",
+        f"--interactions={small.write(tmp_path / 'log.parquet', small.interactions())}",
+        f"--text_encoder={tmp_path / 'model.gguf'}",
+    ]
+    assert build_clusters.STAGE.main(given) == 2
+    assert "model.gguf is a file; give a model folder" in capsys.readouterr().err
 
 
 def more_items(count: int) -> list[small.Row]:

@@ -182,6 +182,14 @@ def test_a_cut_of_the_clusters_needs_a_split_by_time(workspaces: tuple[Path, Pat
     assert "needs --split_by=time" in said
 
 
+def test_a_period_that_ends_before_the_cut_is_refused(
+    workspaces: tuple[Path, Path], capsys
+) -> None:
+    log = workspaces[0].parent / "log.parquet"
+    assert small.mine(workspaces[0], log, *MINE, "--until=2023-01-01") == 2
+    assert "is not before --until=2023-01-01" in capsys.readouterr().err
+
+
 def test_baselines_are_of_the_past(workspaces: tuple[Path, Path]) -> None:
     """Another future, of test users too, changes no score of what is fitted on counts."""
     found = []

@@ -98,3 +98,10 @@ def test_retriever_of_other_clusters_is_refused(
     said = capsys.readouterr().err
     assert "was built from other clusters than there are now" in said
     assert "python -m pipelines.mine_transitions" in said
+
+
+def test_a_period_without_a_log_is_refused(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    given = [f"--workspace={shop / 'workspace'}", "--since=2023-01-01"]
+    assert recommend.STAGE.main(given) == 2
+    assert "--since needs --interactions" in capsys.readouterr().err
+    assert recommend.STAGE.main([*given, "--interactions="]) == 2

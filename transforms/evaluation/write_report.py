@@ -93,7 +93,7 @@ class WriteReport(beam.PTransform):
         if not sums[RANKS]:
             raise InputError(
                 "no transitions of test users to evaluate: provide more users with engagements "
-                "in at least two clusters; see --test_share and --train_until of mine_transitions"
+                "in at least two clusters; see --test_share of mine_transitions"
             )
         measured = Measured(**sums, top=popular.shape[1], prior_weight=weight)
         table = read_novelty_table(self.table, self.descriptions)

@@ -86,6 +86,17 @@ def finetune(
     for name, examples in (("training", train), ("validation", valid)):
         if not examples:
             raise ValueError(f"there are no {name} examples; give more interactions or users")
+        for example in examples:
+            if not 0 <= example.label < len(descriptions):
+                raise ValueError(
+                    f"the {name} example {example} has a label that is none of the "
+                    f"{len(descriptions)} clusters; mine the transitions from the same clusters"
+                )
+            if example.completion != descriptions[example.label]:
+                raise ValueError(
+                    f"the {name} example {example} is not completed by its label's description "
+                    f"{descriptions[example.label]!r}; mine the transitions from the same clusters"
+                )
     # Other arguments do not resume from these checkpoints.
     arguments = (base_model, tuple(train), tuple(valid), tuple(descriptions), config)
     run = checkpoints / hashlib.sha256(repr(arguments).encode()).hexdigest()[:16]

@@ -284,6 +284,10 @@ def test_impossible_sizes_are_named(sizes):
 
 def test_values_that_are_not_finite_are_refused():
     embeddings = topics(50)
+    with pytest.raises(ValueError, match="traffic must be finite"):
+        fit_cluster_tree(embeddings, np.full(50, -1.0), (3,))
+    with pytest.raises(ValueError, match="shape"):
+        fit_cluster_tree(embeddings, np.ones(49), (3,))
     embeddings[3, 3] = np.nan
     with pytest.raises(ValueError, match="finite"):
         fit_cluster_tree(embeddings, np.ones(50), (3,))

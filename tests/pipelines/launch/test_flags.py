@@ -124,14 +124,14 @@ def test_limits_become_the_microseconds_of_the_source(tmp_path, monkeypatch) -> 
 def test_a_cut_outside_of_the_period_is_refused(period: str, said: str) -> None:
     flags, _ = parse("--train_until=2026-01-31", period)
     with pytest.raises(InputError, match=f"--train_until=2026-01-31T00:00:00.*{said}"):
-        check_train_until(flags)
+        check_train_until(flags.train_until, flags)
 
 
 def test_a_cut_within_the_period_becomes_microseconds() -> None:
     flags, _ = parse(
         "--train_until=1970-01-01T00:00:01", "--since=1970-01-01", "--until=1970-01-02"
     )
-    check_train_until(flags)
+    check_train_until(flags.train_until, flags)
     assert microseconds(flags.train_until) == 1_000_000
     assert microseconds(parse()[0].train_until) is None
 

@@ -271,9 +271,11 @@ def test_early_stopping_keeps_the_best_weights(tiny, tmp_path):
     [
         ([], VALID, "no training examples"),
         (TRAIN, [], "no validation examples"),
+        ([Example("p\n", "green tea", (), 7)], VALID, "none of the 5 clusters"),
+        ([Example("p\n", "green tea", (), 1)], VALID, "label's description 'chess'"),
     ],
 )
-def test_no_examples_are_refused(tiny, tmp_path, train, valid, message):
+def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, message):
     with pytest.raises(ValueError, match=message):
         finetune(
             tiny, train, valid, DESCRIPTIONS, tmp_path, tmp_path, FinetuneConfig(), lambda _: None
