@@ -137,7 +137,7 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
     )
 
 
-def run_metadata(flags: argparse.Namespace, workspace: Workspace) -> dict[str, Any]:
+def run_metadata(flags: argparse.Namespace, workspace: Workspace, split_by: str) -> dict[str, Any]:
     """Return what metrics.json says of the earlier stages."""
     stages = {stage: workspace.manifest(stage) for stage in STAGE.stages}
     shown = ("rows", "dead_letter", "seconds", "packages")
@@ -146,7 +146,7 @@ def run_metadata(flags: argparse.Namespace, workspace: Workspace) -> dict[str, A
     )
     return {
         "level": workspace.level("retrieval"),
-        "split": TransitionsInfo.read(workspace).split_by,
+        "split": split_by,
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
         "finetuning": nan_to_none(history),
@@ -250,7 +250,7 @@ def build(
         table=workspace.folder("novelty_table"),
         previous=previous_table(flags, workspace),
         thresholds=from_flags(GateThresholds, flags, GATE),
-        run_metadata={**run_metadata(flags, workspace), "clusters": size},
+        run_metadata={**run_metadata(flags, workspace, mined.split_by), "clusters": size},
         min_users=flags.min_users,
     )
     return [parts | CountSequences(), report]

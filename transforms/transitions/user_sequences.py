@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.inputs.filters import filter_engagements
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
@@ -151,6 +152,11 @@ def _read_part(
     table = files.read_parquet(path, col.USER_SEQUENCES)
     ids = table[col.ITEM_IDS].combine_chunks()
     items = pc.index_in(ids.flatten(), value_set=item_clusters[0])
+    if items.null_count:  # the clusters were built again while this job runs
+        raise InputError(
+            f"{path} names items that the clusters do not have; run `python -m "
+            "pipelines.mine_transitions` again, or pipelines.explore for all"
+        )
     columns = [
         table[col.USER_ID],
         table[col.TIMESTAMPS],

@@ -5,6 +5,7 @@ from pathlib import Path
 import apache_beam as beam
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,3 +158,24 @@ def test_a_truncated_sequence_ends_before_the_cut(times: list[list[int]], cut: i
         )
         assert found["timestamps"].cast(pa.list_(pa.int64())).to_pylist() == list(expected.values())
     assert truncate(table, None) is table
+
+
+def test_sequences_of_other_items_are_refused(tmp_path: Path) -> None:
+    log = interactions([("u", 0, 1), ("u", 1, 2)])
+    of_two = (pa.array(["a", "b"]), np.array([0, 1], np.int32))
+    of_one = (pa.array(["a"]), np.array([0], np.int32))
+    run(
+        lambda pipeline: {
+            "written": pipeline
+            | beam.Create([log]).with_output_types(pa.Table)
+            | SequenceParts(min_rating=None)
+            | WriteSequences(str(tmp_path), pipeline | "Items" >> beam.Create([of_two]))
+        }
+    )
+    with pytest.raises(Exception, match="names items that the clusters do not have"):
+        run(
+            lambda pipeline: {
+                "parts": pipeline
+                | ReadSequences(str(tmp_path), pipeline | "Items" >> beam.Create([of_one]))
+            }
+        )
