@@ -27,9 +27,8 @@ REGION = "us-central1"
 GPU = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 # Where no image holds them, workers install what they need; nothing is downloaded to the launcher.
 REQUIREMENTS = (f"--requirements_file={ROOT}/requirements/base.txt", "--requirements_cache=skip")
-MODEL = f"--base_model={small.BASE_MODEL}"
 FLAGS = {
-    "build_clusters": ["--items", "--interactions", "--clusters=3,6", MODEL, *REQUIREMENTS],
+    "build_clusters": ["--items", "--interactions", "--clusters=3,6", *REQUIREMENTS],
     "mine_transitions": ["--interactions"],
     "finetune": [f"--accelerator={GPU}", *REQUIREMENTS],
     "build_novelty_table": [f"--accelerator={GPU}", *REQUIREMENTS],
