@@ -85,7 +85,7 @@ def build(
         | "Sequences" >> beam.Values().with_output_types(pa.Table)
         | Recommend(
             saved_model=workspace.folder("retrieval", "saved_model"),
-            catalogue=item_clusters,
+            item_clusters=item_clusters,
             pair_choice=flags.pair_choice,
             seed=flags.seed,
         )
