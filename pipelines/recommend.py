@@ -108,7 +108,8 @@ STAGE = Stage(
         if flags.interactions
         else {}
     ),
-    stages=("clusters", "transitions", "retrieval"),
+    stages=("clusters", "retrieval"),
+    optional_stages=lambda flags: () if flags.interactions else ("transitions",),
     taken_over=lambda workspace: {"min_rating": ClustersInfo.read(workspace).min_rating},
     check_flags=check_flags,
     check=check_gates,

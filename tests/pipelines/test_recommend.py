@@ -9,6 +9,7 @@ import pytest
 from pipelines import recommend
 from tests import contract
 from tests.pipelines import small
+from transforms.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("model_in_process")
 
@@ -85,6 +86,8 @@ def test_the_same_log_given_anew_has_the_same_rows(shop: Path, first: Path, tmp_
     recommended(shop, tmp_path / "w", log, "--pair_choice=sampled", "--seed=7")
     again, before = (small.digests(at / "recommendations") for at in (tmp_path / "w", first))
     assert again == before
+    inputs = read_manifest(str(tmp_path / "w" / "recommendations"))["inputs"]
+    assert "transitions" not in inputs
 
 
 def test_retriever_of_other_clusters_is_refused(
