@@ -9,6 +9,7 @@ import pytest
 from pipelines import recommend
 from tests import contract
 from tests.pipelines import small
+from transforms.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("model_in_process")
 
@@ -81,6 +82,8 @@ def test_the_same_log_given_anew_to_one_worker_gives_the_same_bytes(
 ) -> None:
     log = f"--interactions={shop / 'log.parquet'}"
     assert_the_same(shop, first, tmp_path / "w", log, "--direct_num_workers=1")
+    inputs = read_manifest(str(tmp_path / "w" / "recommendations"))["inputs"]
+    assert "transitions" not in inputs
 
 
 def test_retriever_of_other_clusters_is_refused(

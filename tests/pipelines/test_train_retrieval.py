@@ -95,7 +95,7 @@ def test_shards_of_other_clusters_are_one_line(
     """As when the clusters are made anew while the job runs."""
     workspace = copy(clustered, tmp_path)
     monkeypatch.setattr(
-        "transforms.retrieval.write_sequence_shards.vocabulary", lambda *catalogue: "another"
+        "transforms.retrieval.write_sequence_shards.vocabulary", lambda *item_clusters: "another"
     )
     assert train(workspace) == 2
     assert "are of other items or clusters (vocabulary another)" in capsys.readouterr().err
