@@ -33,6 +33,7 @@ from models.retrieval.training.training_sequences import (
 
 EVALUATION_SCORES = 1 << 25  # scores (users times items) in memory at once
 STEPS = 16  # in a call of TensorFlow, so that no step waits for Python
+MEANS = 32  # at most so many updates of the means in an epoch: each takes all weights
 AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
 CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: the work that a kill can cost
 
@@ -176,11 +177,14 @@ class TrainingState:
 
     def _train_epoch(self, callbacks: Callbacks) -> None:
         epoch, total = int(self.done), self.found.steps(self.config)
+        rest = 1 + total // (STEPS * MEANS)  # calls of TensorFlow for each update of the means
         saved = time.monotonic()
         stream = batches(self.groups, self.found, self.config, epoch)
         for chunk in chunks(itertools.islice(stream, int(self.steps_done), None)):
             self._train_steps(tf.constant(chunk))
             done = int(self.steps_done)
+            if done == total or done // STEPS % rest == 0:
+                self._update_means()
             callbacks.on_step(
                 Step(
                     held_out=len(self.found.held_out),
@@ -204,6 +208,8 @@ class TrainingState:
             loss = self.model.train_step(columns)["loss"]
             self.loss_so_far.assign_add(tf.cast(loss, tf.float64))
             self.steps_done.assign_add(1)
+
+    def _update_means(self) -> None:
         self.averaged.assign_add(1)
         update_means(self.mean.variables, self.model.variables, self.averaged)
 

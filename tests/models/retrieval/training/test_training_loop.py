@@ -2,7 +2,7 @@
 
 import math
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from models.retrieval.training.training_loop import (
     Epoch,
     Step,
     evaluate,
+    fingerprint,
     train_retriever,
     update_means,
 )
@@ -45,7 +46,7 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @dataclass(frozen=True)
 class Whole:
-    """An undisturbed training with the settings SMALL."""
+    """An undisturbed training with `CONFIG`."""
 
     folder: Path  # of its checkpoints
     model: RetrieverModel
@@ -53,22 +54,23 @@ class Whole:
     steps: list[Step]
 
 
+# Users walk a ring, so the next item can be learned.
+CONFIG = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
+
+
 @pytest.fixture(scope="module")
 def whole(shards: list[str], tmp_path_factory: pytest.TempPathFactory) -> Whole:
     folder, steps = tmp_path_factory.mktemp("whole"), []
-    config = RetrieverConfig(**SMALL)
     callbacks = Callbacks(on_step=steps.append)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_loop, "STEPS", 2)
-        trained = train_retriever(catalogue(), shards, config, folder, callbacks)
+        trained = train_retriever(catalogue(), shards, CONFIG, folder, callbacks)
     return Whole(folder, *trained, steps)
 
 
-def test_learns_what_comes_next(shards: list[str], tmp_path: Path) -> None:
-    config = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
-    _, history = train_retriever(catalogue(), shards, config, tmp_path)
+def test_learns_what_comes_next(whole: Whole) -> None:
     # By popularity 10 of the 32 items outside a history hit by chance, far from 0.9.
-    assert max(row["HR@10"] for row in history) > 0.9
+    assert max(row["HR@10"] for row in whole.history) > 0.9
 
 
 def test_the_running_mean_weighs_late_values_most() -> None:
@@ -94,83 +96,70 @@ def best_epoch(history: list[Epoch]) -> int:
     return 1 + int(np.argmax([row["NDCG@10"] for row in history]))
 
 
-def test_interrupted_training_ends_with_the_same_weights(
+def test_training_that_was_killed_again_and_again_ends_with_the_same_weights(
     whole: Whole, shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = RetrieverConfig(**SMALL)
-    seen = []
+    """Killed within the second epoch, and in the training on everything."""
+    monkeypatch.setattr(training_loop, "STEPS", 2)
+    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
+    calls = math.ceil(whole.steps[0].total / 2)  # of an epoch, and one checkpoint more
+    kept: list[None] = []
+    steps: list[Step] = []
+    rows: list[Epoch] = []
 
-    def stop(row: Epoch) -> None:
-        seen.append(row)
-        if len(seen) in (2, 4):  # with validation, and on everything
+    def die_in_the_second_epoch() -> None:
+        kept.append(None)
+        if len(kept) == calls + 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training_loop, "STEPS", 2)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            train_retriever(catalogue(), shards, config, tmp_path, Callbacks(stop))
-    resumed, history = train_retriever(catalogue(), shards, config, tmp_path, Callbacks(stop))
-
-    assert seen[: len(history)] == history == whole.history
-    assert len(seen) == len(history) + best_epoch(history)  # an epoch each, none twice
-    for one, other in zip(weights(whole.model), weights(resumed), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_training_goes_on_within_an_epoch(
-    whole: Whole, shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = RetrieverConfig(**SMALL)
-    monkeypatch.setattr(training_loop, "STEPS", 2)
-    total = math.ceil(whole.steps[0].total / 2)
-    assert total >= 3
-    monkeypatch.setattr(training_loop, "CHECKPOINT_SECONDS", 0.0)
-    kept: list[None] = []
-
-    def stop() -> None:
-        kept.append(None)
-        if len(kept) == total + 3:  # in the second epoch; one is kept after the first
+    def die_on_everything(row: Epoch) -> None:
+        rows.append(row)
+        if math.isnan(row["NDCG@10"]):
             raise KeyboardInterrupt
 
     def train(callbacks: Callbacks) -> tuple[RetrieverModel, list[Epoch]]:
-        return train_retriever(catalogue(), shards, config, tmp_path, callbacks)
+        return train_retriever(catalogue(), shards, CONFIG, tmp_path, callbacks)
 
     with pytest.raises(KeyboardInterrupt):
-        train(Callbacks(on_checkpoint=stop))
-    steps: list[Step] = []
-    resumed, resumed_history = train(Callbacks(on_step=steps.append))
+        train(Callbacks(on_checkpoint=die_in_the_second_epoch))
+    with pytest.raises(KeyboardInterrupt):
+        train(Callbacks(die_on_everything, steps.append))
+    resumed, history = train(Callbacks(rows.append))
+
     assert (steps[0].epoch, steps[0].done) == (2, 6)
-    assert [step.loss for step in steps] == [step.loss for step in whole.steps[-len(steps) :]]
-    assert resumed_history == whole.history
+    assert [row["epoch"] for row in rows] == [
+        *range(2, len(history) + 1),
+        *range(1, best_epoch(history) + 1),
+    ]
+    assert history == whole.history
     for one, other in zip(weights(whole.model), weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def best_epoch(history: list[Epoch]) -> int:
+    return 1 + int(np.argmax([row["NDCG@10"] for row in history]))
 
 
 def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_path: Path) -> None:
     folder, rows = shutil.copytree(whole.folder, tmp_path / "copy"), []
-    again, same = train_retriever(
-        catalogue(), shards, RetrieverConfig(**SMALL), folder, Callbacks(rows.append)
-    )
+    again, same = train_retriever(catalogue(), shards, CONFIG, folder, Callbacks(rows.append))
     assert (rows, same) == ([], whole.history)
     for one, other in zip(weights(whole.model), weights(again), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
-def test_checkpoints_of_other_inputs_are_not_taken_up(shards: list[str], tmp_path: Path) -> None:
-    config = RetrieverConfig(**SMALL | {"epochs": 1})
-    train_retriever(catalogue(), shards, config, tmp_path)
-    rows: list[Epoch] = []
+def test_checkpoints_are_of_the_inputs_that_decide_the_weights(
+    shards: list[str], tmp_path: Path
+) -> None:
     others = write_shards(tmp_path / "others", ring(seed=1))
-    train_retriever(catalogue(), others, config, tmp_path, Callbacks(rows.append))
-    assert [row["epoch"] for row in rows] == [1, 1]  # with validation, and on everything
-
-
-def test_seed_decides_the_weights(whole: Whole, shards: list[str], tmp_path: Path) -> None:
-    config = RetrieverConfig(**SMALL | {"seed": 1})
-    assert config.seed != RetrieverConfig(**SMALL).seed
-    folder = shutil.copytree(whole.folder, tmp_path / "copy")  # whose checkpoints do not fit
-    other, _ = train_retriever(catalogue(), shards, config, folder)
-    assert np.any(weights(whole.model)[0] != weights(other)[0])
+    surveys = [
+        survey(row_groups(paths, catalogue().vocabulary), ITEMS, validation_users)
+        for paths in (shards, others)
+        for validation_users in (0, 20)
+    ]
+    inputs = [(found, CONFIG, 3) for found in surveys]
+    inputs += [(surveys[0], replace(CONFIG, seed=1), 3), (surveys[0], CONFIG, 4)]
+    assert len({fingerprint(catalogue(), *given) for given in inputs}) == len(inputs)
 
 
 def test_trains_on_everything_for_as_long_as_validation_improves(
@@ -220,9 +209,9 @@ def test_shards_of_another_catalogue_are_an_error(shards: list[str], tmp_path: P
 
 def test_each_step_is_told_with_the_mean_loss_so_far(whole: Whole) -> None:
     steps = [step for step in whole.steps if step.held_out]
-    total = steps[0].total
+    total, epochs = steps[0].total, len(whole.history)
     assert [(step.epoch, step.done) for step in steps] == [
-        (epoch, min(done, total)) for epoch in (1, 2, 3) for done in range(2, total + 2, 2)
+        (1 + epoch, min(done, total)) for epoch in range(epochs) for done in range(2, total + 2, 2)
     ]
     assert [step.loss for step in steps if step.done == step.total] == [
         row["loss"] for row in whole.history
@@ -245,7 +234,6 @@ def test_mixed_precision_learns_in_bfloat16_and_answers_in_float32(
     shards: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(training_loop, "training_dtype", lambda: "mixed_bfloat16")
-    config = RetrieverConfig(**SMALL | {"epochs": 15, "learning_rate": 1e-2, "dropout": 0.0})
     computed = set()
 
     class Spied(RetrieverModel):
@@ -254,7 +242,7 @@ def test_mixed_precision_learns_in_bfloat16_and_answers_in_float32(
             return super().compute_loss(*inputs, **options)
 
     monkeypatch.setattr(training_loop, "RetrieverModel", Spied)
-    model, history = train_retriever(catalogue(), shards, config, tmp_path)
+    model, history = train_retriever(catalogue(), shards, CONFIG, tmp_path)
     assert computed == {"bfloat16"}
     assert max(row["HR@10"] for row in history) > 0.9
     assert {variable.dtype for variable in model.variables} == {tf.float32}
