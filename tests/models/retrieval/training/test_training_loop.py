@@ -136,10 +136,6 @@ def test_training_that_was_killed_again_and_again_ends_with_the_same_weights(
         np.testing.assert_array_equal(one, other)
 
 
-def best_epoch(history: list[Epoch]) -> int:
-    return 1 + int(np.argmax([row["NDCG@10"] for row in history]))
-
-
 def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_path: Path) -> None:
     folder, rows = shutil.copytree(whole.folder, tmp_path / "copy"), []
     again, same = train_retriever(catalogue(), shards, CONFIG, folder, Callbacks(rows.append))
