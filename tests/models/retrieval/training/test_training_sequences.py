@@ -106,7 +106,7 @@ def test_a_target_comes_with_the_popularity_before_it(tmp_path: Path) -> None:
     items, _, _, recency, snapshots = next(
         batches(groups, found, RetrieverConfig(max_length=ITEMS, batch_size=5), 0)
     )
-    minutes = 60 * items + 5 - recency
+    minutes = 60 * items.astype(np.int64) + 5 - recency
     chosen = [np.flatnonzero(found.moments <= time)[-1] for time in 60_000_000 * minutes.ravel()]
     np.testing.assert_array_equal(snapshots.ravel(), chosen)
 
