@@ -167,7 +167,7 @@ def test_no_more_than_a_window_is_decoded_at_once(
     for _ in batches(many, found, RetrieverConfig(), 0, window_items):
         pass
     assert len(decoded) == len(many)
-    assert window_items / 2 < max(decoded) < 1.1 * window_items + 200
+    assert window_items / 2 < max(decoded) < 1.1 * window_items + 1_000  # a group: Arrow rounds up
 
 
 def test_a_survey_decodes_a_row_group_at_a_time(many: list[RowGroup], decoded: list[float]) -> None:
