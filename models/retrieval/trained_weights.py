@@ -58,13 +58,22 @@ class TrainedWeights:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "TrainedWeights":
-        """Read the content of a file that `to_bytes` made."""
+        """Read the content of a file that `to_bytes` made.
+
+        Raises ValueError if it is of a version with other settings.
+        """
         tensors = safetensors.load(content)
         size = int.from_bytes(content[:8], "little")  # of the JSON at the beginning
         header = json.loads(json.loads(content[8 : 8 + size])["__metadata__"][_HEADER])
         offsets, characters = tensors["item_ids.offsets"], tensors["item_ids.characters"]
+        try:
+            config = RetrieverConfig(**header["config"])
+        except TypeError:
+            raise ValueError(
+                "the trained weights are of another version of the retriever: train it again"
+            ) from None
         return cls(
-            RetrieverConfig(**header["config"]),
+            config,
             header["learned_from"],
             pa.StringArray.from_buffers(
                 len(offsets) - 1, pa.py_buffer(offsets), pa.py_buffer(characters)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +28,7 @@ def prepare(
     stage_folder: str,
     plan: StagePlan,
     *,
+    keep: Sequence[str],
     resumes: bool,
     commits: bool,
     discard_partial: bool,
@@ -35,6 +37,8 @@ def prepare(
 
     Parameters
     ----------
+    keep
+        Files that the stage reads: they are not deleted, also in its own folder.
     resumes
         The stage uses what an interrupted run left.
     commits
@@ -67,7 +71,7 @@ def prepare(
                 "as then to resume that run, or --discard_partial to delete its files"
             )
         files.delete_file(manifest)
-        files.delete_folder(folder)
+        files.delete_folder(folder, keep)
         files.delete_folder(unfinished)
         files.write_bytes(note, content)
     files.delete_file(manifest)  # before anything that makes the stage incomplete
