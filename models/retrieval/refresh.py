@@ -18,10 +18,8 @@ from models.retrieval.retriever import RetrieverModel
 from models.retrieval.trained_weights import TrainedWeights
 
 
-def refreshed(
-    weights: TrainedWeights, catalogue: Catalogue, counts: NDArray[np.int64]
-) -> RetrieverModel:
-    """Return a retriever for a catalogue, with the popularity of `counts` [items].
+def put_weights(weights: TrainedWeights, catalogue: Catalogue, model: RetrieverModel) -> None:
+    """Put trained weights into a new model of a catalogue, whose popularity it keeps.
 
     Raises ValueError if the weights know none of the items, or are of another query tower.
     """
@@ -29,28 +27,26 @@ def refreshed(
     known = at.is_valid().to_numpy(zero_copy_only=False)  # [items]
     if not known.any():
         raise ValueError("the trained weights know none of the items: train the retriever again")
-    rows = at.drop_null().to_numpy()
-    model = RetrieverModel(weights.config, catalogue, counts)
-    if [value.shape for value in weights.query] != [
-        tuple(variable.shape) for variable in model.queries.variables
-    ]:
+    variables = model.queries.variables
+    if [value.shape for value in weights.query] != [tuple(one.shape) for one in variables]:
         raise ValueError(
             "the trained weights are of another version of the retriever: train it again"
         )
+    rows = at.drop_null().to_numpy()
     clusters, features = catalogue.clusters[known], catalogue.features[known]
+    tower = model.items
     of_cluster, of_features = fit_content(
-        weights.content[rows], clusters, features, model.items.cluster.shape[0]
+        weights.content[rows], clusters, features, tower.cluster.shape[0]
     )
     own = np.zeros((len(known), weights.config.dimension), np.float32)
     own[known] = weights.vectors[rows] - (of_cluster[clusters] + features @ of_features)
     for variable, value in zip(
-        (*model.queries.variables, model.items.item, model.items.cluster, model.items.feature),
+        (*variables, tower.item, tower.cluster, tower.feature),
         (*weights.query, own, of_cluster, of_features),
         strict=True,
     ):
         variable.assign(value)
-    model.items.known = tf.constant(known)
-    return model
+    tower.known = tf.constant(known)
 
 
 def fit_content(

@@ -33,13 +33,14 @@ class TrainedWeights:
         cls, model: RetrieverModel, catalogue: Catalogue, learned_from: dict[str, Any]
     ) -> "TrainedWeights":
         """Take the weights of a model that was trained on a catalogue."""
-        every, none = tf.range(len(catalogue.item_ids)), tf.zeros(len(catalogue.item_ids), tf.bool)
+        items, dimension = len(catalogue.item_ids), model.config.dimension
+        every, none = tf.range(items), tf.zeros(items, tf.bool)
         return cls(
             model.config,
             learned_from,
             pa.array(catalogue.item_ids, pa.string()),
-            model.items(every)[:, :-1].numpy(),
-            model.items(every, none)[:, :-1].numpy(),
+            model.items(every)[:, :dimension].numpy(),
+            model.items(every, none)[:, :dimension].numpy(),
             [variable.numpy() for variable in model.queries.variables],
         )
 

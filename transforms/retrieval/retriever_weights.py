@@ -30,7 +30,7 @@ def read_weights(folder: str, config: RetrieverConfig, split: SplitSpec) -> "Tra
             f"--refresh: the weights were trained with other settings ({', '.join(other)}); give "
             "the same flags as then, or train without --refresh"
         )
-    if not tests_nothing_of(SplitSpec(**weights.learned_from), split):
+    if not keeps_apart(SplitSpec(**weights.learned_from), split):
         raise InputError(
             "--refresh: the weights were trained on interactions that are tested on now: the users "
             "or --train_until are split otherwise than then; train without --refresh"
@@ -38,7 +38,7 @@ def read_weights(folder: str, config: RetrieverConfig, split: SplitSpec) -> "Tra
     return weights
 
 
-def tests_nothing_of(then: SplitSpec, now: SplitSpec) -> bool:
+def keeps_apart(then: SplitSpec, now: SplitSpec) -> bool:
     """Say whether what was learned from by an earlier split is not tested on by the present one."""
     if then.cut is None or now.cut is None:
         return then == now

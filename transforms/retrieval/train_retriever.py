@@ -98,7 +98,8 @@ class TrainRetriever(beam.PTransform):
 
     def _refreshed(self, catalogue: Catalogue, shards: list[str]) -> "RetrieverModel":
         """Put the trained weights on today's items and their popularity."""
-        from models.retrieval.refresh import refreshed
+        from models.retrieval.refresh import put_weights
+        from models.retrieval.retriever import RetrieverModel
         from models.retrieval.training.sequence_shards import row_groups
         from models.retrieval.training.training_sequences import survey
 
@@ -107,7 +108,9 @@ class TrainRetriever(beam.PTransform):
         counts = survey(groups, len(catalogue.item_ids), self.config).counts
         new = len(catalogue.item_ids) - len(weights.item_ids)
         log.info("train_retrieval: the weights of the last training, %+d items since", new)
-        return refreshed(weights, catalogue, counts)
+        model = RetrieverModel(self.config, catalogue, counts)
+        put_weights(weights, catalogue, model)
+        return model
 
     def _catalogue(self) -> Catalogue:
         item_ids, clusters = read_item_clusters(self.clusters, self.level)

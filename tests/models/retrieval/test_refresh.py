@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.refresh import fit_content, refreshed
+from models.retrieval.refresh import fit_content, put_weights
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.trained_weights import TrainedWeights
@@ -41,6 +41,12 @@ def weights(model: RetrieverModel) -> TrainedWeights:
         vectors=whole.vectors[:50],
         content=whole.content[:50],
     )
+
+
+def refreshed(weights: TrainedWeights, items: Catalogue, counts: np.ndarray) -> RetrieverModel:
+    model = RetrieverModel(weights.config, items, counts)
+    put_weights(weights, items, model)
+    return model
 
 
 def vectors(model: RetrieverModel, *own: tf.Tensor) -> np.ndarray:
