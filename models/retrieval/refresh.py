@@ -26,11 +26,11 @@ def put_weights(weights: TrainedWeights, catalogue: Catalogue, model: RetrieverM
     at = pc.index_in(pa.array(catalogue.item_ids, pa.string()), value_set=weights.item_ids)
     known = at.is_valid().to_numpy(zero_copy_only=False)  # [items]
     if not known.any():
-        raise ValueError("the trained weights know none of the items: train the retriever again")
+        raise ValueError("the trained weights know none of the items; train the retriever again")
     variables = model.queries.variables
     if [value.shape for value in weights.query] != [tuple(one.shape) for one in variables]:
         raise ValueError(
-            "the trained weights are of another version of the retriever: train it again"
+            "the trained weights are of another version of the retriever; train it again"
         )
     rows = at.drop_null().to_numpy()
     clusters, features = catalogue.clusters[known], catalogue.features[known]

@@ -71,7 +71,7 @@ class TrainedWeights:
             config = RetrieverConfig(**header["config"])
         except TypeError:
             raise ValueError(
-                "the trained weights are of another version of the retriever: train it again"
+                "the trained weights are of another version of the retriever; train it again"
             ) from None
         return cls(
             config,
