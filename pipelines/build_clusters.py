@@ -102,7 +102,7 @@ FLAGS = (
         "least items of a finest cluster, at most half of the mean: a cluster with fewer gets the "
         "nearest ones, also beyond its share of the traffic",
         type=whole_number(1),
-        default=20,
+        default=10,
         group=_GROUP,
     ),
     Flag(

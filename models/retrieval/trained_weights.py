@@ -47,7 +47,7 @@ class TrainedWeights:
     def to_bytes(self) -> bytes:
         """Return the content of a .safetensors file; equal weights give equal bytes."""
         _, offsets, characters = self.item_ids.buffers()
-        tensors = {
+        tensors: dict[str, NDArray[Any]] = {
             "item_ids.offsets": np.frombuffer(offsets, np.int32)[: len(self.item_ids) + 1],
             "item_ids.characters": np.frombuffer(characters, np.uint8),
             "vectors": self.vectors,
