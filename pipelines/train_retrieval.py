@@ -76,20 +76,19 @@ def check_flags(flags: argparse.Namespace) -> None:
     from_flags(RetrieverConfig, flags, PREFIX)
 
 
-def trained_files(flags: argparse.Namespace, workspace: Workspace) -> dict[str, list[str]]:
-    """Return the files that --refresh takes from the last training.
+def kept(flags: argparse.Namespace, workspace: Workspace) -> tuple[str, ...]:
+    """Return the files of the last training that --refresh starts from, also if it was interrupted.
 
-    They stay in the folder of the stage, also after an interrupted refresh. Raises InputError if
-    they are missing, or a complete stage has altered files.
+    Raises InputError if they are missing, or a complete stage has altered files.
     """
     if not flags.refresh:
-        return {}
-    paths = [workspace.folder("retrieval", name) for name in (HISTORY, WEIGHTS)]
+        return ()
     if read_manifest(workspace.folder("retrieval")) is not None:
         workspace.verify("retrieval")
-    elif missing := [path for path in paths if not files.exists(path)]:
-        raise InputError(f"--refresh: there is no {missing[0]}; train without --refresh first")
-    return {"weights": paths}
+    for path in (workspace.folder("retrieval", name) for name in (HISTORY, WEIGHTS)):
+        if not files.exists(path):
+            raise InputError(f"--refresh: there is no {path}; train without --refresh first")
+    return HISTORY, WEIGHTS
 
 
 def build(
@@ -133,7 +132,7 @@ STAGE = Stage(
     own_flags=FLAGS,
     stages=("clusters", "transitions", "novelty_table"),
     taken_over=lambda workspace: {"train_until": ClustersInfo.read(workspace).train_until},
-    extra_files=trained_files,
+    kept=kept,
     check_flags=check_flags,
     level=lambda _, workspace: workspace.level("novelty_table"),
     build=build,

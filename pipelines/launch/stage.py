@@ -73,9 +73,10 @@ class Stage:
     stages: tuple[str, ...] = ()  # folders of the stages it reads
     # Flag that names a table -> the columns which that table must have.
     tables: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
-    # Name -> files of models and of earlier runs that it reads. They are kept when the stage is
-    # made again, also in its own folder.
+    # Name -> files of models and of earlier runs that it reads.
     extra_files: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
+    # Names of files in its folder, of its last run, that it starts from in place of deleting them.
+    kept: Callable[[argparse.Namespace, Workspace], tuple[str, ...]] = lambda *_: ()
     # Settings of earlier stages that its output depends on.
     taken_over: Callable[[Workspace], dict[str, Any]] = lambda _: {}
     # These raise InputError: for flags that cannot work, for flags that do not fit the workspace,
@@ -134,8 +135,11 @@ class Stage:
         options = PipelineOptions(with_default_runner(beam_flags, self.threads))
         prepare_launch(self.name, self.workers, self.flags, flags, options)
         self.check_output(flags)
-        extra_files = self.extra_files(flags, workspace)
-        inputs = self._inputs(flags, workspace, extra_files)
+        kept = self.kept(flags, workspace)
+        inputs = self._inputs(flags, workspace)
+        if kept:
+            paths = [workspace.folder(self.folder, name) for name in kept]
+            inputs["kept"] = digest(files.fingerprints(paths))
         self.check(flags, workspace)
         planned = sorted(flag.name for flag in self.flags if flag.in_plan and not flag.inspects)
         settings = {name: getattr(flags, name) for name in planned} | self.taken_over(workspace)
@@ -156,7 +160,7 @@ class Stage:
                 workspace,
                 self.folder,
                 plan,
-                keep=[path for paths in extra_files.values() for path in paths],
+                kept=kept,
                 resumes=self.resumes,
                 commits=self.commits,
                 discard_partial=getattr(flags, "discard_partial", False),
@@ -179,16 +183,14 @@ class Stage:
             if not complete:
                 _log_counts(self.name, manifest)
 
-    def _inputs(
-        self, flags: argparse.Namespace, workspace: Workspace, extra_files: dict[str, list[str]]
-    ) -> dict[str, str]:
+    def _inputs(self, flags: argparse.Namespace, workspace: Workspace) -> dict[str, str]:
         """Check the inputs and return their fingerprints by name."""
         fingerprints = {}
         for name, columns in self.tables(flags, workspace).items():
             table = source(flags, name)
             table.check(columns)
             fingerprints[name] = digest(table.fingerprint())
-        for name, paths in extra_files.items():
+        for name, paths in self.extra_files(flags, workspace).items():
             fingerprints[name] = digest(files.fingerprints(paths))
         for stage in self.stages:
             fingerprints[stage] = workspace.fingerprint(stage)

@@ -203,18 +203,12 @@ def delete_file(path: str) -> None:
         cloud_storage.delete([path])
 
 
-def delete_folder(folder: str, keep: Iterable[str] = ()) -> None:
-    """Delete a folder and all files below it, if it exists, but not the files `keep`."""
-    there = list_folder(folder)
-    kept = {*there} & {*keep}
-    if not is_local(folder):
-        cloud_storage.delete([path for path in there if path not in kept])
-    elif not kept:
+def delete_folder(folder: str) -> None:
+    """Delete a folder and all files below it, if it exists."""
+    if is_local(folder):
         shutil.rmtree(folder, ignore_errors=True)
     else:
-        for path in there:
-            if path not in kept:
-                delete_file(path)
+        cloud_storage.delete(list_folder(folder))
 
 
 def folder_records(folder: str) -> list[FileRecord]:

@@ -90,7 +90,7 @@ def test_a_failing_pipeline_leaves_no_manifest(run, stage_folder: Path) -> None:
 
 
 def test_a_run_killed_while_it_wipes_leaves_no_manifest(run, stage_folder, monkeypatch) -> None:
-    def die(folder: str, keep: list[str]) -> None:
+    def die(folder: str) -> None:
         raise KeyboardInterrupt
 
     run()

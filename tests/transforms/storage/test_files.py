@@ -146,13 +146,6 @@ def test_deleting_takes_all_below_a_folder_and_nothing_else(folder: str) -> None
     assert files.list_folder(folder) == [files.join(folder, "kept")]
 
 
-def test_deleting_a_folder_keeps_the_files_that_are_named(folder: str) -> None:
-    for name in ("a", "b/c", "b/d"):
-        files.write_bytes(files.join(folder, name), b"")
-    files.delete_folder(folder, [files.join(folder, "b", "c"), files.join(folder, "missing")])
-    assert files.list_folder(folder) == [files.join(folder, "b", "c")]
-
-
 def test_deleting_what_is_not_there_is_fine(folder: str) -> None:
     files.delete_folder(files.join(folder, "missing"))
     files.delete_file(files.join(folder, "missing"))
