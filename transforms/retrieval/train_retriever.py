@@ -1,6 +1,7 @@
 """Trains the retriever on the users' sequences and exports the SavedModel."""
 
 import logging
+import math
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("interest-explorer")
 
-_LOG_SECONDS = 60.0
+_LOG_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -83,12 +84,12 @@ class TrainRetriever(beam.PTransform):
     def _trained(self, catalogue: Catalogue, shards: list[str], work: Scratch) -> "RetrieverModel":
         """Train, and write the history and the weights."""
         from models.retrieval.trained_weights import TrainedWeights
-        from models.retrieval.training.training_loop import train_retriever
+        from models.retrieval.training.training_loop import Callbacks, train_retriever
 
-        reporter = _Reporter(self.config.epochs)
+        reporter = _Reporter()
+        callbacks = Callbacks(reporter.epoch, reporter.step, work.save)
         model, history = train_retriever(
-            *(catalogue, shards, self.config, work.checkpoints),
-            *(reporter.epoch, reporter.step, work.save),
+            catalogue, shards, self.config, work.checkpoints, callbacks
         )
         rows = pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY)
         files.write_parquet(self.folder, HISTORY, rows)
@@ -101,14 +102,18 @@ class TrainRetriever(beam.PTransform):
         from models.retrieval.refresh import put_weights
         from models.retrieval.retriever import RetrieverModel
         from models.retrieval.training.sequence_shards import row_groups
-        from models.retrieval.training.training_sequences import survey
+        from models.retrieval.training.training_sequences import popularity, survey
 
         weights = read_weights(self.folder, self.config, self.split)
         groups = row_groups(shards, catalogue.vocabulary)
-        counts = survey(groups, len(catalogue.item_ids), self.config).counts
-        new = len(catalogue.item_ids) - len(weights.item_ids)
-        log.info("train_retrieval: the weights of the last training, %+d items since", new)
-        model = RetrieverModel(self.config, catalogue, counts)
+        items = len(catalogue.item_ids)
+        found = survey(groups, items, validation_users=0)
+        now = popularity(groups, items, replace(found, moments=found.moments[-1:]))
+        log.info(
+            "train_retrieval: the weights of the last training, %+d items since",
+            items - len(weights.item_ids),
+        )
+        model = RetrieverModel(self.config, catalogue, found.counts, now.logs)
         put_weights(weights, catalogue, model)
         return model
 
@@ -125,28 +130,29 @@ class TrainRetriever(beam.PTransform):
 class _Reporter:
     """Logs each epoch, and the progress within a long one."""
 
-    def __init__(self, epochs: int) -> None:
-        self._most = epochs
+    def __init__(self) -> None:
         self._begun, self._line = time.monotonic(), LogThrottle(_LOG_SECONDS)
         self._steps = 0  # of this run: an earlier one may have done others
-        self._total = 0  # of an epoch
+        self._step: Step | None = None
 
     def step(self, step: "Step") -> None:
-        self._steps, self._total = self._steps + 1, step.total
+        self._steps, self._step = self._steps + step.steps, step
         if self._line.is_due():
-            left = (self._most - step.epoch + 1) * step.total - step.done
-            done = f"step {step.done} of {step.total}, loss {step.loss:.3f}"
-            self._log(step.epoch, done, left)
+            self._log(step, f"step {step.done} of {step.total}, loss {step.loss:.3f}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         self._line.restart()
-        left = (self._most - row["epoch"]) * self._total
-        figures = (f"{name} {row[name]:.3f}" for name in ("loss", "HR@10", "NDCG@10"))
-        self._log(row["epoch"], ", ".join(figures), left)
+        if self._step is not None:
+            figures = {name: row[name] for name in ("loss", "HR@10", "NDCG@10")}
+            known = [f"{name} {x:.3f}" for name, x in figures.items() if not math.isnan(x)]
+            self._log(self._step, ", ".join(known))
 
-    def _log(self, epoch: int, figures: str, steps_left: int) -> None:
-        seconds = steps_left * (time.monotonic() - self._begun) / max(self._steps, 1)
+    def _log(self, step: "Step", figures: str) -> None:
+        most = "at most " if step.held_out else ""
+        left = (step.epochs - step.epoch + 1) * step.total - step.done
         log.info(
-            "train_retrieval: epoch %d of at most %d, %s, at most %.0f s left",
-            *(epoch, self._most, figures, seconds),
+            "train_retrieval: %sepoch %d of %s%d, %s, %s%.0f s left",
+            "" if step.held_out else "on everything, ",
+            *(step.epoch, most, step.epochs, figures, most),
+            left * (time.monotonic() - self._begun) / self._steps,
         )
