@@ -35,7 +35,7 @@ def test_clusters_get_the_items_that_they_miss_where_there_are_enough(
 def test_the_nearest_items_are_taken() -> None:
     angles = np.linspace(0, 1, 11)
     points = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
-    sites, prices = points[[0, 10]], np.array([0.9, 0.0], np.float32)
+    sites, prices = points[[0, 10]], np.array([2.0, 0.0], np.float32)
     assert nearest(points, sites, prices).tolist() == [1] * 11
     fuller = filled(points, sites, prices, np.ones(11), 3)
     assert nearest(points, sites, fuller).tolist() == [0] * 3 + [1] * 8
