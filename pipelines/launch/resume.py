@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,6 +28,7 @@ def prepare(
     stage_folder: str,
     plan: StagePlan,
     *,
+    kept: Sequence[str],
     resumes: bool,
     commits: bool,
     discard_partial: bool,
@@ -35,6 +37,8 @@ def prepare(
 
     Parameters
     ----------
+    kept
+        Names of files in the folder that the stage starts from: they are not deleted.
     resumes
         The stage uses what an interrupted run left.
     commits
@@ -67,12 +71,22 @@ def prepare(
                 "as then to resume that run, or --discard_partial to delete its files"
             )
         files.delete_file(manifest)
-        files.delete_folder(folder)
+        _delete(folder, kept)
         files.delete_folder(unfinished)
         files.write_bytes(note, content)
     files.delete_file(manifest)  # before anything that makes the stage incomplete
     files.delete_unfinished(folder)
     files.delete_folder(workspace.dead_letter(plan.pipeline))
+
+
+def _delete(folder: str, kept: Sequence[str]) -> None:
+    """Delete a folder, but not the files with some names."""
+    if not kept:
+        return files.delete_folder(folder)
+    paths = [files.join(folder, name) for name in kept]
+    for path in files.list_folder(folder):
+        if path not in paths:
+            files.delete_file(path)
 
 
 def _records(manifest: dict[str, Any]) -> list[FileRecord]:
