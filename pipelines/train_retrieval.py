@@ -19,7 +19,7 @@ from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import ClustersInfo, NoveltyTableInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import ReadItemClusters
-from transforms.retrieval.train_retriever import TrainRetriever
+from transforms.retrieval.train_retriever import SAVED_MODEL_FILES, TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
@@ -101,6 +101,7 @@ STAGE = Stage(
     folder="retrieval",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=("history.parquet", *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
     stages=("clusters", "transitions", "novelty_table"),
     taken_over=lambda workspace: {"train_until": ClustersInfo.read(workspace).train_until},
     check_flags=check_flags,

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("interest-explorer")
 
+# Patterns of the names of all files of a SavedModel.
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*", "assets/*")
 _LOG_SECONDS = 60.0
 
 

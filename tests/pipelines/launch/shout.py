@@ -55,6 +55,7 @@ SHOUT = Stage(
     description="Writes words in capitals.",
     own_flags=FLAGS,
     tables=lambda *_: {"items": ["word"]},
+    outputs=("words.txt", "half.parquet", "a"),
     level=lambda flags, workspace: flags.level,
     build=build,
 )
@@ -72,6 +73,7 @@ ECHO = Stage(
     folder="transitions",
     description="Follows the other.",
     own_flags=(WORKSPACE, SEED),
+    outputs=(),
     stages=("clusters",),
     level=lambda flags, workspace: None,
     build=build_echo,
