@@ -1,6 +1,7 @@
 """Trains the retriever on the users' sequences and exports the SavedModel."""
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -62,6 +63,7 @@ class TrainRetriever(beam.PTransform):
         reporter = _Reporter(self.config.epochs)
         with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
+            shutil.rmtree(saved_model, ignore_errors=True)  # of a killed run
             with as_input_error():
                 model, history = train_retriever(
                     catalogue,

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.checkpoints import whole_checkpoints, write_checkpoint
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
@@ -99,26 +100,24 @@ def train_retriever(
     # Of the epoch in progress:
     steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
     figures = tf.Variable(tf.fill([config.epochs, 3], tf.constant(np.nan, tf.float64)))
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(
-            model=model,
-            mean=mean,
-            best=best,
-            optimizer=model.optimizer,
-            done=done,
-            steps_done=steps_done,
-            loss_so_far=loss_so_far,
-            figures=figures,
-        ),
-        str(checkpoint_dir / fingerprint(catalogue, found, config)),
-        max_to_keep=1,
+    state = tf.train.Checkpoint(
+        model=model,
+        mean=mean,
+        best=best,
+        optimizer=model.optimizer,
+        done=done,
+        steps_done=steps_done,
+        loss_so_far=loss_so_far,
+        figures=figures,
     )
-    manager.restore_or_initialize()
+    folder = checkpoint_dir / fingerprint(catalogue, found, config)
+    if kept := whole_checkpoints(folder):
+        state.read(str(kept[max(kept)] / "state")).assert_consumed()
     saved = time.monotonic()
 
     def save() -> None:
         nonlocal saved
-        manager.save()
+        write_checkpoint(folder, lambda path: state.write(str(path / "state")))
         on_checkpoint()
         saved = time.monotonic()
 

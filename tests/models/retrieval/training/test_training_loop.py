@@ -142,6 +142,28 @@ def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("name", ["state.index", "state.data-00000-of-00001", "checksums.json"])
+@pytest.mark.parametrize("damaged", ["last", "both"])
+def test_a_damaged_checkpoint_is_dropped_for_the_one_before_or_the_start(
+    whole: Whole, shards: list[str], tmp_path: Path, caplog: Any, name: str, damaged: str
+) -> None:
+    folder, rows = shutil.copytree(whole.folder, tmp_path / "copy"), []
+    checkpoints = sorted(folder.glob("*/checkpoint-*"))
+    assert [path.name for path in checkpoints] == ["checkpoint-2", "checkpoint-3"]
+    for checkpoint in checkpoints[-1 if damaged == "last" else 0 :]:
+        content = bytearray((checkpoint / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (checkpoint / name).write_bytes(content)
+    again, same = train_retriever(
+        catalogue(), shards, RetrieverConfig(**SMALL), folder, rows.append
+    )
+    assert caplog.text.count("is unfinished or damaged") == (1 if damaged == "last" else 2)
+    assert [row["epoch"] for row in rows] == ([3] if damaged == "last" else [1, 2, 3])
+    assert same == whole.history
+    for one, other in zip(weights(whole.model), weights(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_checkpoints_of_other_inputs_are_not_taken_up(shards: list[str], tmp_path: Path) -> None:
     config = RetrieverConfig(**SMALL | {"epochs": 1})
     train_retriever(catalogue(), shards, config, tmp_path, ignore)
