@@ -69,18 +69,19 @@ class Versioned:
 
 
 def read_versioned(path: str) -> Versioned | None:
-    """Read an object with its generation; None if it is missing."""
-    from google.api_core.exceptions import NotFound
+    """Read an object with its generation; None if it is missing, or changes meanwhile."""
+    from google.api_core.exceptions import NotFound, PreconditionFailed
 
     bucket, name = _parse(path)
     try:
         with _errors_name(path):
             if (blob := _client().bucket(bucket).get_blob(name, retry=_retry())) is None:
                 return None
-            content = blob.download_as_bytes(if_generation_match=blob.generation, retry=_retry())
-    except NotFound:
+            generation, updated = int(blob.generation), blob.updated.timestamp()
+            content = blob.download_as_bytes(if_generation_match=generation, retry=_retry())
+    except (NotFound, PreconditionFailed):  # deleted or written again in between
         return None
-    return Versioned(content, blob.generation, blob.updated.timestamp())
+    return Versioned(content, generation, updated)
 
 
 def write_if(path: str, content: bytes, generation: int) -> int | None:

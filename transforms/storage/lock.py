@@ -30,7 +30,8 @@ log = logging.getLogger("interest-explorer")
 LOCK = ".lock"
 RENEW_SECONDS = 30.0
 LEASE_SECONDS = 300.0  # after which a lock that is not renewed is lost; clocks may differ by less
-_HELD: set[str] = set()  # by this process, which the lock of a disk does not keep from itself
+# Path -> holder in this process, from which a lock of the operating system does not keep itself.
+_HELD: dict[str, dict[str, Any]] = {}
 _HELD_LOCK = threading.Lock()
 
 
@@ -84,8 +85,8 @@ def _locked_file(path: str, holder: dict[str, Any]) -> Iterator[None]:
                 raise
             lock = None  # nothing can be written
         if lock is not None and not taken:
-            raise _refuse(path, parse(files.read_if_there(path)) if key not in _HELD else holder)
-        _HELD.add(key)
+            raise _refuse(path, _HELD.get(key) or parse(files.read_if_there(path)))
+        _HELD[key] = holder
     try:
         if lock is not None:
             lock.lockfile.truncate(0)
@@ -94,7 +95,7 @@ def _locked_file(path: str, holder: dict[str, Any]) -> Iterator[None]:
         yield
     finally:
         with _HELD_LOCK:
-            _HELD.discard(key)
+            del _HELD[key]
             if lock is not None:
                 lock.release()
 

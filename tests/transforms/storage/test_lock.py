@@ -37,7 +37,7 @@ def preconditions(storage) -> Iterator[None]:
         if asked is None or method == "GET":
             return None
         with one:
-            found = cloud_storage.read_versioned(f"gs://{storage.bucket}/{WHERE[0]}/.lock")
+            found = cloud_storage.read_versioned(f"{WHERE[0]}/.lock")
         return None if int(asked[0]) == (found.generation if found else 0) else 412
 
     variable, healthy = "STORAGE_EMULATOR_HOST", os.environ["STORAGE_EMULATOR_HOST"]
@@ -45,22 +45,20 @@ def preconditions(storage) -> Iterator[None]:
         yield
 
 
-WHERE = [""]  # the folder of the test that runs, in the bucket
+WHERE = [""]  # the workspace of the test that runs
 
 
 @pytest.fixture(params=["local", "remote"])
 def workspace(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "local":
         return str(tmp_path)
-    request.getfixturevalue("preconditions")
-    WHERE[0] = tmp_path.name
-    return f"gs://{request.getfixturevalue('storage').bucket}/{tmp_path.name}"
+    return request.getfixturevalue("remote")
 
 
 @pytest.fixture
-def remote(preconditions: None, storage, tmp_path: Path) -> str:
-    WHERE[0] = tmp_path.name
-    return f"gs://{storage.bucket}/{tmp_path.name}"
+def remote(preconditions: None, storage) -> str:
+    WHERE[0] = f"gs://{storage.bucket}/w"
+    return WHERE[0]
 
 
 def test_a_second_run_is_refused_with_the_name_of_the_first(workspace: str) -> None:
@@ -179,7 +177,7 @@ def test_a_run_renews_its_lock_until_another_took_it_over(remote: str, monkeypat
     monkeypatch.setattr(cloud_storage, "write_if", write)
     with locked(remote, "evaluate"):
         with seen:
-            assert seen.wait_for(lambda: len(renewals) >= 3, 30)
+            assert seen.wait_for(lambda: len(renewals) >= 3, 3)
         files.write_bytes(f"{remote}/.lock", b'{"pipeline": "finetune"}')
         with seen:
             assert seen.wait_for(lambda: None in renewals, 30)
