@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from errno import EROFS
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import fasteners
 
@@ -52,9 +52,9 @@ def locked(workspace: str, pipeline: str) -> Iterator[None]:
         yield
 
 
-def _refuse(path: str, other: dict[str, Any] | None) -> InputError:
+def _refuse(path: str, other: dict[str, Any] | None) -> NoReturn:
     said = {name: (other or {}).get(name, "?") for name in ("pipeline", "pid", "host", "since")}
-    return InputError(
+    raise InputError(
         f"a run of {said['pipeline']} is on its way in {os.path.dirname(path)}: process "
         f"{said['pid']} on {said['host']}, since {said['since']}; wait for its end, or give "
         "another --workspace"
@@ -85,7 +85,7 @@ def _locked_file(path: str, holder: dict[str, Any]) -> Iterator[None]:
                 raise
             lock = None  # nothing can be written
         if lock is not None and not taken:
-            raise _refuse(path, _HELD.get(key) or parse(files.read_if_there(path)))
+            _refuse(path, _HELD.get(key) or parse(files.read_if_there(path)))
         _HELD[key] = holder
     try:
         if lock is not None:
@@ -142,7 +142,7 @@ def _take(path: str, content: bytes, holder: dict[str, Any]) -> int:
         if found.content == content:  # of a request whose answer was lost
             return found.generation
         if not _is_stale(other, found.updated, holder):
-            raise _refuse(path, other)
+            _refuse(path, other)
         log.warning("the run of %s is gone; its lock is taken over", other.get("pipeline", "?"))
         generation = found.generation
 

@@ -1,0 +1,53 @@
+"""The TensorFlow operations that a SavedModel of ours runs.
+
+A SavedModel is a program. Some operations read and write files, or run Python, when it is loaded or
+called. So one that can run other operations than these is not loaded.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from tensorflow.python.saved_model import loader_impl
+
+OPERATIONS = frozenset([])
+
+
+def check_operations(path: str) -> None:
+    """Raise ValueError if the SavedModel in a folder can run an operation outside OPERATIONS."""
+    saved = loader_impl.parse_saved_model(path)  # as tf.saved_model.load, which reads three formats
+    graphs = saved.meta_graphs
+    if len(graphs) != 1 or not graphs[0].HasField("object_graph_def"):
+        raise ValueError(
+            f"{path} is no SavedModel of this pipeline; run `python -m pipelines.train_retrieval`"
+        )
+    if others := sorted(_operations(graphs[0]) - OPERATIONS):
+        raise ValueError(
+            f"{path} holds the operation {others[0]}, which no model of this pipeline needs; run "
+            "`python -m pipelines.train_retrieval`, and find out who changed the model"
+        )
+
+
+def _operations(graph: Any) -> set[str]:
+    """Return the operations of all functions that loading or calling a SavedModel can reach.
+
+    Its top graph and its functions to save weights are for TensorFlow 1 and for saving; plain
+    loading runs neither.
+    """
+    functions = {each.signature.name: each for each in graph.graph_def.library.function}
+    todo, seen, found = [*graph.object_graph_def.concrete_functions], set[str](), set[str]()
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in functions:
+            continue
+        seen.add(name)
+        for node in functions[name].node_def:
+            if node.op not in functions:  # an operation may be a call of a function by its name
+                found.add(node.op)
+            todo += [node.op, *_called(node)]
+    return found
+
+
+def _called(node: Any) -> Iterator[str]:
+    for value in node.attr.values():
+        yield value.func.name
+        yield from (each.name for each in value.list.func)
