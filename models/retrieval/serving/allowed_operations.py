@@ -1,7 +1,8 @@
-"""The TensorFlow operations that a SavedModel of ours runs.
+"""The TensorFlow operations that a SavedModel of ours may run.
 
 A SavedModel is a program. Some operations read and write files, or run Python, when it is loaded or
-called. So one that can run other operations than these is not loaded.
+called. So a SavedModel that can run other operations than these is neither exported nor loaded.
+Add one here if a signature needs it and it reaches nothing but its inputs.
 """
 
 from collections.abc import Iterator
