@@ -29,7 +29,7 @@ def write_dataset(name: str, folder: str) -> tuple[str, str]:
 def _holds(path: str, table: pa.Table) -> bool:
     try:
         return bool(files.read_parquet(path, table.schema).equals(table))
-    except (pa.ArrowException, KeyError, OSError):
+    except (ValueError, KeyError, OSError, pa.ArrowException):
         return False
 
 

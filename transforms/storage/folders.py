@@ -96,15 +96,15 @@ class Scratch:
         """Keep the present content of `checkpoints`, as a whole."""
         if self.kept is None:
             return
-        there = set(files.list_folder(self.kept))
+        there = {stored.path: stored.crc32c for stored in cloud_storage.listing(self.kept)}
         records = files.folder_records(str(self.checkpoints))
         wanted = {files.join(self.kept, record.sha256): record for record in records}
         for path, record in wanted.items():
-            if path not in there:
+            if there.get(path) != record.crc32c:  # missing, or damaged since
                 cloud_storage.upload(self.checkpoints / record.path, path)
         index = files.join(self.kept, _INDEX)
         files.write_bytes(index, json.dumps({"files": list(map(asdict, records))}).encode())
-        cloud_storage.delete(sorted(there - {*wanted, index}))
+        cloud_storage.delete(sorted(there.keys() - {*wanted, index}))
 
     def restore(self) -> None:
         """Bring back the last saved checkpoints, if there are any.

@@ -5,6 +5,7 @@ no stale lock. In Cloud Storage it is an object, written with generation precond
 by a thread; a run that ended without deleting it, or that renews it no more, has lost it.
 """
 
+import errno
 import json
 import logging
 import os
@@ -15,7 +16,6 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from errno import EROFS
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -28,10 +28,11 @@ from transforms.storage.manifest import parse
 log = logging.getLogger("interest-explorer")
 
 LOCK = ".lock"
-RENEW_SECONDS = 30.0
+RENEW_SECONDS = 60.0
 LEASE_SECONDS = 300.0  # after which a lock that is not renewed is lost; clocks may differ by less
 # Path -> holder in this process, from which a lock of the operating system does not keep itself.
 _HELD: dict[str, dict[str, Any]] = {}
+_NO_FOLDER = (errno.EEXIST, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOTDIR)
 _HELD_LOCK = threading.Lock()
 
 
@@ -81,7 +82,12 @@ def _locked_file(path: str, holder: dict[str, Any]) -> Iterator[None]:
             log.warning("no two runs may use the workspace at a time: %s", error)
             lock = None
         except OSError as error:
-            if error.errno != EROFS:
+            if error.errno in _NO_FOLDER:
+                raise InputError(
+                    f"--workspace={os.path.dirname(path)} is no folder ({error.strerror}); give "
+                    "another one"
+                ) from error
+            if error.errno != errno.EROFS:
                 raise
             lock = None  # nothing can be written
         if lock is not None and not taken:

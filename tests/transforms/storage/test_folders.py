@@ -132,6 +132,16 @@ def test_the_last_checkpoints_alone_are_kept(remote: str) -> None:
         assert content(str(work.checkpoints)) == {"2": b"two", "best": b"best"}
 
 
+def test_a_checkpoint_that_was_damaged_is_sent_again(remote: str) -> None:
+    kept = f"{remote}/checkpoints/{files.record('a', b'one').sha256}"
+    with folders.scratch(remote) as work:
+        write(str(work.checkpoints), {"a": b"one"})
+        work.save()
+        files.write_bytes(kept, b"oNe")
+        work.save()
+    assert files.read_bytes(kept) == b"one"
+
+
 @pytest.mark.parametrize("step", ["upload", "write", "delete"])
 def test_a_worker_killed_while_it_saves_has_the_checkpoints_of_before_or_after(
     remote: str, monkeypatch, step: str

@@ -1,5 +1,6 @@
 """Two runs never hold a workspace, and a run that is gone does not keep it."""
 
+import errno
 import json
 import os
 import re
@@ -120,6 +121,24 @@ def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
     process.communicate()
     with locked(str(tmp_path), "evaluate"):
         pass
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "x" * 300])
+def test_a_workspace_that_is_no_folder_is_one_line(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    said = "is no folder .*; give another one$"
+    with pytest.raises(InputError, match=said), locked(str(tmp_path / name), "evaluate"):
+        pytest.fail("held")
+
+
+def test_a_workspace_that_cannot_be_written_needs_no_lock(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> bool:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(lock.fasteners.InterProcessLock, "acquire", refuse)
+    for _ in range(2):
+        with locked(str(tmp_path), "evaluate"):
+            pass
 
 
 def leave(workspace: str, **other: object) -> None:

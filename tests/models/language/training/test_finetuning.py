@@ -3,6 +3,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from models.language.language_model import (
+    MODEL_FILES,
     generate_completions,
     load_language_model,
     save_language_model,
@@ -143,6 +145,7 @@ def test_the_output_is_a_plain_model_folder_in_bfloat16(undisturbed):
         "tokenizer.json",
         "tokenizer_config.json",
     }
+    assert all(any(fnmatch(name, one) for one in MODEL_FILES) for name in content(folder))
     assert json.loads(content(folder)["config.json"])["dtype"] == "bfloat16"
     model, tokenizer = load_language_model(str(folder / "model"), "bfloat16")
     assert len(generate_completions(model, tokenizer, ["Next:\n"], 2)) == 1
