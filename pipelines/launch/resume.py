@@ -94,6 +94,7 @@ def prepare(
         )
     if commits and complete is not None and _is_of_plan(complete, plan):
         log.info("%s: files are missing or were altered; they are made again", plan.pipeline)
+        note_plan(unfinished, plan, started)  # before anything else is in the folder
         committed.adopt(records_of(complete))
     elif resumes and begun is not None and _is_of_plan(begun, plan):
         log.info("%s: resumes an interrupted run", plan.pipeline)

@@ -107,7 +107,7 @@ class Workspace:
 
 def refuse_newer(folder: str, written: dict[str, Any], known: int) -> None:
     """Raise InputError if a manifest, or the note of a run, has a newer format than `known`."""
-    if (found := written.get("format", known)) > known:
+    if isinstance(found := written.get("format"), int) and found > known:
         raise InputError(
             f"{folder} has the format {found} of a newer release, and this one writes {known}; "
             "install that release, or give another --workspace"

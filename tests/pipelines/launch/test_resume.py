@@ -11,6 +11,7 @@ import pytest
 from pipelines.launch.workspace import FORMATS, Workspace
 from tests.pipelines.launch.shout import DISCARD, ECHO, FLAGS, RUNS, SHOUT, build
 from transforms.storage import files
+from transforms.storage.commit_log import CommitLog
 from transforms.storage.lock import locked
 from transforms.storage.manifest import RowCounts
 
@@ -219,6 +220,23 @@ def test_what_a_newer_release_wrote_is_refused_and_stays(
     assert run() == 2
     assert "has the format 1 of a newer release, and this one writes 0" in capsys.readouterr().err
     assert tree(stage_folder) == before
+
+
+def test_a_run_killed_while_it_repairs_a_stage_can_be_rerun(
+    run, stage_folder: Path, monkeypatch
+) -> None:
+    def die(*_: object) -> None:
+        files.write_bytes(files.join(_[0].notes, "words.txt.json"), b"{}")
+        raise KeyboardInterrupt
+
+    stage = replace(SHOUT, commits=True, resumes=True)
+    run(stage=stage)
+    (stage_folder / "words.txt").write_text("altered")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(CommitLog, "adopt", die)
+        run(stage=stage)
+    assert run(stage=stage) == 0
+    assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
 
 
 @pytest.mark.parametrize("content", [b"", b'{"flags": ', b"[]", b"\xff", b"[" * 100_000])
