@@ -75,10 +75,10 @@ class Stage:
     own_flags: tuple[Flag, ...]
     # Returns what it read and wrote.
     build: Callable[[beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection]]
-    # Patterns of the names of all files in its folder, as of `stage_files.matching`.
-    outputs: tuple[str, ...]
     # The level of the tree of clusters that its output is about.
     level: Callable[[argparse.Namespace, Workspace], int | None]
+    # Patterns of the names of all files in its folder, as of `stage_files.matching`.
+    outputs: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()  # folders of the stages it reads
     # Flag that names a table -> the columns which that table must have.
     tables: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}

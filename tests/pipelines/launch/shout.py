@@ -73,7 +73,6 @@ ECHO = Stage(
     folder="transitions",
     description="Follows the other.",
     own_flags=(WORKSPACE, SEED),
-    outputs=(),
     stages=("clusters",),
     level=lambda flags, workspace: None,
     build=build_echo,
