@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 
 def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
@@ -87,3 +88,9 @@ def json_object(text: str) -> str:
 def semicolon_list(text: str) -> list[str]:
     """Split a list at semicolons: descriptions of clusters contain commas."""
     return [part.strip() for part in text.split(";") if part.strip()]
+
+
+def model_location(value: str) -> str:
+    """Return the absolute path of a local model, which later stages may read from elsewhere."""
+    path = Path(value).expanduser()
+    return str(path.absolute()) if path.exists() else value

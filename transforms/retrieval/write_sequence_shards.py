@@ -32,10 +32,10 @@ class WriteSequenceShards(beam.PTransform):
 
     folder: str
     seed: int  # of the hash that chooses the validation users
-    catalogue: beam.PCollection  # one tuple: the ids of the catalogue's items, and their clusters
+    item_clusters: beam.PCollection  # of one tuple: the ids and the clusters of the items
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[str]:
-        fingerprint = self.catalogue | "Vocabulary" >> beam.MapTuple(vocabulary)
+        fingerprint = self.item_clusters | "Vocabulary" >> beam.MapTuple(vocabulary)
         return parts | "Write" >> beam.Map(
             _write, beam.pvalue.AsSingleton(fingerprint), self.folder, self.seed
         ).with_output_types(str)

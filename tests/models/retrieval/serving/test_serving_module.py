@@ -224,15 +224,18 @@ def test_items_that_are_new_are_answered_by_their_cluster_and_features(
             assert score == pytest.approx(query @ [*vector, popularity], rel=1e-4)
 
 
-def test_who_has_no_history_gets_nothing_of_blocked_clusters(
-    model: RetrieverModel, tmp_path: Path
+def test_blocked_clusters_change_the_answer_without_a_history_alone(
+    served: Any, model: RetrieverModel, tmp_path: Path
 ) -> None:
+    """Which says too that two exports give the same answers."""
     export_saved_model(model, CATALOGUE, replace(TABLE, blocked=(0, 2)), tmp_path, K)
     blocked = tf.saved_model.load(str(tmp_path))
     able = np.flatnonzero(CATALOGUE.eligible & (ITEM_CLUSTERS == 1))
     popular = sorted(able, key=lambda index: (-COUNTS[index], index))[:K]
     answer = call(blocked, "explore", [])
     assert [item.decode() for item in answer["item_ids"] if item] == IDS[popular].tolist()
+    for name, out in call(served, "explore", ["id-3"]).items():
+        np.testing.assert_array_equal(out, call(blocked, "explore", ["id-3"])[name])
 
 
 def test_rows_of_a_batch_are_answered_as_alone(served: Any) -> None:
@@ -299,15 +302,6 @@ def test_loads_in_plain_tensorflow(path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "description 1"
-
-
-def test_two_exports_give_the_same_answers(
-    served: Any, model: RetrieverModel, tmp_path: Path
-) -> None:
-    export_saved_model(model, CATALOGUE, TABLE, tmp_path / "again", K)
-    again = tf.saved_model.load(str(tmp_path / "again"))
-    for name, out in call(served, "explore", ["id-3"]).items():
-        np.testing.assert_array_equal(out, call(again, "explore", ["id-3"])[name])
 
 
 def test_items_outside_the_table_are_an_error(model: RetrieverModel, tmp_path: Path) -> None:
