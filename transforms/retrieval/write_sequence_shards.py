@@ -18,9 +18,10 @@ from transforms.tables.write_tables import shard_file
 
 
 def shard_rows(sequences: pa.Table, seed: int) -> pa.Table:
-    """Return SEQUENCES as a SHARD: user ids become seeded hashes, timestamps are dropped."""
+    """Return SEQUENCES as a SHARD: user ids become seeded hashes, timestamps microseconds."""
     keys = (stable_hash(sequences[col.USER_ID], seed) >> np.uint64(1)).astype(np.int64)
-    return pa.table([pa.array(keys), sequences[col.ITEMS_OF_USER]], schema=SHARD)
+    times = sequences[col.TIMESTAMPS].cast(pa.list_(pa.int64()))
+    return pa.table([pa.array(keys), sequences[col.ITEMS_OF_USER], times], schema=SHARD)
 
 
 @dataclass(eq=False)
