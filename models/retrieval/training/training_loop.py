@@ -150,7 +150,8 @@ class TrainingState:
         )
         self.folder = checkpoint_dir / fingerprint(catalogue, found, config, epochs)
         if kept := whole_checkpoints(self.folder):
-            self.checkpoint.read(str(kept[max(kept)] / "state")).assert_consumed()
+            state = self.checkpoint.read(str(kept[max(kept)] / "state"))
+            state.assert_existing_objects_matched()  # Keras makes metrics later
         shape = [None, len(COLUMNS), config.batch_size, config.max_length]
         self._train_steps = tf.function(self._steps, [tf.TensorSpec(shape, tf.int32)])
 
