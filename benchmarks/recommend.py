@@ -4,15 +4,14 @@ import itertools
 import json
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from benchmarks.common.complete_stage import complete_stage
 from benchmarks.common.output import command_line, print_table, say, say_start
 from benchmarks.common.processes import Usage, run_measured
 from benchmarks.common.synthetic_log import CLUSTERS, ITEMS, prepare_log, write_items
@@ -25,11 +24,7 @@ from transforms.storage.manifest import read_manifest
 
 INTERACTIONS_PER_USER = 20
 _ITEMS_PER_ANSWER = 20
-_MANIFEST: dict[str, Any] = {
-    "inputs": {},
-    "level": 0,
-    "flags": {"clusters": [CLUSTERS], "base_model": "", "min_rating": None, "train_until": None},
-}
+_FLAGS = {"clusters": [CLUSTERS], "base_model": "", "min_rating": None, "train_until": None}
 
 Answers = dict[str, tuple[int, list[str]]]  # novel cluster and items of a user
 
@@ -47,9 +42,7 @@ def make_workspace(workspace: Path) -> None:
     saved_model = workspace / "retrieval/saved_model"
     write_saved_model(saved_model, catalogue, CLUSTERS, RetrieverConfig(), _ITEMS_PER_ANSWER)
     for stage in ("clusters", "transitions", "retrieval"):
-        records = files.folder_records(str(workspace / stage))
-        manifest = _MANIFEST | {"files": [asdict(record) for record in records]}
-        (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
+        complete_stage(workspace / stage, _FLAGS)
 
 
 def run_pipeline(workspace: Path, log: Path, more: list[str]) -> tuple[int, Usage]:

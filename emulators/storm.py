@@ -15,6 +15,7 @@ _REASONS = {
     401: "authError",
     403: "forbidden",
     404: "notFound",
+    412: "conditionNotMet",
     429: "rateLimitExceeded",
     500: "internalError",
     503: "backendError",

@@ -51,6 +51,7 @@ from transforms.inputs.validate import (
 )
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.storage.stage_files import SHARDS
 from transforms.tables.shuffle import PARTS, GatherTables, Kept, ShardBy, Spill, table_of
 from transforms.tables.write_tables import WriteDeadLetter, WriteItems, WriteShards, WriteTable
 
@@ -291,6 +292,11 @@ STAGE = Stage(
     folder="clusters",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(
+        "clusters.parquet",
+        "mapping.parquet",
+        *(f"{name}/{SHARDS}.parquet" for name in ("item_clusters", "item_features", "catalogue")),
+    ),
     tables=lambda flags, _: {
         "items": [col.ITEM_ID, col.TITLE],
         "interactions": log_columns(flags.min_rating),

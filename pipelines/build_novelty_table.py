@@ -25,6 +25,7 @@ from transforms.language.build_novelty_table import BuildNoveltyTable, progress_
 from transforms.language.novelty_engine import NoveltyEngineSpec
 from transforms.storage.folders import local_copy
 from transforms.storage.manifest import RowCounts, read_manifest
+from transforms.storage.stage_files import SHARDS
 from transforms.transitions.training_examples import read_prompts
 
 HERE = "this machine"
@@ -160,6 +161,7 @@ STAGE = Stage(
     folder="novelty_table",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(f"{SHARDS}.parquet",),
     stages=("clusters", "transitions", "language_model"),
     check=check,
     check_release=check_gates,

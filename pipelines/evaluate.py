@@ -42,7 +42,7 @@ from transforms.evaluation.score_policies import (
     ScorePolicies,
 )
 from transforms.evaluation.simulate import Simulate, read_arms
-from transforms.evaluation.write_report import WriteReport
+from transforms.evaluation.write_report import METRICS, PAGE, WriteReport
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.combiners import SumFn
@@ -264,6 +264,7 @@ STAGE = Stage(
     folder="report",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(METRICS, PAGE),
     stages=("clusters", "transitions", "language_model", "novelty_table", "retrieval"),
     extra_files=lambda flags, _: table_files(flags),
     check_flags=check_flags,

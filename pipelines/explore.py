@@ -10,7 +10,8 @@ from importlib import import_module
 from pipelines import mine_transitions
 from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
-from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE
+from pipelines.launch.resume import refuse_inputs_inside
+from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE, source
 from pipelines.launch.stage import EPILOG, Stage
 from pipelines.launch.summary import summary
 from pipelines.launch.workspace import PIPELINES, Workspace
@@ -85,12 +86,16 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
     for stage in STAGES:  # a wrong flag of the last stage should not cost the work of the first
         stage.check_flags(flags)
         stage.check_output(of_stage(flags, stage))
+    workspace = Workspace(flags.workspace)
+    written = [folder for stage in STAGES for folder in stage.written(workspace)]
+    for name in ("interactions", "items"):
+        refuse_inputs_inside(source(flags, name).paths, written)
     begun = time.monotonic()
     for number, stage in enumerate(STAGES, 1):
         log.info("[%d/%d] %s", number, len(STAGES), stage.name)
         stage.run(of_stage(flags, stage), beam_flags)
     log.info("all stages complete, %.0f s in this run", time.monotonic() - begun)
-    print(summary(Workspace(flags.workspace)))
+    print(summary(workspace))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

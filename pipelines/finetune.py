@@ -5,6 +5,7 @@ import sys
 
 import apache_beam as beam
 
+from models.language.language_model import MODEL_FILES
 from models.language.training.finetune_config import FinetuneConfig
 from pipelines.launch.dataflow import Workers, hints, worker_flags
 from pipelines.launch.flags import config_flags, from_flags
@@ -64,7 +65,7 @@ def build(
     return [
         pipeline
         | Finetune(
-            examples=workspace.folder("transitions", "examples"),
+            transitions=transitions,
             affinity=read_affinity(transitions, read_cluster_embeddings(clusters, mined.level)),
             prompts=read_prompts(transitions, mined.template, list(mined.descriptions)),
             folder=workspace.folder("language_model"),
@@ -81,6 +82,7 @@ STAGE = Stage(
     folder="language_model",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=("history.parquet", *MODEL_FILES),
     stages=("clusters", "transitions"),
     extra_files=lambda _, workspace: ClustersInfo.read(workspace).base_model_files(),
     taken_over=lambda workspace: {"base_model": ClustersInfo.read(workspace).base_model},

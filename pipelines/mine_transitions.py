@@ -28,6 +28,7 @@ from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.storage.stage_files import SHARDS
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import (
     RequireRows,
@@ -38,7 +39,7 @@ from transforms.tables.write_tables import (
 )
 from transforms.transitions.diversify import STRATEGIES, DiversifyFn, Sampling
 from transforms.transitions.follow_counts import AFFINITY_FILE, CountFollows
-from transforms.transitions.label_distribution import WriteLabelDistribution
+from transforms.transitions.label_distribution import PICTURE, WriteLabelDistribution
 from transforms.transitions.mine import count_transitions, mine_by_split, sum_counts
 from transforms.transitions.splits import SPLITS, SplitSpec
 from transforms.transitions.training_examples import (
@@ -241,6 +242,13 @@ STAGE = Stage(
     folder="transitions",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(
+        STARTS_FILE,
+        AFFINITY_FILE,
+        PICTURE,
+        *(f"{name}/{SHARDS}.parquet" for name in ("sequences", "splits", "counts")),
+        *(f"examples/{split}/{SHARDS}.parquet" for split in SPLITS),
+    ),
     tables=lambda _, workspace: {
         "interactions": log_columns(ClustersInfo.read(workspace).min_rating)
     },

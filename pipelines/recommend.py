@@ -29,6 +29,7 @@ from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
 from transforms.storage.manifest import RowCounts
+from transforms.storage.stage_files import SHARDS
 from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
 from transforms.transitions.user_sequences import CountSequences, ReadSequences, SequenceParts
@@ -103,6 +104,7 @@ STAGE = Stage(
     folder="recommendations",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(f"{SHARDS}.parquet",),
     tables=lambda flags, workspace: (
         {"interactions": log_columns(ClustersInfo.read(workspace).min_rating)}
         if flags.interactions

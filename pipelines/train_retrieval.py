@@ -24,7 +24,7 @@ from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.errors import InputError
 from transforms.retrieval.retriever_weights import HISTORY, WEIGHTS
-from transforms.retrieval.train_retriever import TrainRetriever
+from transforms.retrieval.train_retriever import SAVED_MODEL_FILES, TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts, read_manifest
@@ -130,6 +130,7 @@ STAGE = Stage(
     folder="retrieval",
     description=__doc__ or "",
     own_flags=FLAGS,
+    outputs=(HISTORY, WEIGHTS, *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
     stages=("clusters", "transitions", "novelty_table"),
     taken_over=lambda workspace: {"train_until": ClustersInfo.read(workspace).train_until},
     kept=kept,

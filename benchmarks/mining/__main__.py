@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from benchmarks.common.complete_stage import complete_stage
 from benchmarks.common.output import command_line, print_table, say, say_start
 from benchmarks.common.synthetic_log import prepare_log, write_items
 from pipelines.launch.flag_types import whole_number
@@ -56,6 +57,7 @@ def compare(folder: Path, small: int, large: int, huge: int, repeats: int) -> di
     clusters = folder / "clusters"
     (clusters / "item_clusters").mkdir(parents=True, exist_ok=True)
     write_items(clusters / "item_clusters/items.parquet")
+    complete_stage(clusters, {})
     logs = {
         size: prepare_log(folder, size, size // INTERACTIONS_PER_USER)
         for size in (small, large, huge)

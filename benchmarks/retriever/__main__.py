@@ -168,7 +168,7 @@ def main() -> None:
     for name, (interactions, rows) in logs.items():
         items = with_traffic(interactions, rows)
         used[name] = RECTOOLS.get(name, RECTOOLS_DEFAULTS) | flags.rectools
-        models = {
+        models: dict[str, dict[str, Any]] = {
             "SASRec": {"model": "SASRec"},
             "SASRec, clusters": {"model": "SASRec", "cluster_features": True},
             "eSASRec": {"model": "eSASRec"},

@@ -131,6 +131,17 @@ def _loading(name: str) -> Iterator[None]:
         ) from error
 
 
+# The names, and patterns of names, of all files that `save_language_model` writes.
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    *("model.safetensors", "model-*.safetensors", "model.safetensors.index.json"),
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
+    "chat_template.jinja",
+)
+
+
 def save_language_model(model: Any, tokenizer: Any, folder: Path) -> None:
     """Save a model and its tokenizer as a Hugging Face folder, whole or not at all."""
     unfinished = folder.with_name(folder.name + ".unfinished")

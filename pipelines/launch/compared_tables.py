@@ -16,12 +16,13 @@ from models.evaluation.policies.policy_names import (
 from pipelines.launch.flags import Flag
 from pipelines.launch.previous_workspace import previous_files
 from pipelines.launch.shared_flags import COPY_IT
-from pipelines.launch.workspace import Workspace, digest
+from pipelines.launch.workspace import FORMATS, Workspace, digest, refuse_newer
 from transforms.errors import InputError, as_input_error
 from transforms.evaluation.simulate import CONTROLS
 from transforms.evaluation.write_report import PreviousTable
 from transforms.storage import files
 from transforms.storage.manifest import read_manifest
+from transforms.storage.stage_files import records_of
 
 _TAKEN = (
     TABLE,
@@ -75,6 +76,7 @@ def named_tables(flags: argparse.Namespace) -> dict[str, tuple[str, dict[str, An
         for folder in (files.join(given, "novelty_table"), given):
             manifest = read_manifest(folder)
             if manifest is not None and manifest["pipeline"] == "build_novelty_table":
+                refuse_newer(folder, manifest, FORMATS["novelty_table"])
                 found[name] = folder, manifest
                 break
         else:
@@ -130,4 +132,4 @@ def table_files(flags: argparse.Namespace) -> dict[str, list[str]]:
 
 
 def _files(folder: str, manifest: dict[str, Any]) -> list[str]:
-    return [files.join(folder, file["path"]) for file in manifest["files"]]
+    return [files.join(folder, record.path) for record in records_of(manifest)]

@@ -16,12 +16,19 @@ from models.common.model_process import end_model_processes
 from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, check_readable, prepare_launch
 from pipelines.launch.error_messages import run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
-from pipelines.launch.resume import is_complete, prepare
+from pipelines.launch.resume import (
+    discard_unfinished,
+    is_complete,
+    note_plan,
+    prepare,
+    refuse_inputs_inside,
+)
 from pipelines.launch.runner import running_pipeline, with_default_runner
 from pipelines.launch.shared_flags import source
-from pipelines.launch.workspace import Workspace, digest
+from pipelines.launch.workspace import FORMATS, PLAN, Workspace, digest
 from transforms.storage import files
 from transforms.storage.bigquery_client import TableName
+from transforms.storage.lock import locked
 from transforms.storage.manifest import RowCounts, StagePlan, read_manifest
 from transforms.tables.load_bigquery import LoadTable, check_target
 from transforms.tables.write_tables import WriteManifest
@@ -70,6 +77,8 @@ class Stage:
     build: Callable[[beam.Pipeline, argparse.Namespace, Workspace], list[beam.PCollection]]
     # The level of the tree of clusters that its output is about.
     level: Callable[[argparse.Namespace, Workspace], int | None]
+    # Patterns of the names of all files in its folder, as of `stage_files.matching`.
+    outputs: tuple[str, ...] = ()
     stages: tuple[str, ...] = ()  # folders of the stages it reads
     # Folders of the stages that it reads only with some flags.
     optional_stages: Callable[[argparse.Namespace], tuple[str, ...]] = lambda _: ()
@@ -132,12 +141,15 @@ class Stage:
 
     def run(self, flags: argparse.Namespace, beam_flags: list[str]) -> None:
         """Run the stage, unless it is complete for the same inputs and flags."""
-        started = time.time()
-        workspace = Workspace(flags.workspace)
         self.check_flags(flags)
         options = PipelineOptions(with_default_runner(beam_flags, self.threads))
         prepare_launch(self.name, self.workers, self.flags, flags, options)
         self.check_output(flags)
+        with locked(flags.workspace, self.name):
+            self._run(flags, options)
+
+    def _run(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
+        started, workspace = time.time(), Workspace(flags.workspace)
         kept = self.kept(flags, workspace)
         inputs = self._inputs(flags, workspace)
         if kept:
@@ -148,7 +160,9 @@ class Stage:
         taken_over = self.taken_over(workspace)
         check_readable(self.taken_over_paths, argparse.Namespace(**taken_over), options)
         settings = {name: getattr(flags, name) for name in planned} | taken_over
-        plan = StagePlan(self.name, inputs, settings, self.level(flags, workspace))
+        plan = StagePlan(
+            self.name, inputs, settings, self.level(flags, workspace), FORMATS[self.folder]
+        )
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         complete, load = is_complete(folder, plan), self._load(flags)
         if complete:
@@ -157,14 +171,17 @@ class Stage:
             nothing = load is None or load.is_done()
             what = "nothing to do" if nothing else f"loading it into {flags.output_table}"
             log.info("%s: complete already, %s", self.name, what)
-            files.delete_folder(unfinished)  # killed between the two
+            discard_unfinished(unfinished)  # killed between the two
             if nothing and not options.view_as(GoogleCloudOptions).template_location:
                 return
+            note_plan(unfinished, plan, started)
         else:
             prepare(
                 workspace,
                 self.folder,
                 plan,
+                self.outputs,
+                started,
                 kept=kept,
                 resumes=self.resumes,
                 commits=self.commits,
@@ -176,7 +193,8 @@ class Stage:
                     done = pipeline | beam.Create([RowCounts()])
                 else:
                     counts = self.build(pipeline, flags, workspace)
-                    write = WriteManifest(folder, plan, _packages(), started)
+                    note = files.join(unfinished, PLAN)
+                    write = WriteManifest(folder, plan, _packages(), started, note)
                     done = counts | beam.Flatten() | write
                 if load is not None:  # a stage that is built again may be what a report is on
                     check = self.check_release
@@ -184,18 +202,29 @@ class Stage:
         finally:
             end_model_processes()  # of workers in this process: Beam keeps their last model
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
-            files.delete_folder(unfinished)
+            discard_unfinished(unfinished)
             if not complete:
                 _log_counts(self.name, manifest)
 
+    def written(self, workspace: Workspace) -> list[str]:
+        """Return the folders that it writes."""
+        name = self.name
+        return [
+            workspace.folder(self.folder),
+            workspace.unfinished(name),
+            workspace.dead_letter(name),
+        ]
+
     def _inputs(self, flags: argparse.Namespace, workspace: Workspace) -> dict[str, str]:
         """Check the inputs and return their fingerprints by name."""
-        fingerprints = {}
+        fingerprints, written = {}, self.written(workspace)
         for name, columns in self.tables(flags, workspace).items():
             table = source(flags, name)
+            refuse_inputs_inside(table.paths, written)
             table.check(columns)
             fingerprints[name] = digest(table.fingerprint())
         for name, paths in self.extra_files(flags, workspace).items():
+            refuse_inputs_inside(paths, written)
             fingerprints[name] = digest(files.fingerprints(paths))
         for stage in (*self.optional_stages(flags), *self.stages):
             fingerprints[stage] = workspace.fingerprint(stage)

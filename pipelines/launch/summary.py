@@ -10,6 +10,7 @@ from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.storage import files
+from transforms.storage.stage_files import read_parts
 
 _USERS = 5
 _ITEMS = 5
@@ -25,12 +26,12 @@ def summary(workspace: Workspace) -> str:
     level = manifests["recommendations"]["level"]
     descriptions = read_descriptions(workspace.folder("clusters"), level)
     folder = workspace.folder
-    counts = files.read_parts(folder("transitions", "counts"), col.TRANSITION_COUNTS)
-    train = files.read_parts(folder("transitions", "examples", "train"), col.EXAMPLES)
+    counts = read_parts(folder("transitions"), "counts", col.TRANSITION_COUNTS)
+    train = read_parts(folder("transitions"), "examples/train", col.EXAMPLES)
     history = files.read_parquet(folder("language_model", "history.parquet"), col.FINETUNE_HISTORY)
     retrieval = files.read_parquet(folder("retrieval", "history.parquet"), col.RETRIEVAL_HISTORY)
-    recommended = files.read_parts(folder("recommendations"), col.RECOMMENDATIONS)
-    items = files.read_parts(folder("clusters", "catalogue"), col.CATALOGUE)
+    recommended = read_parts(folder("recommendations"), "", col.RECOMMENDATIONS)
+    items = read_parts(folder("clusters"), "catalogue", col.CATALOGUE)
     report = json.loads(files.read_bytes(workspace.folder("report", "metrics.json")))
     size = len(descriptions)
     before, kept = history.to_pylist()[0], history.to_pylist()[-1]

@@ -1,16 +1,34 @@
 """What a stage takes over from the stages before it: their settings, typed, and no other value."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from models.language.prompt import PromptTemplate
 from pipelines.launch.flag_types import microseconds
 from pipelines.launch.shared_flags import base_model_files
-from pipelines.launch.workspace import Workspace
+from pipelines.launch.workspace import PIPELINES, Workspace
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.errors import InputError
 from transforms.language.blocked_clusters import resolve_blocked
+from transforms.storage.manifest import MANIFEST
 from transforms.transitions.splits import SplitSpec
+
+
+@contextmanager
+def _manifest(workspace: Workspace, folder: str) -> Iterator[dict[str, Any]]:
+    """Yield the manifest of a complete stage; InputError if a setting is missing or misshapen."""
+    manifest = workspace.manifest(folder)
+    try:
+        yield manifest
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"{workspace.folder(folder, MANIFEST)} is damaged ({error!r}); run `python -m "
+            f"pipelines.{PIPELINES[folder]}` again, or pipelines.explore for all"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -25,13 +43,14 @@ class ClustersInfo:
     @classmethod
     def read(cls, workspace: Workspace) -> "ClustersInfo":
         """Read it from the manifest of the stage; InputError if the stage is not complete."""
-        flags = workspace.manifest("clusters")["flags"]
-        return cls(
-            tuple(flags["clusters"]),
-            flags["base_model"],
-            flags["min_rating"],
-            flags["train_until"],
-        )
+        with _manifest(workspace, "clusters") as manifest:
+            flags = manifest["flags"]
+            return cls(
+                tuple(flags["clusters"]),
+                flags["base_model"],
+                flags["min_rating"],
+                flags["train_until"],
+            )
 
     def base_model_files(self) -> dict[str, list[str]]:
         """Return the files of the base model; InputError if it is not on this machine."""
@@ -61,16 +80,16 @@ class TransitionsInfo:
     @classmethod
     def read(cls, workspace: Workspace) -> "TransitionsInfo":
         """Read it from the manifest of the stage; InputError if the stage is not complete."""
-        manifest = workspace.manifest("transitions")
-        flags, level = manifest["flags"], manifest["level"]
         cut = microseconds(ClustersInfo.read(workspace).train_until)
-        return cls(
-            level,
-            tuple(read_descriptions(workspace.folder("clusters"), level)),
-            PromptTemplate.parse(flags["prompt_template"]),
-            flags["split_by"],
-            SplitSpec(flags["valid_share"], flags["test_share"], flags["seed"], cut),
-        )
+        with _manifest(workspace, "transitions") as manifest:
+            flags, level = manifest["flags"], manifest["level"]
+            return cls(
+                level,
+                tuple(read_descriptions(workspace.folder("clusters"), level)),
+                PromptTemplate.parse(flags["prompt_template"]),
+                flags["split_by"],
+                SplitSpec(flags["valid_share"], flags["test_share"], flags["seed"], cut),
+            )
 
 
 @dataclass(frozen=True)
@@ -84,11 +103,11 @@ class NoveltyTableInfo:
     @classmethod
     def read(cls, workspace: Workspace) -> "NoveltyTableInfo":
         """Read it from the manifest of the stage; InputError if the stage is not complete."""
-        manifest = workspace.manifest("novelty_table")
-        level = manifest["level"]
-        descriptions = read_descriptions(workspace.folder("clusters"), level)
-        blocked = resolve_blocked(manifest["flags"]["blocked_clusters"], descriptions)
-        return cls(level, tuple(descriptions), tuple(blocked))
+        with _manifest(workspace, "novelty_table") as manifest:
+            level = manifest["level"]
+            descriptions = read_descriptions(workspace.folder("clusters"), level)
+            blocked = resolve_blocked(manifest["flags"]["blocked_clusters"], descriptions)
+            return cls(level, tuple(descriptions), tuple(blocked))
 
 
 @dataclass(frozen=True)
@@ -100,4 +119,5 @@ class RetrievalInfo:
     @classmethod
     def read(cls, workspace: Workspace) -> "RetrievalInfo":
         """Read it from the manifest of the stage; InputError if the stage is not complete."""
-        return cls(workspace.manifest("retrieval")["flags"]["items_per_answer"])
+        with _manifest(workspace, "retrieval") as manifest:
+            return cls(manifest["flags"]["items_per_answer"])

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipelines import build_clusters, mine_transitions, train_retrieval
-from pipelines.launch.workspace import Workspace
+from pipelines.launch.workspace import FORMATS, Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions
 from transforms.storage import files
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 
 AISLES = ("garden hose", "oil paint", "camp stove", "yoga mat", "board game", "bike lamp")
 ITEMS_PER_AISLE = 10
@@ -150,19 +152,10 @@ def _write_manifest(
     record: files.FileRecord,
     rows: int = 0,
 ) -> None:
-    manifest = {
-        "pipeline": pipeline,
-        "inputs": {"clusters": workspace.fingerprint("clusters")},
-        "flags": flags,
-        "level": workspace.level("clusters"),
-        "files": [vars(record)],
-        "rows": {"written": rows},
-        "dead_letter": {},
-        "seconds": 0.5,
-        "packages": {},
-    }
-    content = json.dumps(manifest).encode()
-    files.write_bytes(workspace.folder(stage, "manifest.json"), content)
+    inputs = {"clusters": workspace.fingerprint("clusters")}
+    plan = StagePlan(pipeline, inputs, flags, workspace.level("clusters"), FORMATS[stage])
+    counts = RowCounts(written=rows, files=(record,))
+    write_manifest(workspace.folder(stage), plan, {}, time.time(), counts)
 
 
 def manifest(workspace: Path, stage: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
+from transforms.storage.stage_files import read_parts
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ def read_previous(folder: str, item_ids: pa.ChunkedArray) -> PreviousClusters:
         clusters.filter(pc.equal(clusters[col.LEVEL], level))
         for level in sorted(pc.unique(clusters[col.LEVEL]).to_pylist())
     ]
-    items = files.read_parts(files.join(folder, "item_clusters"), col.ITEM_CLUSTERS)
+    items = read_parts(folder, "item_clusters", col.ITEM_CLUSTERS)
     at = pc.index_in(item_ids, value_set=items[col.ITEM_ID].combine_chunks())
     known = pc.is_valid(at).to_numpy()
     if not known.any():

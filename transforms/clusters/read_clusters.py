@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
+from transforms.storage.stage_files import read_parts
 
 
 def read_descriptions(clusters: str, level: int) -> list[str]:
@@ -77,7 +78,7 @@ def _read_clusters(clusters: str) -> pa.Table:
 
 
 def _read_items(clusters: str, name: str, schema: pa.Schema) -> pa.Table:
-    return files.read_parts(files.join(clusters, name), schema).sort_by(col.ITEM_ID)
+    return read_parts(clusters, name, schema).sort_by(col.ITEM_ID)
 
 
 @dataclass(eq=False)

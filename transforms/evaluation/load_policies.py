@@ -22,7 +22,7 @@ from models.evaluation.policies.table_policy import PriorPolicy, TablePolicy
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_cluster_embeddings, read_descriptions
 from transforms.language.read_novelty_table import read_novelty_table
-from transforms.storage import files
+from transforms.storage.stage_files import read_parts
 from transforms.transitions.follow_counts import read_affinity
 
 
@@ -40,7 +40,7 @@ class PolicySources:
         """Read the tables and the counts, and fit the policies on the counts."""
         descriptions = read_descriptions(self.clusters, self.level)
         blocked = np.array(self.blocked, np.int32)
-        rows = files.read_parts(files.join(self.transitions, "counts"), col.TRANSITION_COUNTS)
+        rows = read_parts(self.transitions, "counts", col.TRANSITION_COUNTS)
         c1, c2, novel, users = (rows[name].to_numpy() for name in col.TRANSITION_COUNTS.names)
         counts = TransitionCounts(c1, c2, novel, users, len(descriptions))
         embeddings = read_cluster_embeddings(self.clusters, self.level)

@@ -9,15 +9,28 @@ NAMES = ("movielens",)
 
 
 def write_dataset(name: str, folder: str) -> tuple[str, str]:
-    """Write `interactions.parquet` and `items.parquet` of a dataset, unless both exist.
+    """Write `interactions.parquet` and `items.parquet` of a dataset, unless they exist.
 
-    Returns their paths. Raises ValueError if the package of the dataset is not installed.
+    Returns their paths. Raises ValueError if the package of the dataset is not installed, or a file
+    with such a name holds other rows.
     """
     paths = tuple(files.join(folder, f"{kind}.parquet") for kind in ("interactions", "items"))
-    if not all(files.exists(path) for path in paths):
-        for path, table in zip(paths, {"movielens": _movielens}[name](), strict=True):
+    for path, table in zip(paths, {"movielens": _movielens}[name](), strict=True):
+        if not files.exists(path):
             files.write_parquet(folder, path.rsplit("/", 1)[1], table)
+        elif not _holds(path, table):
+            raise ValueError(
+                f"{path} holds other rows than --dataset={name}; move it to another folder, or "
+                "give another --workspace"
+            )
     return paths[0], paths[1]
+
+
+def _holds(path: str, table: pa.Table) -> bool:
+    try:
+        return bool(files.read_parquet(path, table.schema).equals(table))
+    except (ValueError, KeyError, OSError, pa.ArrowException):
+        return False
 
 
 def _movielens() -> tuple[pa.Table, pa.Table]:

@@ -66,6 +66,11 @@ class Source(ABC):
 
     ordered: ClassVar[bool] = False  # whether POSITION tells which of two rows was first
 
+    @property
+    def paths(self) -> list[str]:
+        """The files that it reads."""
+        return []
+
     @abstractmethod
     def check(self, required: list[str]) -> None:
         """Raise InputError, before any work, if the input lacks a column or is not readable."""
@@ -120,23 +125,23 @@ class FileSource(Source):
 
     def __post_init__(self) -> None:
         """Raise InputError if there is no file."""
-        _ = self._paths
+        _ = self.paths
 
     @cached_property
-    def _paths(self) -> list[str]:
+    def paths(self) -> list[str]:
         return find_files(self.value, self.name)
 
     def check(self, required: list[str]) -> None:
-        check_columns(self._paths, self.name, required)
+        check_columns(self.paths, self.name, required)
 
     def has_column(self, column: str) -> bool:
-        return has_column(self._paths, column)
+        return has_column(self.paths, column)
 
     def fingerprint(self) -> list[str]:
-        return files.fingerprints(self._paths)
+        return files.fingerprints(self.paths)
 
     def read(self) -> beam.PTransform:
-        return ReadTables(tuple(self._paths))
+        return ReadTables(tuple(self.paths))
 
 
 @dataclass(frozen=True)

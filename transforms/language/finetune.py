@@ -19,6 +19,7 @@ from transforms.errors import as_input_error
 from transforms.storage import files
 from transforms.storage.folders import publish, scratch
 from transforms.storage.manifest import RowCounts
+from transforms.storage.stage_files import read_parts
 from transforms.workers.progress import LogThrottle
 
 log = logging.getLogger("interest-explorer")
@@ -30,7 +31,7 @@ _LOG_SECONDS = 10.0
 class Finetune(beam.PTransform):
     """Fine-tunes a language model on the examples of a workspace and writes its folder."""
 
-    examples: str  # folder with the examples of each split
+    transitions: str  # folder of mine_transitions, with the examples of each split
     affinity: FollowLift
     prompts: Prompts
     folder: str  # of the model
@@ -45,7 +46,7 @@ class Finetune(beam.PTransform):
 
     def _train(self, _: None) -> RowCounts:
         train, valid = (
-            to_examples(files.read_parts(files.join(self.examples, split), col.EXAMPLES))
+            to_examples(read_parts(self.transitions, f"examples/{split}", col.EXAMPLES))
             for split in ("train", "valid")
         )
         log.info(

@@ -8,14 +8,14 @@ import pyarrow.compute as pc
 
 from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
-from transforms.storage import files
+from transforms.storage.stage_files import read_parts
 
 
 def read_novelty_table(
     folder: str, descriptions: Sequence[str], blocked: tuple[int, ...] = ()
 ) -> NoveltyTable:
     """Read the novelty table in a folder."""
-    return to_novelty_table(files.read_parts(folder, col.NOVELTY_TABLE), descriptions, blocked)
+    return to_novelty_table(read_parts(folder, "", col.NOVELTY_TABLE), descriptions, blocked)
 
 
 def to_novelty_table(

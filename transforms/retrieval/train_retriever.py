@@ -2,6 +2,7 @@
 
 import logging
 import math
+import shutil
 import time
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("interest-explorer")
 
+# Patterns of the names of all files of a SavedModel.
+SAVED_MODEL_FILES = ("saved_model.pb", "fingerprint.pb", "variables/variables.*", "assets/*")
 _LOG_SECONDS = 10.0
 
 
@@ -64,6 +67,7 @@ class TrainRetriever(beam.PTransform):
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
         with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
+            shutil.rmtree(saved_model, ignore_errors=True)  # of a killed run
             with as_input_error():
                 paths = work.bring(sorted(shards), "sequences")
                 if self.refresh:

@@ -59,6 +59,55 @@ def write(path: str, content: bytes) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Versioned:
+    """An object and the generation that it had."""
+
+    content: bytes
+    generation: int
+    updated: float  # seconds since 1970
+
+
+def read_versioned(path: str) -> Versioned | None:
+    """Read an object with its generation; None if it is missing, or changes meanwhile."""
+    from google.api_core.exceptions import NotFound, PreconditionFailed
+
+    bucket, name = _parse(path)
+    try:
+        with _errors_name(path):
+            if (blob := _client().bucket(bucket).get_blob(name, retry=_retry())) is None:
+                return None
+            generation, updated = int(blob.generation), blob.updated.timestamp()
+            content = blob.download_as_bytes(if_generation_match=generation, retry=_retry())
+    except (NotFound, PreconditionFailed):  # deleted or written again in between
+        return None
+    return Versioned(content, generation, updated)
+
+
+def write_if(path: str, content: bytes, generation: int) -> int | None:
+    """Write an object if it has a generation (0: it is missing), and return the new one.
+
+    None if it has another: somebody else wrote or deleted it.
+    """
+    from google.api_core.exceptions import PreconditionFailed
+
+    blob = _blob(_client(), path)
+    try:
+        with _errors_name(path):
+            blob.upload_from_string(content, if_generation_match=generation, retry=_retry())
+    except PreconditionFailed:
+        return None
+    return int(blob.generation)
+
+
+def delete_if(path: str, generation: int) -> None:
+    """Delete an object if it has a generation."""
+    from google.api_core.exceptions import NotFound, PreconditionFailed
+
+    with suppress(NotFound, PreconditionFailed), _errors_name(path):
+        _blob(_client(), path).delete(if_generation_match=generation, retry=_retry())
+
+
 def upload(source: Path, path: str) -> None:
     """Copy a local file to an object, without holding it in memory."""
     with _errors_name(path):

@@ -1,6 +1,7 @@
 """Commits the files of an unfinished stage one by one, and tells its progress."""
 
 import json
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
@@ -9,6 +10,10 @@ import pyarrow as pa
 
 from transforms.storage import files
 from transforms.storage.files import FileRecord
+from transforms.storage.manifest import parse, parse_record
+from transforms.storage.paths import inside
+
+log = logging.getLogger("interest-explorer")
 
 _PAUSE = 10.0  # times the median time between two files: the job was not running then
 
@@ -39,13 +44,13 @@ class CommitLog:
         """Write the notes of existing files."""
         for record in records:
             content = json.dumps(asdict(record)).encode()
-            files.write_bytes(files.join(self.notes, f"{record.path}.json"), content)
+            files.write_bytes(inside(self.notes, f"{record.path}.json"), content)
 
     def finder(self) -> Callable[[str], FileRecord | None]:
         """Return a function from the name of a file to its record, or None if it is not committed.
 
-        A missing or changed file is no longer committed: its note is deleted. Notes are listed
-        once, now, so that a file without a note costs no request.
+        A missing or changed file, or one with a damaged note, is no longer committed: its note is
+        deleted. Notes are listed once, now, so that a file without a note costs no request.
         """
         notes = set(files.list_folder(self.notes))
         is_unchanged = files.checker(self.folder)
@@ -55,8 +60,10 @@ class CommitLog:
             content = files.read_if_there(note) if note in notes else None
             if content is None:
                 return None
-            record = FileRecord(**json.loads(content))
-            if is_unchanged(record):
+            record = parse_record(parse(content))
+            if record is None or record.path != name:
+                log.warning("%s is damaged: its file is written again", note)
+            elif is_unchanged(record):
                 return record
             files.delete_file(note)
             return None

@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import io
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,6 +27,7 @@ from transforms.storage import cloud_storage
 
 _CHUNK = 1 << 22  # bytes
 _UNFINISHED = ".unfinished-"
+LEFT_BY_KILLED = re.compile(r".*\.unfinished-[0-9a-f]{32}", re.DOTALL)  # names of such files
 
 
 @dataclass(frozen=True, order=True)
@@ -145,27 +147,22 @@ def write_row_groups(
 
 def read_parquet(path: str, schema: pa.Schema) -> pa.Table:
     """Read a file; FileNotFoundError, or NotFound at gs://, if it is missing."""
-    return _read_parquet([path], schema)
+    return to_table(read_all([path]), schema)
 
 
-def read_parts(folder: str, schema: pa.Schema) -> pa.Table:
-    """Read all Parquet files below a folder, in the order of their names."""
-    return _read_parquet(
-        [path for path in list_folder(folder) if path.endswith(".parquet")], schema
-    )
-
-
-def _read_parquet(paths: list[str], schema: pa.Schema) -> pa.Table:
+def to_table(contents: Iterable[bytes], schema: pa.Schema) -> pa.Table:
+    """Return the rows of Parquet files with some contents."""
     # Without threads, as pq.read_table has them: an Arrow thread that still holds `content` when
     # the interpreter ends aborts the process, and its exit code is lost.
     tables = [
         pq.ParquetFile(pa.BufferReader(content)).read(schema.names, use_threads=False).cast(schema)
-        for content in _read_all(paths)
+        for content in contents
     ]
     return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
 
-def _read_all(paths: list[str]) -> Iterable[bytes]:
+def read_all(paths: Sequence[str]) -> Iterable[bytes]:
+    """Read files of one place, in their order."""
     if not paths or is_local(paths[0]):
         return map(read_bytes, paths)
     return cloud_storage.read_all(paths)
@@ -187,14 +184,6 @@ def list_folder(folder: str) -> list[str]:
     return [stored.path for stored in cloud_storage.listing(folder)]
 
 
-def delete_unfinished(folder: str) -> None:
-    """Delete the files of killed writers below a folder; at gs:// there are none."""
-    if is_local(folder):
-        for path in list_folder(folder):
-            if _UNFINISHED in path.removeprefix(folder):
-                delete_file(path)
-
-
 def delete_file(path: str) -> None:
     """Delete a file, if it exists."""
     if is_local(path):
@@ -203,12 +192,35 @@ def delete_file(path: str) -> None:
         cloud_storage.delete([path])
 
 
-def delete_folder(folder: str) -> None:
-    """Delete a folder and all files below it, if it exists."""
-    if is_local(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        cloud_storage.delete(list_folder(folder))
+def delete_files(paths: Sequence[str], folder: str) -> None:
+    """Delete files below a folder, and the local folders between that become empty."""
+    if not is_local(folder):
+        return cloud_storage.delete(paths)
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+    between = {parent for path in paths for parent in Path(path).parents}
+    for parent in sorted(between, key=lambda each: len(each.parts), reverse=True):
+        if Path(folder) in parent.parents and not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def delete_folder(folder: str, keep: str | None = None) -> None:
+    """Delete a folder, if it exists, and all files below it; or all but the file `keep` in it.
+
+    A symbolic link to a folder stays, and so does what a link in the folder leads to.
+    """
+    if not is_local(folder):
+        kept = {join(folder, keep)} if keep else set()
+        return cloud_storage.delete(path for path in list_folder(folder) if path not in kept)
+    if not os.path.isdir(folder):
+        return
+    for entry in list(os.scandir(folder)):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry)
+        elif entry.name != keep:
+            os.remove(entry)
+    if keep is None and not os.path.islink(folder):
+        os.rmdir(folder)
 
 
 def folder_records(folder: str) -> list[FileRecord]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,10 @@ import fasteners
 
 from transforms.storage import cloud_storage, files
 from transforms.storage.files import FileRecord
+from transforms.storage.manifest import parse, parse_record
+from transforms.storage.paths import inside
+
+log = logging.getLogger("interest-explorer")
 
 _INDEX = "index.json"
 
@@ -31,7 +36,7 @@ def local_copy(folder: str) -> str:
         if not copy.exists():
             with _renamed(copy) as unfinished:
                 cloud_storage.download(
-                    (path, unfinished / path.removeprefix(folder).lstrip("/"))
+                    (path, Path(inside(str(unfinished), path.removeprefix(folder).lstrip("/"))))
                     for path, _ in listing
                 )
     return str(copy)
@@ -82,7 +87,8 @@ class Scratch:
         """Return local paths of files; remote files are copied to a folder `name` in this one."""
         if all(map(files.is_local, paths)):
             return list(paths)
-        copies = [self.path / name / path.rsplit("/", 1)[1] for path in paths]
+        folder = str(self.path / name)
+        copies = [Path(inside(folder, path.rsplit("/", 1)[1])) for path in paths]
         cloud_storage.download(zip(paths, copies, strict=True))
         return list(map(str, copies))
 
@@ -90,27 +96,41 @@ class Scratch:
         """Keep the present content of `checkpoints`, as a whole."""
         if self.kept is None:
             return
-        there = set(files.list_folder(self.kept))
+        there = {stored.path: stored.crc32c for stored in cloud_storage.listing(self.kept)}
         records = files.folder_records(str(self.checkpoints))
         wanted = {files.join(self.kept, record.sha256): record for record in records}
         for path, record in wanted.items():
-            if path not in there:
+            if there.get(path) != record.crc32c:  # missing, or damaged since
                 cloud_storage.upload(self.checkpoints / record.path, path)
         index = files.join(self.kept, _INDEX)
-        files.write_bytes(index, json.dumps([asdict(record) for record in records]).encode())
-        cloud_storage.delete(sorted(there - {*wanted, index}))
+        files.write_bytes(index, json.dumps({"files": list(map(asdict, records))}).encode())
+        cloud_storage.delete(sorted(there.keys() - {*wanted, index}))
 
     def restore(self) -> None:
-        """Bring back the last saved checkpoints, if there are any."""
+        """Bring back the last saved checkpoints, if there are any.
+
+        Each checkpoint says itself whether it is whole: see `models.common.checkpoints`.
+        """
         from google.api_core.exceptions import NotFound
 
         if self.kept is None:
             return
-        content = files.read_if_there(files.join(self.kept, _INDEX)) or b"[]"
+        index = files.join(self.kept, _INDEX)
+        if (content := files.read_if_there(index)) is None:
+            return
+        listed = (parse(content) or {}).get("files")
+        records = [parse_record(one) for one in listed] if isinstance(listed, list) else [None]
+        if None in records:
+            log.warning("%s is damaged: no checkpoint is used", index)
+            return
         try:
             cloud_storage.download(
-                (files.join(self.kept, record["sha256"]), self.checkpoints / record["path"])
-                for record in json.loads(content)
+                (
+                    inside(self.kept, record.sha256),
+                    Path(inside(str(self.checkpoints), record.path)),
+                )
+                for record in records
+                if record is not None
             )
         except NotFound:  # another worker on the same work deleted a file
             shutil.rmtree(self.checkpoints, ignore_errors=True)

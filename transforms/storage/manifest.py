@@ -8,8 +8,19 @@ from typing import Any
 
 from transforms.storage import files
 from transforms.storage.files import FileRecord
+from transforms.storage.paths import inside
 
 MANIFEST = "manifest.json"
+_SHAPE = {
+    **dict.fromkeys(("inputs", "flags", "rows", "dead_letter", "figures", "packages"), dict),
+    "pipeline": str,
+    "format": int,
+    "level": int | None,
+    "files": list,
+    "seconds": int | float,
+}
+_ROWS = ("read", "used", "dead", "written")
+_FILE = {"path": str, "size": int, "sha256": str, "crc32c": str}
 
 
 @dataclass(frozen=True)
@@ -44,6 +55,7 @@ class StagePlan:
     inputs: dict[str, str]  # name -> fingerprint
     flags: dict[str, Any]
     level: int | None  # of the cluster tree; 0 is the coarsest
+    format: int  # of the files; it is raised when the code writes others for the same plan
 
 
 def write_manifest(
@@ -58,7 +70,7 @@ def write_manifest(
             f"{plan.pipeline} lost rows: it read {counts.read}, used {counts.used} and put "
             f"{counts.dead} in the dead letter; please report this"
         )
-    rows = {name: getattr(counts, name) for name in ("read", "used", "dead", "written")}
+    rows = {name: getattr(counts, name) for name in _ROWS}
     content = {
         **asdict(plan),
         "rows": rows,
@@ -73,9 +85,38 @@ def write_manifest(
 
 
 def read_manifest(folder: str) -> dict[str, Any] | None:
-    """Read the manifest of a stage; None if the stage is not complete or the file is damaged."""
-    content = files.read_if_there(files.join(folder, MANIFEST))
-    try:
-        return None if content is None else json.loads(content)
-    except ValueError:
+    """Read the manifest of a stage; None if the stage is not complete or the file is damaged.
+
+    Raises InputError if it lists a file that is not below the folder.
+    """
+    manifest = parse(files.read_if_there(files.join(folder, MANIFEST)))
+    if (
+        manifest is None
+        or not _has_shape(manifest, _SHAPE)
+        or not _has_shape(manifest["rows"], dict.fromkeys(_ROWS, int))
+        or None in map(parse_record, manifest["files"])
+    ):
         return None
+    for file in manifest["files"]:
+        inside(folder, file["path"])
+    return manifest
+
+
+def parse(content: bytes | None) -> dict[str, Any] | None:
+    """Return the JSON object in the content of a file; None if there is none."""
+    try:
+        value = None if content is None else json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def parse_record(value: Any) -> FileRecord | None:
+    """Return the record that a JSON value holds; None if it holds none."""
+    if not isinstance(value, dict) or value.keys() != _FILE.keys() or not _has_shape(value, _FILE):
+        return None
+    return FileRecord(**value)
+
+
+def _has_shape(value: dict[str, Any], shape: dict[str, Any]) -> bool:
+    return all(isinstance(value.get(name), kind) for name, kind in shape.items())

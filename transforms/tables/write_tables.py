@@ -11,7 +11,7 @@ from apache_beam.metrics import Metrics
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import files
-from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
+from transforms.storage.manifest import RowCounts, StagePlan, parse, write_manifest
 from transforms.tables.combiners import SumFn
 from transforms.tables.shuffle import ShardBy
 
@@ -102,17 +102,27 @@ class WriteDeadLetter(beam.PTransform):
 
 @dataclass(eq=False)
 class WriteManifest(beam.PTransform):
-    """Writes the manifest of a stage, once all its RowCounts are there; see `write_manifest`."""
+    """Writes the manifest of a stage, once all its RowCounts are there; see `write_manifest`.
+
+    InputError if a later run of the stage has begun: the files may be of both.
+    """
 
     folder: str
     plan: StagePlan
     packages: dict[str, str]
     started: float  # seconds since 1970
+    note: str  # file in which the latest run of the stage noted when it started
 
     def expand(self, counts: beam.PCollection[RowCounts]) -> beam.PCollection[RowCounts]:
         return counts | beam.CombineGlobally(SumFn(RowCounts)) | "Write" >> beam.Map(self._write)
 
     def _write(self, counts: RowCounts) -> RowCounts:
+        # A job that was launched and not waited for holds no lock.
+        if (parse(files.read_if_there(self.note)) or {}).get("started") != self.started:
+            raise InputError(
+                f"another run of {self.plan.pipeline} began in {self.folder} after this one, which "
+                "ends without a manifest; wait for the other one"
+            )
         write_manifest(self.folder, self.plan, self.packages, self.started, counts)
         return counts
 

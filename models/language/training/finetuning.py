@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from models.common.checkpoints import numbered, seal
 from models.language.language_model import (
     has_bfloat16,
     load_language_model,
@@ -32,7 +33,6 @@ from models.language.training.training_log import (
     history_of,
     is_over,
     last_checkpoint,
-    read_log,
 )
 from models.language.training.validation import Measures, mean_loss
 
@@ -104,11 +104,14 @@ def finetune(
     valid = [valid[row] for row in order[: config.eval_examples]]
 
     with quiet_transformers(), _deterministic():
-        log = read_log(run)
-        if config.max_steps and not is_over(log, config.max_steps, config.patience):
+        last = last_checkpoint(run)
+        if config.max_steps and not is_over(last.log, config.max_steps, config.patience):
             observe = (on_progress, on_checkpoint)
-            _train(base_model, train, valid, descriptions, run, config, *observe)
-            log = read_log(run)
+            _train(base_model, train, valid, descriptions, run, last.checkpoint, config, *observe)
+            last = last_checkpoint(run)
+            if not is_over(last.log, config.max_steps, config.patience):
+                raise RuntimeError(f"{run} has no whole checkpoint of the last step")
+        log = last.log
         model, tokenizer = _best_model(base_model, run, log, config)
         if targets is not None:
             on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
@@ -152,11 +155,12 @@ def _train(
     valid: Sequence[Example],
     descriptions: Sequence[str],
     run: Path,
+    last: Path | None,
     config: FinetuneConfig,
     on_progress: Callable[[TrainingProgress], None],
     on_checkpoint: Callable[[], None],
 ) -> None:
-    """Train to the end, from the last checkpoint in the folder `run` or from the start."""
+    """Train to the end, from the checkpoint `last` in the folder `run` or from the start."""
     import torch
     from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
@@ -173,7 +177,6 @@ def _train(
         )
         set_seed(config.seed)  # of the adapters' first weights
         model = get_peft_model(model, adapters)
-    last = last_checkpoint(run)
     arguments = TrainingArguments(
         output_dir=str(run),
         max_steps=config.max_steps,
@@ -245,10 +248,11 @@ def _observer(
                 control.should_training_stop = True
 
         def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
             # The trainer's own clean-up goes by file times and could delete the best checkpoint.
             kept = {state.global_step, best_step(state.log_history)}
-            for folder in Path(args.output_dir).glob("checkpoint-*"):
-                if int(folder.name.removeprefix("checkpoint-")) not in kept:
+            for step, folder in numbered(Path(args.output_dir)).items():
+                if step not in kept:
                     shutil.rmtree(folder)
             on_checkpoint()
 

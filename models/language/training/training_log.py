@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.common.checkpoints import drop, whole_checkpoints
+
 
 @dataclass(frozen=True)
 class HistoryRow:
@@ -29,26 +31,24 @@ class HistoryRow:
     recall_at_10: float
 
 
-def _state(checkpoint: Path) -> dict[str, Any] | None:
-    """Return the trainer's state, None for an incomplete checkpoint: it is written last."""
-    try:
-        state: dict[str, Any] = json.loads((checkpoint / "trainer_state.json").read_text())
-    except (OSError, ValueError):
-        return None
-    return state
+@dataclass(frozen=True)
+class Resumed:
+    """The last usable checkpoint of a run."""
+
+    checkpoint: Path | None  # None: training begins
+    log: list[dict[str, Any]]  # of the trainer, up to the checkpoint
 
 
-def last_checkpoint(run: Path) -> Path | None:
-    """Return the last complete checkpoint in a folder."""
-    found = [folder for folder in run.glob("checkpoint-*") if _state(folder) is not None]
-    return max(found, key=lambda folder: int(folder.name.removeprefix("checkpoint-")), default=None)
-
-
-def read_log(run: Path) -> list[dict[str, Any]]:
-    """Return the log of the last checkpoint in a folder, empty if there is none."""
-    last = last_checkpoint(run)
-    state = None if last is None else _state(last)
-    return [] if state is None else state["log_history"]
+def last_checkpoint(run: Path) -> Resumed:
+    """Return the last whole checkpoint in a folder whose best one is whole too; drop later ones."""
+    found = whole_checkpoints(run)
+    for step in sorted(found, reverse=True):
+        state = json.loads((found[step] / "trainer_state.json").read_text())
+        log: list[dict[str, Any]] = state["log_history"]
+        if best_step(log) in found:
+            return Resumed(found[step], log)
+        drop(found[step])
+    return Resumed(None, [])
 
 
 def _valid_losses(log: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:

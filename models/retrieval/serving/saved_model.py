@@ -3,11 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
+from models.retrieval.serving.allowed_operations import check_operations
+
 
 class SavedModel:
     """Calls the signatures of the SavedModel in a folder with NumPy arrays."""
 
     def __init__(self, path: str) -> None:
+        check_operations(path)
         self._model = tf.saved_model.load(path)  # its variables live as long as this reference
 
     def answer(self, signature: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -10,6 +10,7 @@ from models.interests.log_odds import log_odds
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever import RetrieverModel
+from models.retrieval.serving.allowed_operations import check_operations
 from models.retrieval.serving.cluster_top_k import ClusterTopK, constant
 from models.retrieval.serving.pair_choice import (
     Choice,
@@ -170,3 +171,4 @@ def export_saved_model(
     module = ServingModule(model, catalogue, table, k)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
     tf.saved_model.save(module, str(path), signatures=signatures)
+    check_operations(str(path))

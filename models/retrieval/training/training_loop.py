@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.common.checkpoints import whole_checkpoints, write_checkpoint
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
@@ -137,21 +138,20 @@ class TrainingState:
         # Of the epoch in progress:
         self.steps_done, self.loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
         self.averaged = tf.Variable(0)  # times that the mean was updated
-        self.manager = tf.train.CheckpointManager(
-            tf.train.Checkpoint(
-                model=self.model,
-                mean=self.mean,
-                optimizer=self.model.optimizer,
-                done=self.done,
-                figures=self.figures,
-                steps_done=self.steps_done,
-                loss_so_far=self.loss_so_far,
-                averaged=self.averaged,
-            ),
-            str(checkpoint_dir / fingerprint(catalogue, found, config, epochs)),
-            max_to_keep=1,
+        self.checkpoint = tf.train.Checkpoint(
+            model=self.model,
+            mean=self.mean,
+            optimizer=self.model.optimizer,
+            done=self.done,
+            figures=self.figures,
+            steps_done=self.steps_done,
+            loss_so_far=self.loss_so_far,
+            averaged=self.averaged,
         )
-        self.manager.restore_or_initialize()
+        self.folder = checkpoint_dir / fingerprint(catalogue, found, config, epochs)
+        if kept := whole_checkpoints(self.folder):
+            state = self.checkpoint.read(str(kept[max(kept)] / "state"))
+            state.assert_existing_objects_matched()  # Keras makes metrics later
         shape = [None, len(COLUMNS), config.batch_size, config.max_length]
         self._train_steps = tf.function(self._steps, [tf.TensorSpec(shape, tf.int32)])
 
@@ -170,8 +170,7 @@ class TrainingState:
             self.done.assign_add(1)
             self.steps_done.assign(0)
             self.loss_so_far.assign(0.0)
-            self.manager.save()
-            callbacks.on_checkpoint()
+            self._save(callbacks)
             callbacks.on_epoch(history_rows(self._rows())[-1])
         return self.mean, history_rows(self._rows())
 
@@ -197,9 +196,12 @@ class TrainingState:
                 )
             )
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                self.manager.save()
-                callbacks.on_checkpoint()
+                self._save(callbacks)
                 saved = time.monotonic()
+
+    def _save(self, callbacks: Callbacks) -> None:
+        write_checkpoint(self.folder, lambda path: self.checkpoint.write(str(path / "state")))
+        callbacks.on_checkpoint()
 
     def _steps(self, chunk: tf.Tensor) -> None:
         """Train on `chunk` [steps, columns, batch_size, max_length]."""

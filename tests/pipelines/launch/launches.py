@@ -1,14 +1,14 @@
 """Pipelines submitted to a Dataflow service of ours, and what they staged there."""
 
 import functools
-import json
 import runpy
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,9 +19,10 @@ from apache_beam.runners.portability import stager
 
 from emulators.dataflow_server import Dataflow
 from emulators.servers import PROJECT, ROOT
-from pipelines.launch.workspace import Workspace
+from pipelines.launch.workspace import FORMATS, PIPELINES, Workspace
 from tests.pipelines import small
 from transforms.storage import files
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 
 REGION = "us-central1"
 GPU = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
@@ -50,14 +51,9 @@ def make_shop(mined: Path, folder: Path) -> None:
     small.write_language_model(Workspace(str(workspace)))
     for stage in ("novelty_table", "retrieval"):
         record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
-        manifest = {
-            "inputs": {},
-            "flags": {"blocked_clusters": [], "items_per_answer": 20},
-            "level": level,
-            "files": [asdict(record)],
-            **{"rows": {}, "dead_letter": {}, "seconds": 0.5, "packages": {}},
-        }
-        (workspace / stage / "manifest.json").write_text(json.dumps(manifest))
+        flags = {"blocked_clusters": [], "items_per_answer": 20}
+        plan = StagePlan(PIPELINES[stage], {}, flags, level, FORMATS[stage])
+        write_manifest(str(workspace / stage), plan, {}, time.time(), RowCounts(files=(record,)))
 
 
 def upload(folder: Path, bucket: str) -> None:

@@ -55,6 +55,7 @@ SHOUT = Stage(
     description="Writes words in capitals.",
     own_flags=FLAGS,
     tables=lambda *_: {"items": ["word"]},
+    outputs=("words.txt", "half.parquet", "a"),
     level=lambda flags, workspace: flags.level,
     build=build,
 )

@@ -4,17 +4,22 @@ import errno
 import json
 import logging
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import apache_beam as beam
 import pytest
 
-from pipelines import mine_transitions
+from pipelines import explore, mine_transitions
 from pipelines.launch.flags import parse
+from pipelines.launch.workspace import PIPELINES
+from tests.pipelines import small
 from tests.pipelines.launch.shout import ECHO, RUNS, SHOUT
 from transforms import schemas as col
 from transforms.storage import files
+from transforms.storage.manifest import MANIFEST
+from transforms.storage.stage_files import matching
 
 
 def test_a_run_leaves_files_and_a_manifest_that_lists_them(run, stage_folder: Path) -> None:
@@ -66,6 +71,16 @@ def test_another_place_of_the_same_input_does_not_run_it_again(run, words: Path)
     moved = words.rename(words.with_name("moved.csv"))
     assert run(f"--items={moved}") == 0
     assert RUNS == ["shout"]
+
+
+def test_a_stage_is_not_built_on_a_second_set_of_parts(
+    run, tmp_path: Path, stage_folder: Path, capsys
+) -> None:
+    run()
+    (stage_folder / "part-00000-of-00001.parquet").write_text("copied in")
+    assert ECHO.main([f"--workspace={tmp_path / 'w'}"]) == 2
+    said = "clusters/part-00000-of-00001.parquet is not a file that the pipeline wrote; move it"
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["missing", "altered"])
@@ -207,3 +222,55 @@ def test_the_project_of_beam_is_that_of_a_loaded_table() -> None:
     given = ["--workspace=w", "--output_table=my-project.shop.table", "--project=other-proj"]
     flags, _ = parse(stage.parser(), stage.flags, given)
     assert stage._load(flags).project == "other-proj"
+
+
+@pytest.mark.parametrize("folder", PIPELINES)
+def test_the_names_of_all_files_of_a_stage_are_declared(shop: Path, folder: str) -> None:
+    """After an interruption only files with such names are deleted."""
+    path = shop / "workspace" / folder / MANIFEST
+    if not path.exists():
+        pytest.skip("no stage of the small shop")
+    [stage] = [stage for stage in explore.STAGES if stage.folder == folder]
+    names = {record["path"] for record in json.loads(path.read_text())["files"]}
+    assert matching(names, stage.outputs) == names
+    assert matching(["notes.txt", "items.parquet", "mine/a.parquet"], stage.outputs) == set()
+
+
+MISSHAPEN = [
+    lambda manifest: manifest.pop("flags"),
+    lambda manifest: manifest.pop("format"),
+    lambda manifest: manifest.update(flags={}),
+    lambda manifest: manifest["flags"].update(clusters=3),
+    lambda manifest: manifest.update(files=[{"path": "a"}]),
+    lambda manifest: manifest.update(files={"a": 1}),
+    lambda manifest: manifest.update(files=[manifest["files"]]),
+    lambda manifest: manifest.update(level="fine"),
+    lambda manifest: manifest.update(rows={"read": "many"}),
+    lambda manifest: manifest.update(inputs=[]),
+    lambda manifest: manifest["files"][0].update(size="big"),
+    lambda manifest: manifest["files"][0].update(more=1),
+    lambda manifest: manifest["files"][0].update(path="../../x"),
+]
+
+
+@pytest.mark.parametrize("misshape", MISSHAPEN)
+def test_a_misshapen_manifest_is_one_line(mined: Path, tmp_path: Path, capsys, misshape) -> None:
+    workspace = tmp_path / "workspace"
+    shutil.copytree(mined / "workspace" / "clusters", workspace / "clusters")
+    path = workspace / "clusters" / MANIFEST
+    manifest = json.loads(path.read_text())
+    misshape(manifest)
+    path.write_text(json.dumps(manifest))
+    assert small.mine(workspace, mined / "log.parquet") == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: {workspace / 'clusters'}")
+
+
+def test_explore_refuses_an_input_in_the_folder_of_any_stage(tmp_path: Path, mined, capsys) -> None:
+    inside = tmp_path / "report" / "items.parquet"
+    inside.parent.mkdir()
+    shutil.copy(mined / "items.parquet", inside)
+    log = f"--interactions={mined / 'log.parquet'}"
+    assert explore.main([f"--workspace={tmp_path}", f"--items={inside}", log]) == 2
+    assert f"the input {inside} is in {tmp_path / 'report'}, which this" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]

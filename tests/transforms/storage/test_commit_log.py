@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from emulators.storm import watched
+from transforms.errors import InputError
 from transforms.storage import files
 from transforms.storage.commit_log import CommitLog
 
@@ -61,6 +62,28 @@ def test_a_file_that_is_not_as_written_does_not_count(committed: CommitLog, tmp_
     (tmp_path / "stage" / "a.parquet").write_bytes(b"")
     committed.finder()("a.parquet")
     assert committed.count() == 1
+
+
+@pytest.mark.parametrize(
+    "note",
+    [b"", b"{", b"[]", b'{"path": "a.parquet"}', b"\xff", b"of another file", b"[" * 100_000],
+)
+def test_a_damaged_note_is_a_warning_and_its_file_is_not_trusted(
+    committed: CommitLog, tmp_path: Path, caplog, note: bytes
+) -> None:
+    committed.write("a.parquet", TABLE)
+    committed.write("b.parquet", TABLE)
+    path = tmp_path / "notes" / "a.parquet.json"
+    path.write_bytes(path.with_name("b.parquet.json").read_bytes() if b"other" in note else note)
+    assert committed.finder()("a.parquet") is None
+    assert caplog.messages == [f"{path} is damaged: its file is written again"]
+    assert committed.count() == 1
+
+
+def test_no_note_is_written_outside(committed: CommitLog, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not below it"):
+        committed.adopt([files.FileRecord("../../x", 1, "", "")])
+    assert list(tmp_path.iterdir()) == []
 
 
 def written_at(committed: CommitLog, notes: Path, times: list[float]) -> None:

@@ -1,7 +1,9 @@
 """Files, on a local disk and in Cloud Storage."""
 
+import errno
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -65,13 +67,6 @@ def test_attempts_at_one_file_use_names_of_their_own(tmp_path: Path, monkeypatch
     files.write_bytes(str(tmp_path / "file"), b"one")
     files.write_bytes(str(tmp_path / "file"), b"two")
     assert len(set(seen)) == 2
-
-
-def test_what_a_killed_writer_left_is_deleted(tmp_path: Path) -> None:
-    files.write_bytes(str(tmp_path / "a"), b"whole")
-    (tmp_path / "a.unfinished-1").write_bytes(b"ha")
-    files.delete_unfinished(str(tmp_path))
-    assert files.list_folder(str(tmp_path)) == [str(tmp_path / "a")]
 
 
 def test_a_record_says_size_and_digests(folder: str) -> None:
@@ -146,6 +141,35 @@ def test_deleting_takes_all_below_a_folder_and_nothing_else(folder: str) -> None
     assert files.list_folder(folder) == [files.join(folder, "kept")]
 
 
+def test_deleting_may_keep_a_file(folder: str) -> None:
+    for name in ("kept", "gone/kept", "gone too"):
+        files.write_bytes(files.join(folder, name), b"")
+    files.delete_folder(folder, keep="kept")
+    assert files.list_folder(folder) == [files.join(folder, "kept")]
+
+
+def test_a_link_to_a_folder_is_emptied_and_what_links_in_it_lead_to_is_not(tmp_path: Path) -> None:
+    kept, link = tmp_path / "other" / "kept", tmp_path / "link"
+    for path in (kept, tmp_path / "disk" / "a" / "file"):
+        files.write_bytes(str(path), b"")
+    link.symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "other").symlink_to(tmp_path / "other")
+    files.delete_folder(str(link))
+    assert link.is_dir()
+    assert list(link.iterdir()) == []
+    assert kept.exists()
+
+
+def test_a_file_that_cannot_be_deleted_is_an_error(tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "a")
+
+    files.write_bytes(str(tmp_path / "w" / "a" / "file"), b"")
+    monkeypatch.setattr(shutil.os, "unlink", refuse)
+    with pytest.raises(PermissionError):
+        files.delete_folder(str(tmp_path / "w"))
+
+
 def test_deleting_what_is_not_there_is_fine(folder: str) -> None:
     files.delete_folder(files.join(folder, "missing"))
     files.delete_file(files.join(folder, "missing"))
@@ -186,19 +210,6 @@ def test_the_same_table_gives_the_same_bytes(folder: str) -> None:
     assert first.sha256 == second.sha256
 
 
-def test_parquet_parts_are_read_in_order_and_cast(folder: str) -> None:
-    schema = pa.schema({"id": pa.int32()})
-    for name, ids in (("b", [3]), ("a", [1, 2])):
-        files.write_parquet(folder, f"{name}.parquet", pa.table({"id": ids, "more": ids}))
-    table = files.read_parts(folder, schema)
-    assert table.equals(pa.table({"id": [1, 2, 3]}, schema=schema))
-
-
-def test_no_parts_are_an_empty_table(folder: str) -> None:
-    schema = pa.schema({"id": pa.int32()})
-    assert files.read_parts(folder, schema) == schema.empty_table()
-
-
 def test_a_file_that_is_missing_is_no_empty_table(folder: str) -> None:
     with pytest.raises((FileNotFoundError, NotFound), match=r"missing\.parquet"):
         files.read_parquet(files.join(folder, "missing.parquet"), pa.schema({"id": pa.int32()}))
@@ -208,7 +219,6 @@ def test_a_folder_whose_name_looks_like_a_pattern_is_that_folder(folder: str) ->
     table = pa.table({"id": pa.array([1], pa.int32())})
     named = files.join(folder, "run [2]")
     files.write_parquet(named, "a.parquet", table)
-    assert files.read_parts(named, table.schema).equals(table)
     assert files.read_parquet(files.join(named, "a.parquet"), table.schema).equals(table)
 
 
@@ -237,7 +247,7 @@ import os
 import pyarrow as pa
 from transforms.storage import files
 before = os.listdir("/proc/self/task")
-files.read_parts({str(tmp_path)!r}, pa.schema({{"n": pa.int32()}}))
+files.read_parquet({str(tmp_path / "table.parquet")!r}, pa.schema({{"n": pa.int32()}}))
 print(os.listdir("/proc/self/task") == before)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

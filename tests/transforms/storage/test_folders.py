@@ -1,10 +1,12 @@
 """Folders between a remote workspace and the local disk."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from transforms.errors import InputError
 from transforms.storage import cloud_storage, files, folders
 
 
@@ -130,6 +132,16 @@ def test_the_last_checkpoints_alone_are_kept(remote: str) -> None:
         assert content(str(work.checkpoints)) == {"2": b"two", "best": b"best"}
 
 
+def test_a_checkpoint_that_was_damaged_is_sent_again(remote: str) -> None:
+    kept = f"{remote}/checkpoints/{files.record('a', b'one').sha256}"
+    with folders.scratch(remote) as work:
+        write(str(work.checkpoints), {"a": b"one"})
+        work.save()
+        files.write_bytes(kept, b"oNe")
+        work.save()
+    assert files.read_bytes(kept) == b"one"
+
+
 @pytest.mark.parametrize("step", ["upload", "write", "delete"])
 def test_a_worker_killed_while_it_saves_has_the_checkpoints_of_before_or_after(
     remote: str, monkeypatch, step: str
@@ -160,6 +172,43 @@ def test_checkpoints_that_another_worker_deleted_are_no_checkpoints(remote: str)
     files.delete_file(f"{remote}/checkpoints/{gone}")
     with folders.scratch(remote) as work:
         assert not work.checkpoints.exists()
+
+
+@pytest.mark.parametrize("index", [b"", b"{", b"[]", b'{"files": [1]}', b'{"files": 1}', b"\xff"])
+def test_a_damaged_index_is_a_warning_and_no_checkpoint(remote: str, caplog, index: bytes) -> None:
+    with folders.scratch(remote) as work:
+        write(str(work.checkpoints), {"a": b"1"})
+        work.save()
+    files.write_bytes(f"{remote}/checkpoints/index.json", index)
+    with folders.scratch(remote) as work:
+        assert not work.checkpoints.exists()
+    assert caplog.messages == [f"{remote}/checkpoints/index.json is damaged: no checkpoint is used"]
+
+
+@pytest.mark.parametrize("name", ["../../../x", "/tmp/x", "a/../../x"])
+def test_no_checkpoint_is_written_outside(remote: str, temporary: Path, name: str) -> None:
+    with folders.scratch(remote) as work:
+        write(str(work.checkpoints), {"a": b"1"})
+        work.save()
+    index = f"{remote}/checkpoints/index.json"
+    for key, value in (("path", name), ("sha256", f"../{name}")):
+        listed = json.loads(files.read_bytes(index))
+        before = dict(listed["files"][0])
+        listed["files"][0][key] = value
+        files.write_bytes(index, json.dumps(listed).encode())
+        with pytest.raises(InputError, match="not below it"), folders.scratch(remote):
+            pass
+        files.write_bytes(index, json.dumps({"files": [before]}).encode())
+    assert [path for path in temporary.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("name", ["../../../x", "a/../../x", ".."])
+def test_an_object_is_not_copied_outside(remote: str, temporary: Path, monkeypatch, name) -> None:
+    stored = cloud_storage.Stored(f"{remote}/{name}", 1, "", 0.0)
+    monkeypatch.setattr(cloud_storage, "listing", lambda folder: [stored])
+    with pytest.raises(InputError, match="not below it"):
+        folders.local_copy(remote)
+    assert not (temporary.parent / "x").exists()
 
 
 def test_what_a_killed_worker_left_on_the_disk_is_not_taken_up(remote: str) -> None:

@@ -14,7 +14,7 @@ from transforms.storage.manifest import (
     write_manifest,
 )
 
-PLAN = StagePlan("make_tea", {"leaves": "f00"}, {"sugar": 2, "note": "heiß"}, 1)
+PLAN = StagePlan("make_tea", {"leaves": "f00"}, {"sugar": 2, "note": "heiß"}, 1, 2)
 COUNTS = [
     RowCounts(read=5, used=3),
     RowCounts(dead=2, reasons=Counter({"cold": 1, "bitter": 1})),
@@ -40,6 +40,7 @@ def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
         "inputs": {"leaves": "f00"},
         "flags": {"sugar": 2, "note": "heiß"},
         "level": 1,
+        "format": 2,
         "rows": {"read": 5, "used": 3, "dead": 2, "written": 4},
         "dead_letter": {"bitter": 1, "cold": 1},
         "figures": {"taste": 3, "warmth": {"mean": 0.5}},

@@ -26,6 +26,7 @@ from transforms.tables.write_tables import (
 SCHEMA = pa.schema({"id": pa.string(), "number": pa.int64()})
 ROWS = [{"id": f"id {number % 7}", "number": number} for number in range(30)]
 SORT = ("id", "number")
+PLAN = StagePlan("make_tea", {}, {}, None, 1)
 
 
 def tables(rows: list[dict], size: int) -> list[pa.Table]:
@@ -164,12 +165,23 @@ def test_no_dead_rows_leave_no_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("counts", [[], [RowCounts(read=5, used=3), RowCounts(dead=2)]])
 def test_the_manifest_has_the_sum_of_all_counts(tmp_path: Path, counts: list[RowCounts]) -> None:
-    write = WriteManifest(str(tmp_path), StagePlan("make_tea", {}, {}, None), {}, 0.0)
+    note = tmp_path / "plan.json"
+    note.write_text('{"started": 2.5}')
+    write = WriteManifest(str(tmp_path), PLAN, {}, 2.5, str(note))
     found = run(lambda pipeline: {"total": pipeline | beam.Create(counts) | write})["total"]
     assert found == [sum(counts, RowCounts())]
     manifest = read_manifest(str(tmp_path))
     assert manifest is not None
     assert manifest["rows"]["read"] == sum(count.read for count in counts)
+
+
+def test_a_run_that_a_later_one_took_over_writes_no_manifest(tmp_path: Path) -> None:
+    note = tmp_path / "plan.json"
+    for content in ('{"started": 9.5}', "{", None):
+        note.unlink(missing_ok=True) if content is None else note.write_text(content)
+        with pytest.raises(InputError, match=r"another run of make_tea began in .* after this one"):
+            WriteManifest(str(tmp_path), PLAN, {}, 2.5, str(note))._write(RowCounts())
+    assert not (tmp_path / "manifest.json").exists()
 
 
 def test_a_function_is_applied_to_the_table_of_each_shard() -> None:

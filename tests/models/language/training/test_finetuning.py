@@ -1,7 +1,9 @@
 import dataclasses
 import json
 import math
+import shutil
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from models.language.language_model import (
+    MODEL_FILES,
     generate_completions,
     load_language_model,
     save_language_model,
@@ -142,6 +145,7 @@ def test_the_output_is_a_plain_model_folder_in_bfloat16(undisturbed):
         "tokenizer.json",
         "tokenizer_config.json",
     }
+    assert all(any(fnmatch(name, one) for one in MODEL_FILES) for name in content(folder))
     assert json.loads(content(folder)["config.json"])["dtype"] == "bfloat16"
     model, tokenizer = load_language_model(str(folder / "model"), "bfloat16")
     assert len(generate_completions(model, tokenizer, ["Next:\n"], 2)) == 1
@@ -163,6 +167,34 @@ def test_killed_and_run_again_it_writes_the_same_bytes(tiny, tmp_path, method):
     resumed = run(tiny, tmp_path / "again", config)
     np.testing.assert_equal(resumed, once)
     assert content(tmp_path / "again") == content(tmp_path / "once")
+
+
+@pytest.fixture(scope="module")
+def interrupted(tiny, tmp_path_factory):
+    """A training killed at step 7: checkpoint 6 is the last one and the best one."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.raises(KilledError):
+        run(tiny, folder, CONFIG, kill_at=7)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["optimizer.pt", "scheduler.pt", "model.safetensors"])
+def test_a_damaged_checkpoint_ends_in_the_same_bytes(
+    tiny, tmp_path, undisturbed, interrupted, caplog, name
+):
+    folder = tmp_path / "again"
+    shutil.copytree(interrupted, folder)
+    (path,) = (folder / "ck").glob(f"*/checkpoint-6/{name}")
+    if name == "scheduler.pt":
+        path.unlink()
+    else:
+        flipped = bytearray(path.read_bytes())
+        flipped[-1] ^= 1
+        path.write_bytes(flipped)
+    resumed = run(tiny, folder, CONFIG)
+    assert "checkpoint-6 is unfinished or damaged, and is not used" in caplog.text
+    np.testing.assert_equal(resumed, undisturbed[1])
+    assert content(folder) == content(undisturbed[0])
 
 
 def test_the_last_row_repeats_the_weights_that_are_kept(undisturbed):

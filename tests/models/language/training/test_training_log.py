@@ -1,6 +1,11 @@
+import json
 import math
+from pathlib import Path
 
-from models.language.training.training_log import history_of, is_over, last_checkpoint
+import pytest
+
+from models.common.checkpoints import seal
+from models.language.training.training_log import Resumed, history_of, is_over, last_checkpoint
 
 
 def log(*losses: float) -> list[dict[str, float]]:
@@ -19,12 +24,41 @@ def test_training_is_over_after_the_last_step():
     assert not is_over(falling, 10, 2)
 
 
-def test_a_half_written_checkpoint_is_not_the_last(tmp_path):
-    for step, state in ((2, '{"log_history": []}'), (10, '{"log_hi')):
-        folder = tmp_path / f"checkpoint-{step}"
-        folder.mkdir()
-        (folder / "trainer_state.json").write_text(state)
-    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+def save(run: Path, *losses: float) -> Path:
+    """Save a checkpoint after evaluations with some losses."""
+    folder = run / f"checkpoint-{len(losses) - 1}"
+    folder.mkdir()
+    (folder / "weights").write_bytes(b"weights")
+    state = json.dumps({"log_history": log(*losses)})
+    (folder / "trainer_state.json").write_text(state)
+    seal(folder)
+    return folder
+
+
+def test_the_last_checkpoint_is_resumed_with_its_log(tmp_path):
+    save(tmp_path, 9, 4)
+    last = save(tmp_path, 9, 4, 5)
+    assert last_checkpoint(tmp_path) == Resumed(last, log(9, 4, 5))
+    assert last_checkpoint(tmp_path / "none") == Resumed(None, [])
+
+
+@pytest.mark.parametrize("name", ["weights", "trainer_state.json", "checksums.json"])
+@pytest.mark.parametrize("damage", ["missing", "cut", "flipped"])
+@pytest.mark.parametrize("best_is_damaged", [True, False])
+def test_a_damaged_checkpoint_is_dropped_for_the_one_before_or_the_start(
+    tmp_path, caplog, name, damage, best_is_damaged
+):
+    best, last = save(tmp_path, 9, 4), save(tmp_path, 9, 4, 5)
+    path = (best if best_is_damaged else last) / name
+    content = path.read_bytes()
+    path.unlink()
+    if damage != "missing":
+        end = bytes([content[-1] ^ 1]) if damage == "flipped" else b""
+        path.write_bytes(content[:-1] + end)
+    expected = Resumed(None, []) if best_is_damaged else Resumed(best, log(9, 4))
+    assert last_checkpoint(tmp_path) == expected
+    assert "is unfinished or damaged, and is not used" in caplog.text
+    assert list(tmp_path.iterdir()) == ([] if best_is_damaged else [best])
 
 
 def test_history_has_a_row_a_step_and_nan_where_nothing_was_measured():

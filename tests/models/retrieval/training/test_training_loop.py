@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.common.checkpoints import whole_checkpoints
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.popularity import timeless_popularity
 from models.retrieval.retriever import RetrieverModel, tf
@@ -140,6 +141,28 @@ def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_
     folder, rows = shutil.copytree(whole.folder, tmp_path / "copy"), []
     again, same = train_retriever(catalogue(), shards, CONFIG, folder, Callbacks(rows.append))
     assert (rows, same) == ([], whole.history)
+    for one, other in zip(weights(whole.model), weights(again), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["state.index", "state.data-00000-of-00001", "checksums.json"])
+@pytest.mark.parametrize("damaged", ["last", "all"])
+def test_a_damaged_checkpoint_is_dropped_for_the_one_before_or_the_start(
+    whole: Whole, shards: list[str], tmp_path: Path, caplog: Any, name: str, damaged: str
+) -> None:
+    folder = shutil.copytree(whole.folder, tmp_path / "copy")
+    victims = []
+    for run in folder.iterdir():
+        found = sorted(whole_checkpoints(run).items())
+        assert len(found) <= 2
+        victims += [path for _, path in found[-1 if damaged == "last" else 0 :]]
+    for checkpoint in victims:
+        content = bytearray((checkpoint / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (checkpoint / name).write_bytes(content)
+    again, same = train_retriever(catalogue(), shards, CONFIG, folder)
+    assert caplog.text.count("is unfinished or damaged") == len(victims)
+    assert same == whole.history
     for one, other in zip(weights(whole.model), weights(again), strict=True):
         np.testing.assert_array_equal(one, other)
 
