@@ -124,6 +124,8 @@ def _cloud_error(error: BaseException) -> tuple[int, str] | None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    if str(record.msg).startswith("If direct_num_workers is not equal to 1"):
+        return False  # see pipelines.launch.runner
     # A worker logs an error with its traceback; the user gets these as one line.
     error = record.exc_info[1] if record.exc_info else None
     return error is None or _explain(error) is None

@@ -22,8 +22,9 @@ def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
         # Beam's default runner downloads Prism when it is online; this one is always the same.
         beam_flags = [*beam_flags, "--runner=FnApiRunner"]
         if threads and not named & {"--direct_num_workers", "--direct_running_mode"}:
-            every_core = ["--direct_num_workers=0", "--direct_running_mode=multi_threading"]
-            beam_flags = [*beam_flags, *every_core]
+            # One embedded worker per core. They run in parallel, which Beam's warning denies. Its
+            # mode multi_threading would open gRPC servers on every network interface.
+            beam_flags = [*beam_flags, "--direct_num_workers=0"]
     return beam_flags
 
 
