@@ -10,7 +10,7 @@ from models.language.cost.count_queries import count_work
 from models.language.cost.machine_types import MACHINES, machine_type
 from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
-from pipelines.launch.check_gates import check_gates
+from pipelines.launch.check_gates import check_not_failed
 from pipelines.launch.dataflow import Workers, hints, worker_flags
 from pipelines.launch.flag_types import json_object, number, semicolon_list, whole_number
 from pipelines.launch.flags import Flag
@@ -162,7 +162,7 @@ STAGE = Stage(
     own_flags=FLAGS,
     stages=("clusters", "transitions", "language_model"),
     check=check,
-    check_release=check_gates,
+    check_release=check_not_failed,
     inspect=inspect,
     level=lambda _, workspace: workspace.level("transitions"),
     build=build,

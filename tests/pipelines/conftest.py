@@ -80,6 +80,7 @@ def _train(folder: Path) -> None:
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
     assert train_retrieval.STAGE.main([f"--workspace={workspace}", *_TRAINING]) == 0
+    small.write_report(Workspace(str(workspace)))
 
 
 @pytest.fixture(scope="module")

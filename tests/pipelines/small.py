@@ -125,6 +125,13 @@ def write_novelty_table(workspace: Workspace) -> None:
     _write_manifest(workspace, "novelty_table", "build_novelty_table", flags, record, size**2)
 
 
+def write_report(workspace: Workspace) -> None:
+    """Write what a complete stage evaluate says of a novelty table that passed its gates."""
+    folder, passed = workspace.folder("report"), {"match_rate": {"passed": True}}
+    record = files.write_record(folder, "metrics.json", json.dumps({"gates": passed}).encode())
+    _write_manifest(workspace, "report", "evaluate", {}, record, of=("clusters", "novelty_table"))
+
+
 def _write_manifest(
     workspace: Workspace,
     stage: str,
@@ -132,10 +139,11 @@ def _write_manifest(
     flags: dict[str, Any],
     record: files.FileRecord,
     rows: int = 0,
+    of: tuple[str, ...] = ("clusters",),
 ) -> None:
     manifest = {
         "pipeline": pipeline,
-        "inputs": {"clusters": workspace.fingerprint("clusters")},
+        "inputs": {name: workspace.fingerprint(name) for name in of},
         "flags": flags,
         "level": workspace.level("clusters"),
         "files": [vars(record)],

@@ -46,6 +46,7 @@ def local(model_in_process: None, mined: Path, tmp_path_factory: pytest.TempPath
     shutil.copytree(mined / "workspace", root)
     small.write_novelty_table(Workspace(str(root)))
     assert train(str(root)) == 0
+    small.write_report(Workspace(str(root)))
     assert recommended(str(root)) == 0
     return str(root)
 
@@ -72,6 +73,7 @@ def remote(model_in_process: None, cloud: Cloud, mined: Path) -> str:
         assert not saves[0].exists()  # the disk of the worker
         assert train(root) == 0
     assert len(saves) == 3  # an epoch each, none twice
+    small.write_report(Workspace(root))
     assert recommended(root) == 0
     return root
 
