@@ -61,16 +61,24 @@ _DETAILS = r"; reason: .*"  # what BigQuery's client adds: the same again
 _LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Formats records whose texts may be of the data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def printable(text: str) -> str:
+    """Replace invisible characters: on a terminal, those of the data could hide what is printed."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+
+
 def run_guarded(work: Callable[[], None]) -> int:
     """Run `work`; print a known error as one line and return the exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[handler],
-    )
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
@@ -80,7 +88,7 @@ def run_guarded(work: Callable[[], None]) -> int:
         if explained is None:
             raise
         code, message = explained
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
         return code
     return DONE
 

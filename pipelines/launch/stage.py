@@ -14,7 +14,7 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 
 from models.common.model_process import end_model_processes
 from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, prepare_launch
-from pipelines.launch.error_messages import run_guarded
+from pipelines.launch.error_messages import printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import is_complete, prepare
 from pipelines.launch.runner import running_pipeline, with_default_runner
@@ -110,7 +110,7 @@ class Stage:
         if information is None:
             self.run(flags, beam_flags)
         else:
-            print(information)
+            print(printable(information))
 
     def check_output(self, flags: argparse.Namespace) -> None:
         """Raise InputError for an --output_table that cannot be loaded."""

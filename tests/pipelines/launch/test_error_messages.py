@@ -14,11 +14,12 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
-from pipelines.launch.error_messages import run_guarded
+from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.shared_flags import SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.storage import bigquery_client, cloud_storage, files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import WriteTable
@@ -80,6 +81,19 @@ def test_an_error_of_google_cloud_is_one_line(
     assert said in lines[0]
     assert "https://" not in lines[0]
     assert "[while running" not in lines[0]
+
+
+def test_no_text_of_the_data_moves_the_cursor(capfd, monkeypatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # without that of pytest
+
+    def work() -> None:
+        log.warning("a title: %s", "\x1b[2Kגן\x9b1A\u202e")
+        raise InputError("no column 'a\x1b]0;x\x07\r\nerror: b'")
+
+    assert run_guarded(work) == 2
+    said, error = capfd.readouterr().err.splitlines()
+    assert said.endswith("a title: \ufffd[2Kגן\ufffd1A\ufffd")
+    assert error == "error: no column 'a\ufffd]0;x\ufffd error: b'"
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

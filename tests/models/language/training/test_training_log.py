@@ -1,6 +1,8 @@
 import math
 
-from models.language.training.training_log import history_of, is_over, last_checkpoint
+import pytest
+
+from models.language.training.training_log import best_step, history_of, is_over, last_checkpoint
 
 
 def log(*losses: float) -> list[dict[str, float]]:
@@ -17,6 +19,18 @@ def test_training_is_over_after_the_last_step():
     falling = log(*range(20, 10, -1))
     assert is_over(falling, 9, 2)
     assert not is_over(falling, 10, 2)
+
+
+def test_a_loss_that_is_no_number_is_never_the_best():
+    nan = math.nan
+    assert [best_step(log(9, *losses)) for losses in ((nan, 3, 2), (4, nan), (nan, 5))] == [3, 1, 2]
+    assert not is_over(log(9, nan, 5, 4), 9, 2)
+    assert is_over(log(9, 5, nan, nan), 9, 2)
+
+
+def test_training_without_a_finite_loss_is_refused():
+    with pytest.raises(ValueError, match="step 1 is not finite: the learning rate is too high"):
+        best_step(log(9, math.nan, math.nan))
 
 
 def test_a_half_written_checkpoint_is_not_the_last(tmp_path):
