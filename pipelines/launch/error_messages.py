@@ -99,7 +99,15 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         return BAD_INPUT, message
     if (message := _disk_error(error)) is not None:
         return FAILED, f"{message}; no work is lost: fix the disk and {_AGAIN}"
+    if (message := _model_error(error)) is not None:
+        return FAILED, f"{message}; finished work is kept: {_AGAIN}"
     return _cloud_error(error)
+
+
+def _model_error(error: BaseException) -> str | None:
+    """Return the end of a model's process in one line, also for one raised in a worker."""
+    found = re.findall(r"ModelProcessLost: (.*)", f"{type(error).__name__}: {error}")
+    return re.sub(_WHERE, "", found[-1]).rstrip(" ;") if found else None
 
 
 def _disk_error(error: BaseException) -> str | None:

@@ -14,6 +14,7 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
+from models.common.model_process import ModelProcessLost
 from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.shared_flags import SEED, WORKSPACE
 from pipelines.launch.stage import Stage
@@ -40,6 +41,7 @@ ERRORS = [
     (google.ServiceUnavailable(f"{URL}Try later"), 1, "Try later; Google Cloud does not answer"),
     (google.InternalServerError("Oops"), 1, "Oops; Google Cloud does not answer"),
     (google.DeadlineExceeded("Too slow"), 1, "Too slow; Google Cloud does not answer"),
+    (ModelProcessLost("the process 7 ended; its last output: a\nb"), 1, "output: a; finished work"),
     (
         google.RetryError("Timeout of 120.0s exceeded", google.ServiceUnavailable("down")),
         1,
