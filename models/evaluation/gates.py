@@ -99,10 +99,10 @@ def _better(
     """Judge the lower end of the interval of our difference to a baseline."""
     way_out = "use the baseline, evaluate on more users, or fine-tune for longer or a larger model"
     what = f"{metric} of the table is better than that of {baseline or 'counts'}"
-    low = differences.get(baseline or "", {}).get("low")
+    found = differences.get(baseline or "", {})
+    low: Any = found.get("low")
     if not _is_number(low):
         return _unmeasured(threshold, "more than", f"by how much {what}", way_out)
-    found = differences[baseline or ""]
     why = (
         f"{metric} of the table less that of {baseline} is {100 * found['value']:+.1f} points, "
         f"95% interval {100 * low:+.1f} to {100 * found['high']:+.1f} "

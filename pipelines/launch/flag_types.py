@@ -95,14 +95,13 @@ def engine_arguments(text: str) -> str:
 
 def _secret(value: object, name: str) -> str | None:
     """Return the name of the first text in a JSON value that looks like a secret."""
-    if isinstance(value, dict):
-        parts = value.items()
-    elif isinstance(value, list):
-        parts = ((name, part) for part in value)
-    elif not isinstance(value, str) or not value:
-        return None
-    else:
+    if isinstance(value, str) and value:
         return name if re.search(_SECRET_NAME, name) or re.match(_SECRET, value) else None
+    parts: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list):
+        parts = [(name, part) for part in value]
     return next((found for key, part in parts if (found := _secret(part, key)) is not None), None)
 
 
