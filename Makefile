@@ -102,12 +102,11 @@ demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 	@$(args) set -x && $(BIN)/python -m pipelines.explore --workspace="$$WORKSPACE" --dataset=movielens \
 	  --clusters=6,12,24,48 --ignore_gates $(words)
 
-# A file's tests share what they build, so a file is one worker's.
-PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile
+# A file's tests share what they build, so a file is one worker's. The slowest files come first.
+PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 .PHONY: test
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
-	$(PYTEST) -m "not slow and not faults"
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m "not faults"
 
 # Without whole stages, training, a browser and waiting for processes that hang.
 NOT_FAST = pipelines benchmarks faults docs models/common models/retrieval \
@@ -119,8 +118,7 @@ test-fast: setup  ## the tests for while you type: no engine, no emulator
 
 .PHONY: coverage
 coverage: setup setup-emulators setup-chromium  ## the same, and which lines and branches they run
-	$(PYTEST) -m "not slow and not faults" --cov --cov-report=
-	$(BIN)/python -m pytest -m slow --cov --cov-append --cov-report=term --cov-report=html:build/coverage
+	$(PYTEST) -m "not faults" --cov --cov-report=term --cov-report=html:build/coverage
 
 .PHONY: test-faults
 test-faults: setup setup-emulators  ## kill real processes and look what is left

@@ -167,7 +167,7 @@ def build(
     resamples = Resamples(flags.bootstrap_samples, flags.seed)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, sources.level)
-    catalogue = beam.pvalue.AsSingleton(item_clusters)
+    item_clusters_side = beam.pvalue.AsSingleton(item_clusters)
     parts = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
     sequences = parts | "Sequences" >> beam.Values().with_output_types(pa.Table)
     test = sequences | "TestUsers" >> beam.Map(split.users, "test").with_output_types(pa.Table)
@@ -178,18 +178,21 @@ def build(
     popular = (
         sequences
         | "Engagements"
-        >> beam.Map(lambda part, items: engagements_by_item(part, len(items[0]), split), catalogue)
+        >> beam.Map(
+            lambda part, items: engagements_by_item(part, len(items[0]), split), item_clusters_side
+        )
         | "AddEngagements" >> beam.CombineGlobally(SumFn())
         | "Popular"
         >> beam.Map(
             lambda counts, items, eligible: popular_items(counts, items[1], eligible, size, top),
-            catalogue,
+            item_clusters_side,
             beam.pvalue.AsSingleton(eligible),
         )
     )
     pair_users = (
         sequences
-        | "Pairs" >> beam.Map(lambda part, items: users_by_pair(part, items[1], size), catalogue)
+        | "Pairs"
+        >> beam.Map(lambda part, items: users_by_pair(part, items[1], size), item_clusters_side)
         | "AddPairs" >> beam.CombineGlobally(SumFn())
     )
     weight = valid | ChoosePriorWeight(sources, item_clusters, split.cut)
@@ -203,7 +206,7 @@ def build(
         sources=sources,
         weight=weight,
         saved_model=workspace.folder("retrieval", "saved_model"),
-        catalogue=item_clusters,
+        item_clusters=item_clusters,
         popular=popular,
         size=size,
         cut=split.cut,
@@ -227,7 +230,7 @@ def build(
             names=(TABLE, PRIOR, *others, *_SIMULATED),
             policies=lambda weight: sources.load().by_name(weight),
             weight=weight,
-            catalogue=item_clusters,
+            item_clusters=item_clusters,
             arms=arms,
             blocked=sources.blocked,
         )

@@ -8,7 +8,7 @@ import apache_beam as beam
 from models.language.training.finetune_config import FinetuneConfig
 from pipelines.launch.dataflow import Workers, hints, worker_flags
 from pipelines.launch.flags import config_flags, from_flags
-from pipelines.launch.shared_flags import SEED, WORKSPACE, base_model_files
+from pipelines.launch.shared_flags import BASE_MODEL, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import ClustersInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
@@ -82,8 +82,9 @@ STAGE = Stage(
     description=__doc__ or "",
     own_flags=FLAGS,
     stages=("clusters", "transitions"),
-    extra_files=lambda _, workspace: base_model_files(ClustersInfo.read(workspace).base_model),
+    extra_files=lambda _, workspace: ClustersInfo.read(workspace).base_model_files(),
     taken_over=lambda workspace: {"base_model": ClustersInfo.read(workspace).base_model},
+    taken_over_paths=(BASE_MODEL,),
     check_flags=check_flags,
     level=lambda _, workspace: workspace.level("transitions"),
     build=build,

@@ -14,7 +14,6 @@ from pipelines.launch.shared_flags import (
     OUTPUT_SHARDS,
     SEED,
     WORKSPACE,
-    base_model_files,
     check_train_until,
     log_columns,
     source,
@@ -246,7 +245,7 @@ STAGE = Stage(
         "interactions": log_columns(ClustersInfo.read(workspace).min_rating)
     },
     stages=("clusters",),
-    extra_files=lambda _, workspace: base_model_files(ClustersInfo.read(workspace).base_model),
+    extra_files=lambda _, workspace: ClustersInfo.read(workspace).base_model_files(),
     taken_over=lambda workspace: ClustersInfo.read(workspace).settings(),
     check_flags=check_flags,
     check=check,

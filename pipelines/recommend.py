@@ -85,7 +85,7 @@ def build(
         | "Sequences" >> beam.Values().with_output_types(pa.Table)
         | Recommend(
             saved_model=workspace.folder("retrieval", "saved_model"),
-            catalogue=item_clusters,
+            item_clusters=item_clusters,
             pair_choice=flags.pair_choice,
             seed=flags.seed,
         )
@@ -108,7 +108,8 @@ STAGE = Stage(
         if flags.interactions
         else {}
     ),
-    stages=("clusters", "transitions", "retrieval"),
+    stages=("clusters", "retrieval"),
+    optional_stages=lambda flags: () if flags.interactions else ("transitions",),
     taken_over=lambda workspace: {"min_rating": ClustersInfo.read(workspace).min_rating},
     check_flags=check_flags,
     check=check_gates,

@@ -39,7 +39,7 @@ def ours(log: str, clusters: str, output: str) -> None:
             | SequenceParts(min_rating=None)
             | "Mine"
             >> beam.Map(
-                lambda part, catalogue: count_transitions(mine_transitions(part[1], catalogue[1])),
+                lambda part, items: count_transitions(mine_transitions(part[1], items[1])),
                 beam.pvalue.AsSingleton(item_clusters),
             ).with_output_types(pa.Table)
             | "ByLabel" >> ShardBy(col.NOVEL, SHARDS, col.TRANSITION_COUNTS)

@@ -1,18 +1,19 @@
-"""The retriever beside RecTools' SASRec and popularity: HR@10 and NDCG@10 on real data.
+"""The retriever beside RecTools' sequence models and popularity: HR@10 and NDCG@10 on real data.
 
 For each data set, users with at least five interactions, in order of time. Every model is trained
 on the same sequences and ranks all items outside a user's history, without sampling (RecTools ranks
 the items that it was trained on, because all others would come last). Two splits:
 
-- leave one out: the last item of every user is the target;
+- leave one out: the last item of every user is the target, asked for at its time;
 - temporal: the latest tenth of all interactions is held back, and the target is the first item
-  after the cut that is new to the user. It is left out if fewer than 100 users have a target.
+  after the cut that is new to the user, asked for at the cut. It is left out if fewer than 100
+  users have a target.
 
-Both learned models hold back the last item of each sequence, stop by its NDCG@10, and keep the best
-epoch. Ours has the product's defaults, clusters and text features, but validates on every user,
-like RecTools. RecTools has its defaults and the settings of `rankers.RECTOOLS`;
---rectools='{"cluster_features": true}' gives it the clusters too. Mean and standard deviation are
-over seeds. The last line is one JSON object.
+All learned models hold back the last item of each sequence and stop by its NDCG@10. RecTools' keep
+the best epoch; ours then trains as long on everything. Ours has the product's defaults, clusters
+and text features, but validates on every user, like RecTools. RecTools has its defaults and the
+settings of `rankers.RECTOOLS`. Mean and standard deviation are over seeds. `seconds_to_best` is the
+training until the best epoch, two at a time. The last line is one JSON object.
 """
 
 import json
@@ -24,10 +25,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from benchmarks.common.datasets import ENCODER, FOLDER, real_items
+from benchmarks.common.datasets import ENCODER, FOLDER, GROCERIES, real_log, with_traffic
 from benchmarks.common.output import command_line, print_table, say
 from benchmarks.retriever.rankers import (
     RECTOOLS,
@@ -35,6 +35,7 @@ from benchmarks.retriever.rankers import (
     Ranker,
     by_ours,
     by_popularity,
+    by_recent_popularity,
     by_rectools,
     rank_in,
 )
@@ -86,7 +87,7 @@ def make_splits(interactions: pa.Table, items: pa.Table) -> dict[str, Split]:
     sequences = np.split(pc.list_flatten(by_user[col.ITEMS_OF_USER]).to_numpy(), ends)
     times = np.split(pc.list_flatten(by_user[col.TIMESTAMPS]).cast(pa.int64()).to_numpy(), ends)
     return {
-        "leave_one_out": leave_one_out(sequences),
+        "leave_one_out": leave_one_out(sequences, times),
         "temporal": temporal(sequences, times, SHARE),
     }
 
@@ -96,10 +97,11 @@ def measure(
 ) -> dict[str, Figures]:
     """Return mean and standard deviation of each ranker's metrics over its seeds."""
 
-    def measure_one(ranker: Ranker, seed: int) -> tuple[float, float]:
+    def measure_one(ranker: Ranker, seed: int) -> tuple[float, float, float]:
         with tempfile.TemporaryDirectory() as scratch:
-            rank = rank_in(ranker(split, catalogue, seed, Path(scratch)), split.targets)
-        return hit_rate(rank), ndcg(rank)
+            answers, seconds = ranker(split, catalogue, seed, Path(scratch))
+        rank = rank_in(answers, split.targets)
+        return hit_rate(rank), ndcg(rank), seconds
 
     with ThreadPoolExecutor(_PARALLEL) as pool:
         running = {
@@ -109,9 +111,9 @@ def measure(
     return {name: over_seeds([run.result() for run in runs]) for name, runs in running.items()}
 
 
-def over_seeds(found: list[tuple[float, float]]) -> Figures:
-    """Return mean and standard deviation of HR and NDCG."""
-    names = (f"HR@{TOP}", f"NDCG@{TOP}")
+def over_seeds(found: list[tuple[float, float, float]]) -> Figures:
+    """Return mean and standard deviation of HR, NDCG and seconds."""
+    names = (f"HR@{TOP}", f"NDCG@{TOP}", "seconds_to_best")
     means = dict(zip(names, np.mean(found, axis=0), strict=True))
     deviations = np.std(found, axis=0)
     return means | {f"{name}_std": spread for name, spread in zip(names, deviations, strict=True)}
@@ -134,8 +136,13 @@ def main() -> None:
     """Run from a command line."""
     parser = command_line("retriever", __doc__)
     parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the data sets")
-    parser.add_argument("--datasets", default=",".join(RECTOOLS), help="names of folders in it")
+    parser.add_argument(
+        "--datasets",
+        default=",".join((*RECTOOLS, GROCERIES)),
+        help=f"names of folders in it, and {GROCERIES}, which a package has",
+    )
     parser.add_argument("--splits", default="leave_one_out,temporal", help="splits to measure")
+    parser.add_argument("--models", default="", help="names in the table; all, if not given")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the learned models")
     parser.add_argument(
         "--rectools_python",
@@ -149,24 +156,40 @@ def main() -> None:
     parser.add_argument("--ours", type=json.loads, default={}, help="settings of ours, JSON")
     flags = parser.parse_args()
     seeds = [int(seed) for seed in flags.seeds.split(",")]
-    items_of: dict[str, pa.Table] = {}
+    logs: dict[str, tuple[pa.Table, pa.Table]] = {}
     for name in flags.datasets.split(","):
-        items = real_items(name, flags.data, Path())
-        if items is None:
+        log = real_log(name, flags.data, Path())
+        if log is None:
             parser.error(f"--data={flags.data} has no {name}: name the folder that has it")
-        items_of[name] = items
+        logs[name] = log
     encoder = TextEncoder(ENCODER)
     used: dict[str, dict[str, Any]] = {}
     results: dict[str, dict[str, dict[str, Figures]]] = {}
-    for name, items in items_of.items():
+    for name, (interactions, rows) in logs.items():
+        items = with_traffic(interactions, rows)
         used[name] = RECTOOLS.get(name, RECTOOLS_DEFAULTS) | flags.rectools
+        models = {
+            "SASRec": {"model": "SASRec"},
+            "SASRec, clusters": {"model": "SASRec", "cluster_features": True},
+            "eSASRec": {"model": "eSASRec"},
+            "HSTU": {"model": "HSTU"},
+        }
         rankers: dict[str, tuple[Ranker, list[int]]] = {
             "popularity": (by_popularity, seeds[:1]),
-            "rectools": (by_rectools(flags.rectools_python, used[name]), seeds),
+            "popularity of 7 days": (by_recent_popularity, seeds[:1]),
+            **{
+                f"RecTools {model}": (
+                    by_rectools(flags.rectools_python, used[name] | settings),
+                    seeds,
+                )
+                for model, settings in models.items()
+            },
             "ours": (by_ours(flags.ours), seeds),
         }
+        chosen = flags.models.split(",") if flags.models else rankers
+        rankers = {model: rankers[model] for model in chosen}
         embeddings = encoder.encode(item_texts(items))
-        splits = make_splits(pq.read_table(flags.data / name / "interactions.parquet"), items)
+        splits = make_splits(interactions, items)
         for kind in flags.splits.split(","):
             split = splits[kind]
             say(f"{name}, {kind}: {len(split.sequences)} users, {len(split.tested)} of them tested")

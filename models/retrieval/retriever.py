@@ -4,10 +4,11 @@ The query tower reads a history (SASRec: Kang and McAuley 2018, arXiv 1808.09781
 tower is an item's embedding plus that of its interest cluster and what its text features make, and
 both towers share it. A score is
 
-    query . item = affinity(history, item) + tendency(history) * log popularity(item)
+    query . item = affinity(history, item) + tendency(history) . log popularity(item)
 
-so an empty history, whose query is (0, ..., 0, 1), ranks exactly by popularity, and an item
-without engagements still has the vector of its cluster and its text.
+with a tendency for each half-life of the popularity (`models.retrieval.popularity`). An empty
+history has no affinity and the mean tendency, so it ranks by popularity; an item without
+engagements still has the vector of its cluster and its text.
 
 Positions count from the end of a history, in training from the end of the user's whole sequence: so
 the model can tell recent transitions, which it must predict, from old ones.
@@ -76,7 +77,7 @@ class Block(tf.keras.layers.Layer):
 class QueryTower(tf.keras.layers.Layer):
     """Maps the item vectors of a history to a query at each position."""
 
-    def __init__(self, config: RetrieverConfig, seeds: Iterator[int]) -> None:
+    def __init__(self, config: RetrieverConfig, half_lives: int, seeds: Iterator[int]) -> None:
         super().__init__()
         self.recency = self.add_weight(
             name="recency",
@@ -85,9 +86,7 @@ class QueryTower(tf.keras.layers.Layer):
         )
         self.blocks = [Block(config, seeds) for _ in range(config.layers)]
         self.norm = tf.keras.layers.LayerNormalization(epsilon=1e-6)
-        self.tendency = tf.keras.layers.Dense(
-            1, kernel_initializer="zeros", bias_initializer="ones", name="tendency"
-        )
+        self.tendency = tf.keras.layers.Dense(half_lives, kernel_initializer="zeros")
 
     def call(
         self,
@@ -97,11 +96,12 @@ class QueryTower(tf.keras.layers.Layer):
         dropout: Dropout,
         at: tf.Tensor | None = None,
     ) -> tf.Tensor:
-        """Return queries [batch, length, dimension + 1], or [batch, 1, ...] at positions `at`.
+        """Return queries [batch, length, dimension + H], or [batch, 1, ...] at positions `at`.
 
         `vectors` [batch, length, dimension] are item vectors without popularity. `recency` [batch,
         length] counts the items of the same history that follow, at most max_length - 1. `dropout`
-        is the identity at inference. The last number of a query is the tendency to popular items.
+        is the identity at inference. The last H numbers of a query are the tendencies to what is
+        popular, one for each half-life.
         """
         scale = tf.sqrt(tf.cast(tf.shape(vectors)[-1], vectors.dtype))
         x = dropout(vectors * scale + tf.gather(self.recency, recency))
@@ -115,8 +115,8 @@ class QueryTower(tf.keras.layers.Layer):
 class ItemTower(tf.keras.layers.Layer):
     """The vector of an item: its own embedding plus its cluster's plus its projected features.
 
-    The last number is its log popularity. An item without training interactions has no own
-    embedding.
+    The last H numbers are its log popularities now, `popularity` [items, S, H] those in the past.
+    An item without training interactions has no own embedding.
     """
 
     def __init__(
@@ -124,7 +124,7 @@ class ItemTower(tf.keras.layers.Layer):
         config: RetrieverConfig,
         catalogue: Catalogue,
         counts: NDArray[np.int64],
-        log_popularity: NDArray[np.float32],
+        popularity: NDArray[np.float32],
         seeds: Iterator[int],
     ) -> None:
         super().__init__()
@@ -132,7 +132,8 @@ class ItemTower(tf.keras.layers.Layer):
         self.clusters = tf.constant(catalogue.clusters, tf.int32)  # [items]
         self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
         self.known = tf.constant(counts > 0)  # [items]
-        self.log_popularity = tf.constant(log_popularity, tf.float32)  # [items]
+        self.popularity = tf.constant(popularity)  # [items, S, H]
+        self.popularity_now = self.popularity[:, -1]  # [items, H]
         clusters = int(np.max(catalogue.clusters)) + 1
         self.item, self.cluster, self.feature = (
             self.add_weight(
@@ -142,7 +143,7 @@ class ItemTower(tf.keras.layers.Layer):
         )
 
     def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the vectors [..., dimension + 1] of item indices [...].
+        """Return the vectors [..., dimension + H] of item indices [...].
 
         `own` [items] says for which items the own embedding is used; by default for all.
         """
@@ -150,15 +151,15 @@ class ItemTower(tf.keras.layers.Layer):
         vectors = tf.where(with_own, tf.gather(self.item, items), 0.0)
         vectors += tf.gather(self.cluster, tf.gather(self.clusters, items))
         vectors += tf.tensordot(tf.gather(self.features, items), self.feature, axes=1)
-        return tf.concat([vectors, tf.gather(self.log_popularity, items)[..., None]], axis=-1)
+        return tf.concat([vectors, tf.gather(self.popularity_now, items)], axis=-1)
 
 
 class RetrieverModel(tfrs.Model):
     """The two towers and their loss.
 
-    `counts` [items] are the engagements of the training sequences with each item. The query tower
-    computes in `compute_dtype`, the name of a Keras dtype policy; all weights and scores are
-    float32.
+    `counts` [items] are the engagements of the training sequences with each item, `popularity`
+    [items, S, H] is `Popularity.logs`. The query tower computes in `compute_dtype`, the name of a
+    Keras dtype policy; all weights and scores are float32.
     """
 
     def __init__(
@@ -166,42 +167,45 @@ class RetrieverModel(tfrs.Model):
         config: RetrieverConfig,
         catalogue: Catalogue,
         counts: NDArray[np.int64],
+        popularity: NDArray[np.float32],
         compute_dtype: str = "float32",
     ) -> None:
         super().__init__()
         self.config = config
         share = (counts + 1) / np.sum(counts + 1)  # add one: unseen items have a logarithm too
         self.share = tf.constant(share, tf.float32)  # [items]
+        _, self.snapshots, self.half_lives = popularity.shape
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
-        self.items = ItemTower(config, catalogue, counts, np.log(share).astype(np.float32), seeds)
+        self.items = ItemTower(config, catalogue, counts, popularity, seeds)
         with computing_in(compute_dtype):
-            self.queries = QueryTower(config, seeds)
+            self.queries = QueryTower(config, self.half_lives, seeds)
         self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
-        # Keras makes weights at the first call.
+        # Keras makes weights at the first call. At first all rank by popularity since ever.
         self.query(tf.zeros([1, config.max_length, config.dimension]), tf.ones([1], tf.int32))
+        self.queries.tendency.bias.assign(tf.one_hot(0, self.half_lives))
 
     def query(self, vectors: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-        """Return the query of each history, [batch, dimension + 1].
+        """Return the query of each history, [batch, dimension + H].
 
         `vectors` [batch, 1 to max_length, dimension] are item vectors without popularity, padded on
-        the right; `lengths` [batch] the items of each history. Length 0 gives the query that ranks
-        by popularity.
+        the right; `lengths` [batch] the items of each history.
         """
         index = tf.range(tf.shape(vectors)[1])[None]  # [1, length]
         causal = index[..., None] >= index[:, None]  # [1, length, length]
         last = tf.maximum(lengths - 1, 0)
         recency = tf.maximum(last[:, None] - index, 0)  # [batch, length]
         queries = self.queries(vectors, recency, causal, dropout=tf.identity, at=last)[:, 0]
-        by_popularity = tf.one_hot(self.config.dimension, self.config.dimension + 1)
+        tendency = tf.cast(self.queries.tendency.bias, tf.float32)
+        by_popularity = tf.concat([tf.zeros([self.config.dimension]), tendency], axis=0)
         return tf.where(lengths[:, None] > 0, queries, by_popularity)
 
     def compute_loss(self, inputs: dict[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Return the mean softmax loss of the next item over all positions of a batch.
 
         The softmax is over all items if there are at most `negatives`, else over a sample.
-        `inputs` are items, targets, recency and users, each [batch, length] int32; user -1 is
-        padding.
+        `inputs` are items, targets, recency, snapshots (of the popularity before the target) and
+        users, each [batch, length] int32; user -1 is padding.
         """
         users = inputs["users"]
         step = tf.cast(self.optimizer.iterations, tf.int32)
@@ -223,16 +227,33 @@ class RetrieverModel(tfrs.Model):
         index = tf.range(tf.shape(users)[1])
         same_user = users[:, :, None] == users[:, None]
         allowed = same_user & (index[:, None] >= index)[None]  # [batch, length, length]
-        vectors = self.items(inputs["items"], own)[..., :-1]
+        vectors = self.items(inputs["items"], own)[..., : self.config.dimension]
         queries = self.queries(vectors, inputs["recency"], allowed, dropout)
 
         real = users >= 0
-        queries = queries[real]  # [positions, dimension + 1]
+        queries = self.at_snapshots(queries[real], inputs["snapshots"][real])
         targets = inputs["targets"][real]  # [positions]
         if items > self.config.negatives:
             return self.sampled_loss(queries, targets, users[real], own, seed)
-        scores = tf.matmul(queries, self.items(tf.range(items), own), transpose_b=True)
+        scores = tf.matmul(queries, self.candidates(tf.range(items), own), transpose_b=True)
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, scores))
+
+    def at_snapshots(self, queries: tf.Tensor, snapshots: tf.Tensor) -> tf.Tensor:
+        """Return queries [n, D] for `candidates`, of queries [n, dimension + H] in snapshots [n].
+
+        D is dimension + S * H: the tendencies stand at the popularities of the snapshot.
+        """
+        affinity, tendency = tf.split(queries, [self.config.dimension, self.half_lives], axis=1)
+        placed = tf.one_hot(snapshots, self.snapshots)[:, :, None] * tendency[:, None]  # [n, S, H]
+        size = self.snapshots * self.half_lives
+        return tf.concat([affinity, tf.reshape(placed, [-1, size])], axis=1)
+
+    def candidates(self, items: tf.Tensor, own: tf.Tensor | None) -> tf.Tensor:
+        """Return the vectors [n, D] of items [n] for queries of `at_snapshots`."""
+        vectors = self.items(items, own)[:, : self.config.dimension]
+        past = tf.gather(self.items.popularity, items)
+        size = self.snapshots * self.half_lives
+        return tf.concat([vectors, tf.reshape(past, [-1, size])], axis=1)
 
     def sampled_loss(
         self,
@@ -242,7 +263,7 @@ class RetrieverModel(tfrs.Model):
         own: tf.Tensor | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Return the mean sampled softmax loss of queries [positions, dimension + 1].
+        """Return the mean sampled softmax loss of `at_snapshots` queries [positions, D].
 
         A position is scored against its target, the targets of other users in the batch, and items
         drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). The logits are corrected
@@ -257,7 +278,7 @@ class RetrieverModel(tfrs.Model):
         expected = tf.gather(self.share, candidates) * positions + negatives / items
         # As a coordinate of its own: TFRS clips probabilities below one in a million.
         correction = -tf.math.log(expected)[:, None]
-        vectors = tf.concat([self.items(candidates, own), correction], axis=1)
+        vectors = tf.concat([self.candidates(candidates, own), correction], axis=1)
         queries = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
         other_user = users[:, None] != users
         itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)

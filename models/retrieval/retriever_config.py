@@ -20,7 +20,7 @@ class RetrieverConfig:
     batch_size: int = 16  # rows of `max_length` positions
     # Items that a training step scores for each position: all items if there are no more than this,
     # else this many drawn uniformly, with the targets of the other users in the step.
-    negatives: int = 16384
+    negatives: int = 512
     epochs: int = 30  # at most
     patience: int = 5  # epochs without a better NDCG@10 before training stops
     validation_users: int = 2000  # users whose last item is held out, at most

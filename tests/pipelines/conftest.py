@@ -8,14 +8,11 @@ from typing import Any
 import psutil
 import pytest
 
-from pipelines import train_retrieval
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
 from tests.pipelines.in_process import InProcess
 from transforms.tables import write_tables
 from transforms.workers import saved_model
-
-_TRAINING = ("--retriever_epochs=1", "--retriever_dimension=8", "--items_per_answer=3")
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 
@@ -79,7 +76,7 @@ def _train(folder: Path) -> None:
     workspace = folder / "workspace"
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
-    assert train_retrieval.STAGE.main([f"--workspace={workspace}", *_TRAINING]) == 0
+    assert small.train(workspace) == 0
     small.write_report(Workspace(str(workspace)))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipelines import build_clusters, mine_transitions
+from pipelines import build_clusters, mine_transitions, train_retrieval
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions
@@ -21,6 +21,8 @@ ITEMS_PER_AISLE = 10
 USERS = 80
 DIMENSION = 8
 START = 1_700_000_000  # seconds since 1970
+# A tokenizer of 400 tokens. That of the default base model takes each process 12 s to read.
+BASE_MODEL = Path(__file__).parent / "tokenizer"
 
 Row = dict[str, Any]
 
@@ -65,7 +67,7 @@ def write(path: Path, rows: list[Row] | pa.Table) -> Path:
     return path
 
 
-def build(workspace: Path, items_path: Path, interactions_path: Path, *flags: str) -> int:
+def build(workspace: Path | str, items_path: Path, interactions_path: Path, *flags: str) -> int:
     """Run build_clusters in process and return the exit code."""
     return build_clusters.STAGE.main(
         [
@@ -75,18 +77,33 @@ def build(workspace: Path, items_path: Path, interactions_path: Path, *flags: st
             "--clusters=3,6",
             "--output_shards=2",
             "--text_encoder=none, the items have embeddings",
+            f"--base_model={BASE_MODEL}",
             *flags,
         ]
     )
 
 
-def mine(workspace: Path, interactions_path: Path, *flags: str) -> int:
+def mine(workspace: Path | str, interactions_path: Path, *flags: str) -> int:
     """Run mine_transitions in process and return the exit code."""
     return mine_transitions.STAGE.main(
         [
             f"--workspace={workspace}",
             f"--interactions={interactions_path}",
             "--output_shards=2",
+            *flags,
+        ]
+    )
+
+
+def train(workspace: Path | str, *flags: str) -> int:
+    """Run train_retrieval in process, on one layer for two epochs, and return the exit code."""
+    return train_retrieval.STAGE.main(
+        [
+            f"--workspace={workspace}",
+            "--retriever_epochs=2",
+            "--retriever_dimension=8",
+            "--retriever_layers=1",
+            "--items_per_answer=3",
             *flags,
         ]
     )

@@ -34,12 +34,9 @@ def log(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str
 
 
 @pytest.fixture(scope="module")
-def clusters(log: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def clusters(mined: Path) -> Path:
     """Return a workspace whose clusters are complete."""
-    folder = tmp_path_factory.mktemp("clusters")
-    items = small.write(folder / "items.parquet", small.items())
-    assert small.build(folder / "w", items, log["file"]) == 0
-    return folder / "w"
+    return mined / "workspace"
 
 
 LIMITS = (f"--since={DAY.isoformat()}", "--until=2999-01-01")
@@ -57,31 +54,28 @@ def mine(clusters: Path, value: str, workspace: Path, *flags: str) -> Mined:
     return digests, rows, small.dead_letter(workspace, "mine_transitions")
 
 
-@pytest.fixture(scope="module", params=[(), LIMITS], ids=["all", "limits"])
-def of_file(
-    request: pytest.FixtureRequest, clusters: Path, log: dict[str, str], tmp_path_factory
-) -> tuple[tuple[str, ...], Mined]:
-    """Return flags, and what is mined from a file with them."""
-    workspace = tmp_path_factory.mktemp("file") / "w"
-    return request.param, mine(clusters, log["file"], workspace, *request.param)
+@pytest.fixture(scope="module")
+def of_file(clusters: Path, log: dict[str, str], tmp_path_factory) -> Mined:
+    """Return what is mined from a file within limits."""
+    return mine(clusters, log["file"], tmp_path_factory.mktemp("file") / "w", *LIMITS)
 
 
 @pytest.mark.parametrize("kind", ["table", "query"])
 def test_bigquery_gives_what_files_give(
-    clusters: Path, log: dict[str, str], tmp_path: Path, of_file, kind: str
+    clusters: Path, log: dict[str, str], tmp_path: Path, of_file: Mined, kind: str
 ) -> None:
-    flags, expected = of_file
-    assert mine(clusters, log[kind], tmp_path / "w", *flags) == expected
-    assert [row["reason"] for row in expected[2]] == ["timestamp is missing"]
+    assert mine(clusters, log[kind], tmp_path / "w", *LIMITS) == of_file
+    assert [row["reason"] for row in of_file[2]] == ["timestamp is missing"]
 
 
-def test_the_project_of_beam_pays_for_what_is_read(
+def test_the_project_of_beam_pays_for_a_table_that_is_read_without_limits(
     cloud: Cloud, clusters: Path, log: dict[str, str], tmp_path: Path, monkeypatch
 ) -> None:
     address = "BIGQUERY_STORAGE_EMULATOR_HOST"
     with read_proxy(cloud.environment[address]) as proxy:
         monkeypatch.setenv(address, proxy.address)
-        mine(clusters, log["table"], tmp_path / "w", "--project=other-proj")
+        digests, *_ = mine(clusters, log["table"], tmp_path / "w", "--project=other-proj")
+    assert digests == small.digests(clusters / "transitions")
     check, read = proxy.sessions
     assert check.parent == read.parent == "projects/other-proj"
 

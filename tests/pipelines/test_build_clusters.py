@@ -1,6 +1,7 @@
 """build_clusters as a whole: its figures, a fit on a sample, and a run beside an earlier one."""
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -64,8 +65,9 @@ def run(shop: Path) -> Run:
 
 
 @pytest.fixture(scope="module")
-def first(run: Run) -> Path:
-    return run("first", small.items())
+def first(mined: Path, shop: Path) -> Path:
+    shutil.copytree(mined / "workspace" / "clusters", shop / "first" / "clusters")
+    return shop / "first"
 
 
 def mapping(workspace: Path) -> list[tuple[int | None, int | None]]:
@@ -80,20 +82,10 @@ def test_the_manifest_says_how_good_the_clusters_are(first: Path) -> None:
     assert "unchanged" not in figures
 
 
-def test_a_sample_of_all_items_gives_the_bytes_of_none(first: Path, run: Run) -> None:
-    sampled = run("sampled", small.items(), "--cluster_sample_size=60")
-    assert small.digests(sampled / "clusters") == small.digests(first / "clusters")
-
-
-def test_clusters_can_be_fitted_on_a_part_of_the_items(run: Run) -> None:
-    part = run("part", small.items(), "--cluster_sample_size=40")
-    contract.check_clusters(part)
-    assert len(contract.read(part / "clusters" / "item_clusters")) == 60
-
-
 def test_clusters_are_named_by_the_sample_and_carry_about_equal_traffic(run: Run) -> None:
     named = run("named", small.items() + more_items(300), "--cluster_sample_size=80")
     contract.check_clusters(named)
+    assert len(contract.read(named / "clusters" / "item_clusters")) == 360
     words = {word for name in small.AISLES for word in name.split()}
     for row in contract.read(named / "clusters" / "clusters.parquet"):
         assert {word for keyword in row["keywords"] for word in keyword.split()} <= words
@@ -110,52 +102,75 @@ def twice(shop: Path) -> Path:
     return folder
 
 
-def test_each_item_is_taken_and_its_traffic_counted_once(
-    first: Path, shop: Path, twice: Path
-) -> None:
-    once = shop / "once"
-    assert small.build(once, twice, shop / "log.parquet") == 0
-    assert small.digests(once / "clusters") == small.digests(first / "clusters")
-    dead = small.dead_letter(once, "build_clusters")
+@pytest.fixture(scope="module")
+def each_once(shop: Path, twice: Path) -> Path:
+    """Return a workspace of these items, fitted on a sample that is all of them."""
+    assert small.build(shop / "once", twice, shop / "log.parquet", "--cluster_sample_size=60") == 0
+    return shop / "once"
+
+
+def test_a_sample_of_all_items_gives_the_bytes_of_none(first: Path, each_once: Path) -> None:
+    assert small.digests(each_once / "clusters") == small.digests(first / "clusters")
+
+
+def test_each_item_is_taken_and_its_traffic_counted_once(each_once: Path) -> None:
+    dead = small.dead_letter(each_once, "build_clusters")
     assert sorted(row["title"] for row in dead) == sorted(
         f"second {row['title']}" for row in small.items()[5:40:7]
     )
     clusters_of = {
         row["item_id"]: row["cluster_ids"]
-        for row in contract.read(once / "clusters" / "item_clusters")
+        for row in contract.read(each_once / "clusters" / "item_clusters")
     }
     traffic = Counter(
         (level, cluster)
         for row in small.interactions()
         for level, cluster in enumerate(clusters_of[row["item_id"]])
     )
-    for row in contract.read(once / "clusters" / "clusters.parquet"):
+    for row in contract.read(each_once / "clusters" / "clusters.parquet"):
         assert row["traffic"] == traffic[row["level"], row["cluster_id"]]
 
 
 def test_items_kept_in_memory_give_the_same_bytes_as_in_files(
-    shop: Path, twice: Path, monkeypatch: pytest.MonkeyPatch
+    shop: Path, twice: Path, each_once: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_files, in_memory = shop / "in-files", shop / "in-memory"
-    assert small.build(in_files, twice, shop / "log.parquet", "--cluster_sample_size=30") == 0
+    in_memory = shop / "in-memory"
     monkeypatch.setattr(runner, "_LOCAL_RUNNERS", ())
-    assert small.build(in_memory, twice, shop / "log.parquet", "--cluster_sample_size=30") == 0
-    assert small.digests(in_memory / "clusters") == small.digests(in_files / "clusters")
-    dead = [small.dead_letter(folder, "build_clusters") for folder in (in_files, in_memory)]
+    assert small.build(in_memory, twice, shop / "log.parquet", "--cluster_sample_size=60") == 0
+    assert small.digests(in_memory / "clusters") == small.digests(each_once / "clusters")
+    dead = [small.dead_letter(folder, "build_clusters") for folder in (each_once, in_memory)]
     assert dead[0] == dead[1]
     assert len(dead[0]) == 5
 
 
-def test_a_rerun_on_the_same_items_keeps_every_cluster(first: Path, run: Run) -> None:
+def test_a_rerun_on_the_same_items_keeps_every_cluster_wherever_the_earlier_run_lies(
+    first: Path, run: Run, shop: Path
+) -> None:
     same = run("same", small.items(), f"--previous_workspace={first}")
     assert mapping(same) == [(number, number) for number in range(6)]
     before, after = (small.digests(folder / "clusters") for folder in (first, same))
     assert after.pop("mapping.parquet")
     assert after == before
 
+    manifest = same / "clusters" / "manifest.json"
+    written = manifest.read_text()
+    elsewhere = first.rename(shop / "elsewhere")
+    try:
+        run("same", small.items(), f"--previous_workspace={elsewhere}")
+        assert manifest.read_text() == written
+    finally:
+        elsewhere.rename(first)
+    run("same", small.items())
+    assert "previous_workspace" not in json.loads(manifest.read_text())["inputs"]
+    assert not (same / "clusters" / "mapping.parquet").exists()
 
-def test_a_rerun_with_more_items_keeps_what_did_not_change(first: Path, run: Run) -> None:
-    grown = run("grown", small.items() + more_items(6), f"--previous_workspace={first}")
+
+@pytest.fixture(scope="module")
+def grown(first: Path, run: Run) -> Path:
+    return run("grown", small.items() + more_items(6), f"--previous_workspace={first}")
+
+
+def test_a_rerun_with_more_items_keeps_what_did_not_change(first: Path, grown: Path) -> None:
     contract.check_clusters(grown)
     contract.check_mapping(grown, first)
     assert sum(old == new for old, new in mapping(grown)) >= 5
@@ -173,14 +188,10 @@ def remote(first: Path, storage: Storage) -> str:
     return root
 
 
-def test_an_earlier_run_may_lie_in_cloud_storage(first: Path, remote: str, run: Run) -> None:
-    items = small.items() + more_items(6)
-    near, far = (
-        run("near", items, f"--previous_workspace={first}"),
-        run("far", items, f"--previous_workspace={remote}"),
-    )
-    assert small.digests(far / "clusters") == small.digests(near / "clusters")
-    assert mapping(far) == mapping(near)
+def test_an_earlier_run_may_lie_in_cloud_storage(grown: Path, remote: str, run: Run) -> None:
+    far = run("far", small.items() + more_items(6), f"--previous_workspace={remote}")
+    assert small.digests(far / "clusters") == small.digests(grown / "clusters")
+    assert mapping(far) == mapping(grown)
 
 
 def test_an_earlier_run_in_cloud_storage_that_was_altered_is_one_line(
@@ -194,25 +205,6 @@ def test_an_earlier_run_in_cloud_storage_that_was_altered_is_one_line(
     finally:
         files.write_bytes(path, content)
     assert "clusters/clusters.parquet is missing or was altered" in capsys.readouterr().err
-
-
-def test_another_earlier_run_runs_it_again_and_another_place_does_not(
-    first: Path, run: Run, shop: Path, capsys
-) -> None:
-    grown = run("again", small.items(), f"--previous_workspace={first}")
-    written = (grown / "clusters" / "manifest.json").read_text()
-    elsewhere = first.rename(shop / "elsewhere")
-    try:
-        run("again", small.items(), f"--previous_workspace={elsewhere}")
-        assert (grown / "clusters" / "manifest.json").read_text() == written
-    finally:
-        elsewhere.rename(first)
-    run("again", small.items())
-    assert (
-        "previous_workspace"
-        not in json.loads((grown / "clusters" / "manifest.json").read_text())["inputs"]
-    )
-    assert not (grown / "clusters" / "mapping.parquet").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from pipelines import recommend
 from tests import contract
 from tests.pipelines import small
+from transforms.storage.manifest import read_manifest
 
 pytestmark = pytest.mark.usefixtures("model_in_process")
 
@@ -65,35 +66,32 @@ def test_another_seed_explores_something_else(shop: Path, first: Path, tmp_path:
     assert 0 < len(moved) < len(today)
 
 
-@pytest.mark.parametrize(
-    "workers",
-    [
-        ["--direct_num_workers=1"],
-        ["--direct_num_workers=2", "--direct_running_mode=multi_processing"],
-    ],
-)
-def test_any_workers_give_the_same_bytes(
-    shop: Path, first: Path, tmp_path: Path, workers: list[str]
+def assert_the_same(shop: Path, first: Path, workspace: Path, *flags: str) -> None:
+    recommended(shop, workspace, "--pair_choice=sampled", "--seed=7", *flags)
+    again, before = (small.digests(at / "recommendations") for at in (workspace, first))
+    assert again == before
+
+
+def test_processes_give_the_same_bytes(shop: Path, first: Path, tmp_path: Path) -> None:
+    processes = ("--direct_num_workers=2", "--direct_running_mode=multi_processing")
+    assert_the_same(shop, first, tmp_path / "w", *processes)
+
+
+def test_the_same_log_given_anew_to_one_worker_gives_the_same_bytes(
+    shop: Path, first: Path, tmp_path: Path
 ) -> None:
-    recommended(shop, tmp_path / "w", "--pair_choice=sampled", "--seed=7", *workers)
-    again, before = (small.digests(at / "recommendations") for at in (tmp_path / "w", first))
-    assert again == before
-
-
-def test_the_same_log_given_anew_has_the_same_rows(shop: Path, first: Path, tmp_path: Path) -> None:
     log = f"--interactions={shop / 'log.parquet'}"
-    recommended(shop, tmp_path / "w", log, "--pair_choice=sampled", "--seed=7")
-    again, before = (small.digests(at / "recommendations") for at in (tmp_path / "w", first))
-    assert again == before
+    assert_the_same(shop, first, tmp_path / "w", log, "--direct_num_workers=1")
+    inputs = read_manifest(str(tmp_path / "w" / "recommendations"))["inputs"]
+    assert "transitions" not in inputs
 
 
 def test_retriever_of_other_clusters_is_refused(
-    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shop: Path, mined: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workspace = tmp_path / "w"
-    shutil.copytree(shop / "workspace", workspace)
-    items, log = shop / "items.parquet", shop / "log.parquet"
-    assert small.build(workspace, items, log, "--seed=3", "--clusters=3,5") == 0
+    workspace = shutil.copytree(shop / "workspace", tmp_path / "w")
+    shutil.rmtree(workspace / "clusters")
+    shutil.copytree(mined / "workspace" / "clusters", workspace / "clusters")
     assert recommend.STAGE.main([f"--workspace={workspace}"]) == 2
     said = capsys.readouterr().err
     assert "was built from other clusters than there are now" in said

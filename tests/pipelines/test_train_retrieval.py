@@ -6,17 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipelines import train_retrieval
 from tests import contract
 from tests.pipelines import small
+from tests.pipelines.small import train
 from transforms.storage.folders import Scratch
 
-FLAGS = ["--retriever_epochs=2", "--retriever_dimension=16", "--items_per_answer=3"]
 HISTORY = ["sku-0-1", "sku-1-2", "sku-1-3"]
-
-
-def train(workspace: Path, *flags: str) -> int:
-    return train_retrieval.STAGE.main([f"--workspace={workspace}", *FLAGS, *flags])
 
 
 @pytest.fixture(scope="module")
@@ -26,9 +21,8 @@ def clustered(shop: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(clustered: Path) -> Path:
-    assert train(clustered) == 0
-    return clustered
+def trained(shop: Path) -> Path:
+    return shop / "workspace"
 
 
 def copy(workspace: Path, folder: Path) -> Path:
@@ -83,10 +77,12 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     np.testing.assert_array_equal(scores(workspace), scores(trained))
 
 
-def test_clusters_that_changed_since_are_refused(clustered: Path, tmp_path: Path, capsys) -> None:
+def test_clusters_that_changed_since_are_refused(
+    clustered: Path, mined: Path, tmp_path: Path, capsys
+) -> None:
     workspace = copy(clustered, tmp_path)
-    items = small.write(tmp_path / "items.parquet", small.items()[:-1])
-    assert small.build(workspace, items, tmp_path / "log.parquet") == 0
+    shutil.rmtree(workspace / "clusters")
+    shutil.copytree(mined / "workspace" / "clusters", workspace / "clusters")
     assert train(workspace) == 2
     assert "transitions was built from other clusters than there are now" in (
         capsys.readouterr().err
@@ -99,7 +95,7 @@ def test_shards_of_other_clusters_are_one_line(
     """As when the clusters are made anew while the job runs."""
     workspace = copy(clustered, tmp_path)
     monkeypatch.setattr(
-        "transforms.retrieval.write_sequence_shards.vocabulary", lambda *catalogue: "another"
+        "transforms.retrieval.write_sequence_shards.vocabulary", lambda *item_clusters: "another"
     )
     assert train(workspace) == 2
     assert "are of other items or clusters (vocabulary another)" in capsys.readouterr().err

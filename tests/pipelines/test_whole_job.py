@@ -26,8 +26,6 @@ from transforms.storage.files import FileRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
-TWO_WORKERS = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
-
 
 @dataclass(frozen=True)
 class Job:
@@ -64,7 +62,6 @@ def job(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Job:
         *explore_flags(f"bq://{dataset}.interactions", f"bq://{dataset}.items"),
         f"--output_dataset={dataset}",
         "--finetune_method=lora",
-        *TWO_WORKERS,
     ]
     printed = run("explore", *argv).stdout
     for path in files.list_folder(remote):

@@ -57,7 +57,7 @@ class ScoreItems(beam.PTransform):
     sources: PolicySources
     weight: beam.PCollection
     saved_model: str
-    catalogue: beam.PCollection
+    item_clusters: beam.PCollection
     popular: beam.PCollection  # of one array, `popular_items`
     size: int  # M
     cut: int | None
@@ -73,13 +73,13 @@ class ScoreItems(beam.PTransform):
             lambda: _Retriever(saved_model, size, blocked, secret),
             lambda model, cases: model.ask(cases),
         )
-        catalogue = beam.pvalue.AsSingleton(self.catalogue)
+        item_clusters = beam.pvalue.AsSingleton(self.item_clusters)
         cut, seed, count = self.cut, self.resamples.seed, self.count
         highest = (
             sequences
             | "Hashes"
             >> beam.Map(
-                lambda part, items: lowest_hashes(part, items[1], cut, seed, count), catalogue
+                lambda part, items: lowest_hashes(part, items[1], cut, seed, count), item_clusters
             )
             | "Lowest" >> beam.CombineGlobally(lambda parts: _lowest(parts, count))
             | "Highest" >> beam.Map(lambda hashes: int(hashes[-1]) if len(hashes) else 0)
@@ -91,14 +91,14 @@ class ScoreItems(beam.PTransform):
                 lambda part, items, highest: draw_test_cases(
                     part, items[1], items[0], cut, seed, highest
                 ),
-                catalogue,
+                item_clusters,
                 beam.pvalue.AsSingleton(highest),
             ).with_output_types(pa.Table)
             | "Ask" >> RunInference(handler).with_output_types(pa.Table)
             | "Score"
             >> beam.ParDo(
                 WithPolicies(self.sources, self._score),
-                catalogue,
+                item_clusters,
                 beam.pvalue.AsSingleton(self.popular),
                 beam.pvalue.AsSingleton(self.weight),
             ).with_outputs(ITEMS, main=DRAWN)
@@ -112,14 +112,14 @@ class ScoreItems(beam.PTransform):
         self,
         policies: Policies,
         answered: pa.Table,
-        catalogue: tuple[pa.Array, np.ndarray],
+        item_clusters: tuple[pa.Array, np.ndarray],
         popular: np.ndarray,
         weight: float,
     ) -> Iterator[Any]:
         if not answered.num_rows:
             return
         weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
-        drawn = Drawn(answered, *catalogue, weights, self.size)
+        drawn = Drawn(answered, *item_clusters, weights, self.size)
         yield RETRIEVER, drawn.ranks_of_retriever(_ANYWHERE)
         yield RETRIEVER_NOVEL, drawn.ranks_of_retriever(_NEW)
         pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))

@@ -48,7 +48,7 @@ class ScorePolicies(beam.PTransform):
     """
 
     sources: PolicySources
-    catalogue: beam.PCollection  # of one tuple: the ids and the clusters of the items
+    item_clusters: beam.PCollection  # of one tuple: the ids and the clusters of the items
     weight: beam.PCollection  # of one number: the weight of popularity in PRIOR
     cut: int | None  # start of the evaluated transitions, microseconds since 1970
     resamples: Resamples
@@ -56,7 +56,7 @@ class ScorePolicies(beam.PTransform):
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         scored = sequences | "Score" >> beam.ParDo(
             WithPolicies(self.sources, self._score),
-            beam.pvalue.AsSingleton(self.catalogue),
+            beam.pvalue.AsSingleton(self.item_clusters),
             beam.pvalue.AsSingleton(self.weight),
         ).with_outputs(RELIABILITY, USERS, main=RANKS)
         return {
@@ -68,10 +68,10 @@ class ScorePolicies(beam.PTransform):
         self,
         policies: Policies,
         sequences: pa.Table,
-        catalogue: tuple[pa.Array, np.ndarray],
+        item_clusters: tuple[pa.Array, np.ndarray],
         weight: float,
     ) -> Iterator[Any]:
-        for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
+        for some in held_out_transitions(sequences, item_clusters[1], policies.size, self.cut):
             Metrics.counter(ScorePolicies, "test_transitions").inc(len(some.user))
             yield beam.pvalue.TaggedOutput(USERS, len(some.user_ids))
             weights, known = self.resamples.weights(some.user_ids), some.known()
@@ -113,7 +113,7 @@ class ChoosePriorWeight(beam.PTransform):
     """SEQUENCES of valid users -> the smallest weight of popularity with the best recall@5."""
 
     sources: PolicySources
-    catalogue: beam.PCollection
+    item_clusters: beam.PCollection
     cut: int | None
 
     def expand(self, sequences: beam.PCollection[pa.Table]) -> beam.PCollection[float]:
@@ -121,16 +121,16 @@ class ChoosePriorWeight(beam.PTransform):
             sequences
             | "Hits"
             >> beam.ParDo(
-                WithPolicies(self.sources, self._hits), beam.pvalue.AsSingleton(self.catalogue)
+                WithPolicies(self.sources, self._hits), beam.pvalue.AsSingleton(self.item_clusters)
             )
             | "Add" >> beam.CombineGlobally(SumFn())
             | "Choose" >> beam.Map(choose_weight)
         )
 
     def _hits(
-        self, policies: Policies, sequences: pa.Table, catalogue: tuple[pa.Array, np.ndarray]
+        self, policies: Policies, sequences: pa.Table, item_clusters: tuple[pa.Array, np.ndarray]
     ) -> Iterator[np.ndarray]:
-        for some in held_out_transitions(sequences, catalogue[1], policies.size, self.cut):
+        for some in held_out_transitions(sequences, item_clusters[1], policies.size, self.cut):
             yield hits_by_weight(policies, some)
 
 

@@ -205,7 +205,7 @@ class Simulate(beam.PTransform):
     # loads the fixed policies on a worker, given the weight
     policies: Callable[[float], Mapping[str, Scorer]]
     weight: beam.PCollection  # of one number: the weight of popularity
-    catalogue: beam.PCollection  # of one tuple: the ids and the clusters of the items
+    item_clusters: beam.PCollection  # of one tuple: the ids and the clusters of the items
     arms: beam.PCollection  # of one `Arms`
     blocked: tuple[int, ...] = ()
 
@@ -215,8 +215,8 @@ class Simulate(beam.PTransform):
             sequences
             | "Latest"
             >> beam.Map(
-                lambda table, catalogue: latest_engagements(table, catalogue[1], self.config),
-                beam.pvalue.AsSingleton(self.catalogue),
+                lambda table, items: latest_engagements(table, items[1], self.config),
+                beam.pvalue.AsSingleton(self.item_clusters),
             ).with_output_types(pa.Table)
             | "Gather" >> GatherTables(HISTORIES, (_KEY,))
             | "Fit"

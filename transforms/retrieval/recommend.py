@@ -33,7 +33,7 @@ class Recommend(beam.PTransform):
     """
 
     saved_model: str
-    catalogue: beam.PCollection  # one tuple that begins with the ids of the catalogue's items
+    item_clusters: beam.PCollection  # of one tuple: the ids and the clusters of the items
     pair_choice: str  # one of PAIR_CHOICES
     seed: int  # of the drawn pairs
 
@@ -50,7 +50,7 @@ class Recommend(beam.PTransform):
         recommended = (
             sequences
             | "Histories"
-            >> beam.Map(_histories, beam.pvalue.AsSingleton(self.catalogue)).with_output_types(
+            >> beam.Map(_histories, beam.pvalue.AsSingleton(self.item_clusters)).with_output_types(
                 pa.Table
             )
             | "Infer" >> RunInference(handler).with_output_types(pa.Table)
@@ -76,9 +76,9 @@ def _figures(users: int, found: int) -> RowCounts:
     return RowCounts(figures={"users": users, "users_without_novel": users - found})
 
 
-def _histories(sequences: pa.Table, catalogue: tuple[pa.Array, Any]) -> pa.Table:
+def _histories(sequences: pa.Table, item_clusters: tuple[pa.Array, Any]) -> pa.Table:
     """Return user_id and the item ids of each user, oldest first."""
-    item_ids = item_ids_of(sequences, catalogue[0])
+    item_ids = item_ids_of(sequences, item_clusters[0])
     return pa.table({col.USER_ID: sequences[col.USER_ID], col.ITEM_IDS: item_ids})
 
 

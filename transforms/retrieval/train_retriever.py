@@ -1,6 +1,7 @@
 """Trains the retriever on the users' sequences and exports the SavedModel."""
 
 import logging
+import math
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("interest-explorer")
 
-_LOG_SECONDS = 60.0
+_LOG_SECONDS = 10.0
 
 
 @dataclass(eq=False)
@@ -53,11 +54,11 @@ class TrainRetriever(beam.PTransform):
 
     def _train(self, _: None, shards: list[str]) -> RowCounts:
         from models.retrieval.serving.serving_module import export_saved_model
-        from models.retrieval.training.training_loop import train_retriever
+        from models.retrieval.training.training_loop import Callbacks, train_retriever
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
-        reporter = _Reporter(self.config.epochs)
+        reporter = _Reporter()
         with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
             with as_input_error():
@@ -66,9 +67,7 @@ class TrainRetriever(beam.PTransform):
                     work.bring(sorted(shards), "sequences"),
                     self.config,
                     work.checkpoints,
-                    reporter.epoch,
-                    reporter.step,
-                    work.save,
+                    Callbacks(reporter.epoch, reporter.step, work.save),
                 )
                 table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
                 export_saved_model(model, catalogue, table, saved_model, self.k)
@@ -91,28 +90,29 @@ class TrainRetriever(beam.PTransform):
 class _Reporter:
     """Logs each epoch, and the progress within a long one."""
 
-    def __init__(self, epochs: int) -> None:
-        self._most = epochs
+    def __init__(self) -> None:
         self._begun, self._line = time.monotonic(), LogThrottle(_LOG_SECONDS)
         self._steps = 0  # of this run: an earlier one may have done others
-        self._total = 0  # of an epoch
+        self._step: Step | None = None
 
     def step(self, step: "Step") -> None:
-        self._steps, self._total = self._steps + 1, step.total
+        self._steps, self._step = self._steps + step.steps, step
         if self._line.is_due():
-            left = (self._most - step.epoch + 1) * step.total - step.done
-            done = f"step {step.done} of {step.total}, loss {step.loss:.3f}"
-            self._log(step.epoch, done, left)
+            self._log(step, f"step {step.done} of {step.total}, loss {step.loss:.3f}")
 
     def epoch(self, row: dict[str, Any]) -> None:
         self._line.restart()
-        left = (self._most - row["epoch"]) * self._total
-        figures = (f"{name} {row[name]:.3f}" for name in ("loss", "HR@10", "NDCG@10"))
-        self._log(row["epoch"], ", ".join(figures), left)
+        if self._step is not None:
+            figures = {name: row[name] for name in ("loss", "HR@10", "NDCG@10")}
+            known = [f"{name} {x:.3f}" for name, x in figures.items() if not math.isnan(x)]
+            self._log(self._step, ", ".join(known))
 
-    def _log(self, epoch: int, figures: str, steps_left: int) -> None:
-        seconds = steps_left * (time.monotonic() - self._begun) / max(self._steps, 1)
+    def _log(self, step: "Step", figures: str) -> None:
+        most = "at most " if step.held_out else ""
+        left = (step.epochs - step.epoch + 1) * step.total - step.done
         log.info(
-            "train_retrieval: epoch %d of at most %d, %s, at most %.0f s left",
-            *(epoch, self._most, figures, seconds),
+            "train_retrieval: %sepoch %d of %s%d, %s, %s%.0f s left",
+            "" if step.held_out else "on everything, ",
+            *(step.epoch, most, step.epochs, figures, most),
+            left * (time.monotonic() - self._begun) / self._steps,
         )

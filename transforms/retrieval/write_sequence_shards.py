@@ -18,9 +18,10 @@ from transforms.tables.write_tables import shard_file
 
 
 def shard_rows(sequences: pa.Table, seed: int) -> pa.Table:
-    """Return SEQUENCES as a SHARD: user ids become seeded hashes, timestamps are dropped."""
+    """Return SEQUENCES as a SHARD: user ids become seeded hashes, timestamps microseconds."""
     keys = (stable_hash(sequences[col.USER_ID], seed) >> np.uint64(1)).astype(np.int64)
-    return pa.table([pa.array(keys), sequences[col.ITEMS_OF_USER]], schema=SHARD)
+    times = sequences[col.TIMESTAMPS].cast(pa.list_(pa.int64()))
+    return pa.table([pa.array(keys), sequences[col.ITEMS_OF_USER], times], schema=SHARD)
 
 
 @dataclass(eq=False)
@@ -32,10 +33,10 @@ class WriteSequenceShards(beam.PTransform):
 
     folder: str
     seed: int  # of the hash that chooses the validation users
-    catalogue: beam.PCollection  # one tuple: the ids of the catalogue's items, and their clusters
+    item_clusters: beam.PCollection  # of one tuple: the ids and the clusters of the items
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[str]:
-        fingerprint = self.catalogue | "Vocabulary" >> beam.MapTuple(vocabulary)
+        fingerprint = self.item_clusters | "Vocabulary" >> beam.MapTuple(vocabulary)
         return parts | "Write" >> beam.Map(
             _write, beam.pvalue.AsSingleton(fingerprint), self.folder, self.seed
         ).with_output_types(str)

@@ -61,7 +61,7 @@ class ServingModule(tf.Module):
 
         # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
         self.weights = [*model.queries.variables, *items.variables]
-        self.length = model.config.max_length
+        self.length, self.dimension = model.config.max_length, model.config.dimension
         self.query = model.query
         self.vectors = items.vectors
         self.search = items.search
@@ -139,12 +139,12 @@ class ServingModule(tf.Module):
         return {"item_ids": item_ids, "scores": scores}
 
     def encode(self, positions: tf.Tensor) -> tf.Tensor:
-        """Return the queries [batch, dimension + 1] of histories of positions, as `rank`."""
+        """Return the queries [batch, dimension + H] of histories of positions, as `rank`."""
         seen = tf.ragged.boolean_mask(positions, positions >= 0)[:, -self.length :]
         lengths = tf.cast(seen.row_lengths(), tf.int32)
         longest = tf.maximum(tf.reduce_max(lengths), 1)
         vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=tf.stack([-1, longest])))
-        return self.query(vectors[..., :-1], lengths)
+        return self.query(vectors[..., : self.dimension], lengths)
 
 
 def export_saved_model(

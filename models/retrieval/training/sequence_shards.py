@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 KEY = "key"  # a seeded hash of the user's id, >= 0: it chooses the validation users
 ITEMS = "items"  # indices in the catalogue, oldest first
-SHARD = pa.schema({KEY: pa.int64(), ITEMS: pa.list_(pa.int32())})
+TIMES = "times"  # of each item, microseconds since 1970
+SHARD = pa.schema({KEY: pa.int64(), ITEMS: pa.list_(pa.int32()), TIMES: pa.list_(pa.int64())})
 GROUP_ITEMS = 1 << 18
 _VOCABULARY = b"vocabulary"
 

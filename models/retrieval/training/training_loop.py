@@ -2,13 +2,13 @@
 
 The loop is our own because a killed run must resume within an epoch and end with the same bytes:
 Keras' `BackupAndRestore` saves the model, its optimizer and counters, but not the state of
-`EarlyStopping`, the best weights and the loss so far (and the mean of `use_ema` is another one).
+`EarlyStopping` and the loss so far (and the mean of `use_ema` is another one).
 """
 
 import hashlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,20 @@ from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.training.sequence_shards import row_groups
-from models.retrieval.training.training_sequences import Survey, batches, survey
+from models.retrieval.training.lazy_adam import LazyAdam
+from models.retrieval.training.sequence_shards import RowGroup, row_groups
+from models.retrieval.training.training_sequences import (
+    COLUMNS,
+    Batch,
+    Survey,
+    batches,
+    popularity,
+    survey,
+)
 
 EVALUATION_SCORES = 1 << 25  # scores (users times items) in memory at once
+STEPS = 16  # in a call of TensorFlow, so that no step waits for Python
+MEANS = 32  # at most so many updates of the means in an epoch: each takes all weights
 AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
 CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: the work that a kill can cost
 
@@ -34,15 +44,22 @@ Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
 class Step:
     """The progress of the training."""
 
+    held_out: int  # items: 0 in the training on everything
     epoch: int  # from 1
+    epochs: int  # at most
+    steps: int  # since the last report
     done: int  # steps of this epoch
     total: int  # steps of this epoch
-    loss_sum: tf.Tensor  # scalar float64, over the steps that are done
+    loss: float  # mean of this epoch so far
 
-    @property
-    def loss(self) -> float:
-        """Mean loss of this epoch so far. Reading it waits for a GPU."""
-        return float(self.loss_sum) / self.done
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that hear of the progress."""
+
+    on_epoch: Callable[[Epoch], None] = lambda row: None  # gets each new row of the history
+    on_step: Callable[[Step], None] = lambda step: None
+    on_checkpoint: Callable[[], None] = lambda: None
 
 
 def train_retriever(
@@ -50,108 +67,168 @@ def train_retriever(
     shards: Sequence[str],
     config: RetrieverConfig,
     checkpoint_dir: Path,
-    on_epoch: Callable[[Epoch], None],
-    on_step: Callable[[Step], None] = lambda step: None,
-    on_checkpoint: Callable[[], None] = lambda: None,
+    callbacks: Callbacks = Callbacks(),
 ) -> tuple[RetrieverModel, list[Epoch]]:
-    """Train until the validation NDCG@10 stops improving; return the model and the history.
+    """Find the number of epochs on validation users, then train on everything.
 
-    Sequences stream from the local `shards`: one pass surveys them, and each epoch is one more. The
-    last item of some users is held out for validation (`survey`), and the weights of the best epoch
-    are kept. Without validation users all epochs run and the last weights are kept. The evaluated
-    and kept weights are running means (`update_means`), which change less from step to step. Users
-    with one item count for popularity.
+    The last item of some users is held out (`survey`), and the training stops `patience` epochs
+    after the one with the best NDCG@10. The returned model is trained for that many epochs on all
+    items, because the newest ones, which were held out, are worth the most. Without validation
+    users all epochs run, once. The returned history is of the training with validation: epoch (from
+    1), loss, HR@10 and NDCG@10 (NaN without validation users).
 
-    After each epoch, and every ten minutes within one, the state is checkpointed in a folder of
-    `checkpoint_dir` named by a hash of the inputs. Randomness depends only on (seed, epoch) or
-    (seed, step): a killed run resumes there and ends with the same weights. `on_epoch` gets each
-    new row of the history after its checkpoint: epoch (from 1), loss, HR@10 and NDCG@10 (NaN
-    without validation users). TensorFlow uses deterministic ops from then on in this process.
+    Sequences stream from the local `shards`: two passes before the training, and one for each
+    epoch. After each epoch, and every ten minutes within one, the state is checkpointed in a folder
+    of `checkpoint_dir` named by a hash of the inputs. Randomness depends only on (seed, epoch) or
+    (seed, step): a killed run resumes there and ends with the same weights. TensorFlow uses
+    deterministic ops from then on in this process.
 
     With a GPU, the transformer is trained in bfloat16. Its weights are float32, and the returned
-    model, the mean, computes in float32.
+    model computes in float32.
 
     Raises ValueError if the shards are of another catalogue or have an index outside it, if no user
     has two interactions, or if the loss of an epoch is not finite.
     """
     tf.config.experimental.enable_op_determinism()
     groups = row_groups(shards, catalogue.vocabulary)
-    found = survey(groups, len(catalogue.item_ids), config)
-    if not found.transitions:
-        raise ValueError(
-            f"none of {found.users} users has two interactions: there is no next item to learn "
-            "from; check min_rating and the interactions input"
+
+    def fit(validation_users: int, epochs: int) -> tuple[RetrieverModel, list[Epoch]]:
+        found = survey(groups, len(catalogue.item_ids), validation_users)
+        if not found.transitions:
+            raise ValueError(
+                f"none of {found.users} users has two interactions: there is no next item to learn "
+                "from; check min_rating and the interactions input"
+            )
+        state = TrainingState(catalogue, groups, found, config, epochs, checkpoint_dir)
+        return state.finish(callbacks)
+
+    model, history = fit(config.validation_users, config.epochs)
+    gains = [row[f"NDCG@{TOP}"] for row in history]
+    if not np.isnan(gains[0]):
+        model, _ = fit(0, 1 + int(np.argmax(gains)))
+    return model, history
+
+
+class TrainingState:
+    """A training on what a survey does not hold out, for at most `epochs`.
+
+    The evaluated and returned weights are running means (`update_means`), which change less from
+    step to step.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        groups: Sequence[RowGroup],
+        found: Survey,
+        config: RetrieverConfig,
+        epochs: int,
+        checkpoint_dir: Path,
+    ) -> None:
+        past = popularity(groups, len(catalogue.item_ids), found)
+        self.groups, self.found, self.config, self.epochs = groups, found, config, epochs
+        self.held_out_snapshots = past.snapshot_at(found.held_out_at)
+        self.model = RetrieverModel(config, catalogue, found.counts, past.logs, training_dtype())
+        self.mean = RetrieverModel(config, catalogue, found.counts, past.logs)
+        self.model.compile(optimizer=LazyAdam(config.learning_rate))
+        self.model.optimizer.build(self.model.trainable_variables)  # to be restored they must exist
+        self.done = tf.Variable(0)
+        self.figures = tf.Variable(tf.fill([epochs, 3], tf.constant(np.nan, tf.float64)))
+        # Of the epoch in progress:
+        self.steps_done, self.loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
+        self.averaged = tf.Variable(0)  # times that the mean was updated
+        self.manager = tf.train.CheckpointManager(
+            tf.train.Checkpoint(
+                model=self.model,
+                mean=self.mean,
+                optimizer=self.model.optimizer,
+                done=self.done,
+                figures=self.figures,
+                steps_done=self.steps_done,
+                loss_so_far=self.loss_so_far,
+                averaged=self.averaged,
+            ),
+            str(checkpoint_dir / fingerprint(catalogue, found, config, epochs)),
+            max_to_keep=1,
+        )
+        self.manager.restore_or_initialize()
+        shape = [None, len(COLUMNS), config.batch_size, config.max_length]
+        self._train_steps = tf.function(self._steps, [tf.TensorSpec(shape, tf.int32)])
+
+    def finish(self, callbacks: Callbacks) -> tuple[RetrieverModel, list[Epoch]]:
+        """Train what is left to train; return the mean model and the history."""
+        while int(self.done) < self.epochs and not finished(self._rows(), self.config):
+            self._train_epoch(callbacks)
+            epoch = int(self.done)
+            loss = float(self.loss_so_far) / self.found.steps(self.config)
+            if not np.isfinite(loss):
+                raise ValueError(
+                    f"the loss of epoch {epoch + 1} is {loss}: learning_rate "
+                    f"{self.config.learning_rate} is too high; give a lower one"
+                )
+            self.figures[epoch].assign([loss, *self._validate()])
+            self.done.assign_add(1)
+            self.steps_done.assign(0)
+            self.loss_so_far.assign(0.0)
+            self.manager.save()
+            callbacks.on_checkpoint()
+            callbacks.on_epoch(history_rows(self._rows())[-1])
+        return self.mean, history_rows(self._rows())
+
+    def _train_epoch(self, callbacks: Callbacks) -> None:
+        epoch, total = int(self.done), self.found.steps(self.config)
+        rest = 1 + total // (STEPS * MEANS)  # calls of TensorFlow for each update of the means
+        saved = time.monotonic()
+        stream = batches(self.groups, self.found, self.config, epoch)
+        for chunk in chunks(itertools.islice(stream, int(self.steps_done), None)):
+            self._train_steps(tf.constant(chunk))
+            done = int(self.steps_done)
+            if done == total or done // STEPS % rest == 0:
+                self._update_means()
+            callbacks.on_step(
+                Step(
+                    held_out=len(self.found.held_out),
+                    epoch=epoch + 1,
+                    epochs=self.epochs,
+                    steps=len(chunk),
+                    done=done,
+                    total=total,
+                    loss=float(self.loss_so_far) / done,
+                )
+            )
+            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
+                self.manager.save()
+                callbacks.on_checkpoint()
+                saved = time.monotonic()
+
+    def _steps(self, chunk: tf.Tensor) -> None:
+        """Train on `chunk` [steps, columns, batch_size, max_length]."""
+        for batch in chunk:
+            columns = dict(zip(COLUMNS, tf.unstack(batch), strict=True))
+            loss = self.model.train_step(columns)["loss"]
+            self.loss_so_far.assign_add(tf.cast(loss, tf.float64))
+            self.steps_done.assign_add(1)
+
+    def _update_means(self) -> None:
+        self.averaged.assign_add(1)
+        update_means(self.mean.variables, self.model.variables, self.averaged)
+
+    def _rows(self) -> NDArray[np.float64]:
+        """Return the figures [epochs that are done, 3]."""
+        return self.figures.numpy()[: int(self.done)]
+
+    def _validate(self) -> tuple[float, float]:
+        if not self.found.held_out.size:
+            return float("nan"), float("nan")
+        return evaluate(
+            self.mean, self.found.histories, self.found.held_out, self.held_out_snapshots
         )
 
-    model = RetrieverModel(config, catalogue, found.counts, training_dtype())
-    mean = RetrieverModel(config, catalogue, found.counts)
-    best = [tf.Variable(variable) for variable in mean.variables]
-    model.compile(optimizer=tf.keras.optimizers.Adam(config.learning_rate))
-    model.optimizer.build(model.trainable_variables)  # its slots must exist to be restored
 
-    @tf.function
-    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
-        loss = model.train_step(batch)["loss"]
-        update_means(mean.variables, model.variables, model.optimizer.iterations)
-        return loss
-
-    done = tf.Variable(0, dtype=tf.int32)
-    # Of the epoch in progress:
-    steps_done, loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
-    figures = tf.Variable(tf.fill([config.epochs, 3], tf.constant(np.nan, tf.float64)))
-    manager = tf.train.CheckpointManager(
-        tf.train.Checkpoint(
-            model=model,
-            mean=mean,
-            best=best,
-            optimizer=model.optimizer,
-            done=done,
-            steps_done=steps_done,
-            loss_so_far=loss_so_far,
-            figures=figures,
-        ),
-        str(checkpoint_dir / fingerprint(catalogue, found, config)),
-        max_to_keep=1,
-    )
-    manager.restore_or_initialize()
-    saved = time.monotonic()
-
-    def save() -> None:
-        nonlocal saved
-        manager.save()
-        on_checkpoint()
-        saved = time.monotonic()
-
-    steps = found.steps(config)
-    while not finished(figures.numpy()[: int(done)], config):
-        epoch, skipped = int(done), int(steps_done)
-        loss_sum = loss_so_far.read_value()
-        stream = itertools.islice(batches(groups, found.limit, config, epoch), skipped, None)
-        for step, batch in enumerate(stream, start=skipped + 1):
-            tensors = {name: tf.constant(value) for name, value in batch.items()}
-            loss_sum += tf.cast(train_step(tensors), tf.float64)
-            on_step(Step(epoch + 1, step, steps, loss_sum))
-            if time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                steps_done.assign(step)
-                loss_so_far.assign(loss_sum)
-                save()
-        if not np.isfinite(float(loss_sum)):
-            raise ValueError(
-                f"the loss of epoch {epoch + 1} is {float(loss_sum)}: learning_rate "
-                f"{config.learning_rate} is too high; give a lower one"
-            )
-        hits, gain = evaluate(mean, found.histories, found.held_out)
-        earlier = figures.numpy()[:epoch, 2]
-        if not found.held_out.size or not epoch or gain > np.max(earlier):
-            assign(best, mean.variables)
-        figures[epoch].assign([float(loss_sum) / steps, hits, gain])
-        done.assign_add(1)
-        steps_done.assign(0)
-        loss_so_far.assign(0.0)
-        save()
-        on_epoch(history_rows(figures.numpy()[: epoch + 1])[-1])
-    assign(mean.variables, best)
-    return mean, history_rows(figures.numpy()[: int(done)])
+def chunks(stream: Iterator[Batch]) -> Iterator[NDArray[np.int32]]:
+    """Stack batches, `STEPS` at a time."""
+    while some := list(itertools.islice(stream, STEPS)):
+        yield np.stack(some)
 
 
 def training_dtype() -> str:
@@ -162,29 +239,23 @@ def training_dtype() -> str:
 def update_means(
     means: Sequence[tf.Variable], variables: Sequence[tf.Variable], step: tf.Tensor
 ) -> None:
-    """Update the running means of variables after step t, from 1.
+    """Update the running means of variables for the t-th time, from 1.
 
     Polynomial-decay averaging (Shamir & Zhang, "Stochastic Gradient Descent for Non-smooth
-    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The first step's
-    values are the first mean; the longer the training, the more steps the mean covers.
+    Optimization", ICML 2013): mean += (eta + 1) / (t + eta) * (variable - mean). The first values
+    are the first mean; the longer the training, the more steps the mean covers.
     """
     share = (AVERAGING + 1) / (tf.cast(step, tf.float32) + AVERAGING)
     for mean, variable in zip(means, variables, strict=True):
         mean.assign_add(share * (variable - mean))
 
 
-def assign(targets: Sequence[tf.Variable], sources: Sequence[tf.Variable]) -> None:
-    """Copy the values of variables."""
-    for target, source in zip(targets, sources, strict=True):
-        target.assign(source)
-
-
 def finished(figures: NDArray[np.float64], config: RetrieverConfig) -> bool:
-    """Say whether training is over after epochs with figures [epochs, 3]."""
-    if len(figures) in (0, config.epochs):
-        return len(figures) == config.epochs
+    """Say whether the NDCG@10 of epochs with figures [epochs, 3] has stopped improving."""
     gain = figures[:, 2]
-    return bool(len(gain) - 1 - np.argmax(gain) >= config.patience and not np.isnan(gain[0]))
+    if not len(gain) or np.isnan(gain[0]):
+        return False
+    return bool(len(gain) - 1 - np.argmax(gain) >= config.patience)
 
 
 def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
@@ -196,17 +267,18 @@ def history_rows(figures: NDArray[np.float64]) -> list[Epoch]:
 
 
 def evaluate(
-    model: RetrieverModel, histories: Sequence[NDArray[np.int32]], held_out: NDArray[np.int32]
+    model: RetrieverModel,
+    histories: Sequence[NDArray[np.int32]],
+    held_out: NDArray[np.int32],
+    snapshots: NDArray[np.int32],
 ) -> tuple[float, float]:
-    """Return HR@10 and NDCG@10 of the held-out items, as `rank_of`; NaN without users."""
-    if not held_out.size:
-        return float("nan"), float("nan")
-    vectors = model.items(tf.range(len(model.share)))  # [items, dimension + 1]
+    """Return HR@10 and NDCG@10 of the held-out items, as `rank_of`, by popularity in snapshots."""
+    vectors = model.candidates(tf.range(len(model.share)), None)  # [items, D]
     rows = max(1, EVALUATION_SCORES // len(vectors))
     ranks = []
     for start in range(0, len(histories), rows):
         part = slice(start, start + rows)
-        queries = encode(model, histories[part])
+        queries = model.at_snapshots(encode(model, histories[part]), tf.constant(snapshots[part]))
         scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
         ranks.append(rank_of(scores, histories[part], held_out[part]))
     rank = np.concatenate(ranks)
@@ -214,7 +286,7 @@ def evaluate(
 
 
 def encode(model: RetrieverModel, histories: Sequence[NDArray[np.int32]]) -> tf.Tensor:
-    """Return the queries [users, dimension + 1] of the users' histories, oldest item first."""
+    """Return the queries [users, dimension + H] of the users' histories, oldest item first."""
     most = model.config.max_length
     items = tf.keras.utils.pad_sequences(histories, most, padding="post", truncating="pre")
     lengths = [min(len(history), most) for history in histories]
@@ -223,12 +295,14 @@ def encode(model: RetrieverModel, histories: Sequence[NDArray[np.int32]]) -> tf.
 
 @tf.function(reduce_retracing=True)
 def _queries(model: RetrieverModel, items: tf.Tensor, lengths: tf.Tensor) -> tf.Tensor:
-    return model.query(model.items(items)[..., :-1], lengths)
+    return model.query(model.items(items)[..., : model.config.dimension], lengths)
 
 
-def fingerprint(catalogue: Catalogue, found: Survey, config: RetrieverConfig) -> str:
+def fingerprint(catalogue: Catalogue, found: Survey, config: RetrieverConfig, epochs: int) -> str:
     """Return a hash of the inputs that decide the weights."""
-    parts = (repr(config), catalogue.vocabulary, found.digest, str(catalogue.features.shape))
+    held_out = str(len(found.held_out))
+    shape = str(catalogue.features.shape)
+    parts = (repr(config), catalogue.vocabulary, found.digest, held_out, str(epochs), shape)
     digest = hashlib.sha256("\n".join(parts).encode())
     digest.update(np.ascontiguousarray(catalogue.features, np.float32).tobytes())
     return digest.hexdigest()[:16]

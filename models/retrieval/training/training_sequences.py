@@ -9,13 +9,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from models.retrieval.popularity import Part, Popularity, decayed_popularity, snapshot_moments
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.training.sequence_shards import ITEMS, KEY, RowGroup
+from models.retrieval.training.sequence_shards import ITEMS, KEY, TIMES, RowGroup
 
 WINDOW_ITEMS = 1 << 21
+_SAMPLED_TIMES = 1 << 10  # of a row group, for the moments of the popularity
 _NO_LIMIT = np.iinfo(np.int64).max
 
-Batch = dict[str, NDArray[np.int32]]
+COLUMNS = ("items", "targets", "users", "recency", "snapshots")
+Batch = NDArray[np.int32]  # [COLUMNS, batch_size, max_length]
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Survey:
     limit: int  # users with a smaller key are validation users, if `_last_is_new`
     histories: list[NDArray[np.int32]]  # of the validation users, without the last item
     held_out: NDArray[np.int32]  # [validation users], their last items
+    held_out_at: NDArray[np.int64]  # [validation users], when these were, in microseconds
+    moments: NDArray[np.int64]  # of the snapshots of the popularity
     digest: str  # of all sequences in their order
 
     def steps(self, config: RetrieverConfig) -> int:
@@ -35,7 +40,7 @@ class Survey:
         return -(-self.transitions // (config.batch_size * config.max_length))
 
 
-def survey(groups: Sequence[RowGroup], items: int, config: RetrieverConfig) -> Survey:
+def survey(groups: Sequence[RowGroup], items: int, validation_users: int) -> Survey:
     """Count the items, and choose the users whose last item is held out for validation.
 
     The validation users are the `validation_users` with the smallest keys among those with at least
@@ -48,9 +53,10 @@ def survey(groups: Sequence[RowGroup], items: int, config: RetrieverConfig) -> S
     counts = np.zeros(items, np.int64)
     users = transitions = 0
     digest = hashlib.sha256()
-    limit, chosen = _NO_LIMIT, list[tuple[int, NDArray[np.int32]]]()
+    limit, chosen = _NO_LIMIT, list[tuple[int, NDArray[np.int32], int]]()
+    sampled_times = [np.empty(0, np.int64)]
     for group in groups:
-        keys, flat, lengths = _columns(group.read())
+        keys, flat, times, lengths = _columns(group.read())
         if len(flat) and not 0 <= np.min(flat) <= np.max(flat) < items:
             raise ValueError(
                 f"item indices {np.min(flat)} to {np.max(flat)} in the sequences: "
@@ -59,36 +65,53 @@ def survey(groups: Sequence[RowGroup], items: int, config: RetrieverConfig) -> S
         counts += np.bincount(flat, minlength=items)
         users += len(keys)
         transitions += len(flat) - len(keys)
-        for array in (keys, lengths, flat):
+        for array in (keys, lengths, flat, times):
             digest.update(array.tobytes())
+        sampled_times.append(np.sort(times)[:: max(1, len(times) // _SAMPLED_TIMES)])
         ends = np.cumsum(lengths)
         rows = np.flatnonzero(_last_is_new(flat, lengths) & (keys < limit))
         rows = rows[np.argsort(keys[rows], kind="stable")]
         chosen += [
-            (int(keys[i]), flat[ends[i] - lengths[i] : ends[i]].copy())
-            for i in rows[: config.validation_users + 1]
+            (int(keys[i]), flat[ends[i] - lengths[i] : ends[i]].copy(), int(times[ends[i] - 1]))
+            for i in rows[: validation_users + 1]
         ]
-        chosen.sort(key=lambda pair: pair[0])
+        chosen.sort(key=lambda one: one[0])
         # One more is kept as the limit: equal keys are on the same side of it in any order.
-        del chosen[config.validation_users + 1 :]
-        if len(chosen) > config.validation_users:
+        del chosen[validation_users + 1 :]
+        if len(chosen) > validation_users:
             limit = chosen[-1][0]
-    sequences = [sequence for key, sequence in chosen if key < limit]
-    held_out = np.array([sequence[-1] for sequence in sequences], np.int32)
+    chosen = [one for one in chosen if one[0] < limit]
+    held_out = np.array([sequence[-1] for _, sequence, _ in chosen], np.int32)
     return Survey(
         users,
         counts - np.bincount(held_out, minlength=items),
         transitions - len(held_out),
         limit,
-        [sequence[:-1] for sequence in sequences],
+        [sequence[:-1] for _, sequence, _ in chosen],
         held_out,
+        np.array([time for *_, time in chosen], np.int64),
+        snapshot_moments(np.concatenate(sampled_times)),
         digest.hexdigest(),
     )
 
 
+def popularity(groups: Sequence[RowGroup], items: int, found: Survey) -> Popularity:
+    """Return the popularity of items by all engagements that are not held out."""
+
+    def parts() -> Iterator[Part]:
+        for group in groups:
+            keys, flat, times, lengths = _columns(group.read())
+            kept = np.ones(len(flat), bool)
+            ends = np.cumsum(lengths)
+            kept[ends[_last_is_new(flat, lengths) & (keys < found.limit)] - 1] = False
+            yield flat[kept], times[kept]
+
+    return decayed_popularity(parts(), items, found.moments)
+
+
 def batches(
     groups: Sequence[RowGroup],
-    limit: int,
+    found: Survey,
     config: RetrieverConfig,
     epoch: int,
     window_items: int = WINDOW_ITEMS,
@@ -100,27 +123,29 @@ def batches(
     `max_length`: no position is padding even if histories are short, and long ones are cut
     elsewhere in each epoch. Attention stays within a user; items before a cut are not seen.
 
-    A batch has items, targets, recency and users, each [batch_size, max_length] int32. `recency`
-    counts the transitions of the user that follow, across cuts, up to `max_length` - 1. The last
-    batch is filled up with user -1, item 0. The held-out items (see `Survey.limit`) are left out.
+    A batch has the COLUMNS. User -1 is padding, which fills up the last batch. `recency` counts the
+    transitions of the user that follow, across cuts, up to `max_length` - 1; `snapshots` are the
+    latest of the popularity before the target. Held-out items (`Survey.limit`) are left out.
     """
     rng = np.random.default_rng([config.seed, epoch])
     order = [groups[index] for index in rng.permutation(len(groups))]
     size = config.batch_size * config.max_length
-    rest = np.zeros((4, 0), np.int32)
+    shape = (len(COLUMNS), config.batch_size, config.max_length)
+    rest = np.zeros((len(COLUMNS), 0), np.int32)
     users = 0
     for window in windows(order, window_items):
-        count, columns = _shuffled_transitions(window, limit, rng)
-        columns[2] += users
+        count, columns = _shuffled_transitions(window, found, config.max_length, rng)
+        columns[COLUMNS.index("users")] += users
         users += count
         rest = np.concatenate([rest, columns], axis=1)
         whole = rest.shape[1] // size * size
         for start in range(0, whole, size):
-            yield _packed(rest[:, start : start + size], config)
+            yield rest[:, start : start + size].reshape(shape)
         rest = rest[:, whole:].copy()
     if missing := -rest.shape[1] % size:
-        padding = np.repeat(np.array([[0], [0], [-1], [0]], np.int32), missing, axis=1)
-        yield _packed(np.concatenate([rest, padding], axis=1), config)
+        padding = np.zeros((len(COLUMNS), missing), np.int32)
+        padding[COLUMNS.index("users")] = -1
+        yield np.concatenate([rest, padding], axis=1).reshape(shape)
 
 
 def windows(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
@@ -137,11 +162,11 @@ def windows(groups: Sequence[RowGroup], most: int) -> Iterator[list[RowGroup]]:
 
 def _columns(
     rows: pa.Table,
-) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """Return the keys [users], the items of all users joined, and their numbers [users]."""
-    lists = rows[ITEMS].combine_chunks()
-    lengths = pc.list_value_length(lists).to_numpy().astype(np.int64)
-    return rows[KEY].to_numpy(), pc.list_flatten(lists).to_numpy(), lengths
+) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the keys [users], items and times of all users joined, and their numbers [users]."""
+    lengths = pc.list_value_length(rows[ITEMS]).to_numpy().astype(np.int64)
+    items, times = (pc.list_flatten(rows[name]).to_numpy() for name in (ITEMS, TIMES))
+    return rows[KEY].to_numpy(), items, times, lengths
 
 
 def _last_is_new(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -153,21 +178,16 @@ def _last_is_new(flat: NDArray[np.int32], lengths: NDArray[np.int64]) -> NDArray
 
 
 def _shuffled_transitions(
-    window: Sequence[RowGroup], limit: int, rng: np.random.Generator
+    window: Sequence[RowGroup], found: Survey, most: int, rng: np.random.Generator
 ) -> tuple[int, NDArray[np.int32]]:
-    """Return the number of users, and [4, transitions]: item, target, user number, recency."""
+    """Return the number of users, and their transitions [COLUMNS, transitions]."""
     rows = pa.concat_tables(group.read() for group in window)
-    keys, flat, lengths = _columns(rows.take(pa.array(rng.permutation(rows.num_rows))))
-    last = lengths - 1 - (_last_is_new(flat, lengths) & (keys < limit))  # of the last target
+    keys, flat, times, lengths = _columns(rows.take(pa.array(rng.permutation(rows.num_rows))))
+    last = lengths - 1 - (_last_is_new(flat, lengths) & (keys < found.limit))  # of the last target
     user = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)
     position = np.arange(len(flat)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     source = np.flatnonzero(position < last[user])
-    recency = (last[user] - 1 - position)[source].astype(np.int32)
-    return len(lengths), np.stack([flat[source], flat[source + 1], user[source], recency])
-
-
-def _packed(columns: NDArray[np.int32], config: RetrieverConfig) -> Batch:
-    """Return transitions [4, batch_size * max_length] as a batch."""
-    items, targets, users, recency = columns.reshape(4, config.batch_size, config.max_length)
-    recency = np.minimum(recency, config.max_length - 1)
-    return {"items": items, "targets": targets, "recency": recency, "users": users}
+    recency = np.minimum(last[user] - 1 - position, most - 1)[source]
+    snapshots = np.maximum(np.searchsorted(found.moments, times[source + 1], side="right") - 1, 0)
+    columns = flat[source], flat[source + 1], user[source], recency, snapshots
+    return len(lengths), np.stack(columns).astype(np.int32)

@@ -9,15 +9,22 @@ def sequences(*items: list[int]) -> list[np.ndarray]:
     return [np.array(sequence, np.int32) for sequence in items]
 
 
+def minutes(items: list[np.ndarray]) -> list[np.ndarray]:
+    return [10 * np.arange(len(sequence)) for sequence in items]
+
+
 def test_leave_one_out_tests_users_with_five_items_on_the_last() -> None:
-    split = leave_one_out(sequences([1, 2, 3, 4], [5, 6, 7, 8, 9]))
+    items = sequences([1, 2, 3, 4], [5, 6, 7, 8, 9])
+    split = leave_one_out(items, minutes(items))
     assert [history.tolist() for history in split.histories] == [[5, 6, 7, 8]]
     assert split.targets.tolist() == [9]
-    assert len(split.sequences) == 1
+    assert split.asked_at.tolist() == [40]
+    assert [times.tolist() for times in split.times] == [[0, 10, 20, 30]]
 
 
 def test_an_item_of_the_history_is_no_target() -> None:
-    split = leave_one_out(sequences([5, 6, 7, 8, 6], [1, 2, 3, 4, 5]))
+    items = sequences([5, 6, 7, 8, 6], [1, 2, 3, 4, 5])
+    split = leave_one_out(items, minutes(items))
     assert split.tested.tolist() == [1]
     assert len(split.sequences) == 2  # the other one is trained on
 
@@ -29,3 +36,4 @@ def test_temporal_trains_on_nothing_after_the_cut_and_tests_what_is_new() -> Non
     assert [sequence.tolist() for sequence in split.sequences] == [[1, 2, 3, 4, 5], [1, 2, 3, 4, 5]]
     assert split.tested.tolist() == [0, 1]
     assert split.targets.tolist() == [6, 6]
+    assert split.asked_at.tolist() == [5, 5]

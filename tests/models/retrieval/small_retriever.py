@@ -41,10 +41,18 @@ def write_shards(
     group_items: int = 50,
     items: Catalogue | None = None,
 ) -> list[str]:
-    """Write users in turn to shards and return their paths; keys are drawn unless given."""
+    """Write users in turn to shards and return their paths; keys are drawn unless given.
+
+    A user begins an hour after the one before, and takes an item every minute.
+    """
     keys = np.random.default_rng(9).permutation(len(sequences)) if keys is None else keys
+    minutes = [60 * user + np.arange(len(items)) for user, items in enumerate(sequences)]
     rows = pa.table(
-        [pa.array(keys, pa.int64()), pa.array(list(map(list, sequences)), pa.list_(pa.int32()))],
+        [
+            pa.array(keys, pa.int64()),
+            pa.array(list(map(list, sequences)), pa.list_(pa.int32())),
+            pa.array([list(60_000_000 * times) for times in minutes], pa.list_(pa.int64())),
+        ],
         schema=SHARD,
     )
     schema = shard_schema((items or catalogue()).vocabulary)

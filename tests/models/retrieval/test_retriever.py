@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.retrieval.popularity import timeless_popularity
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue
@@ -36,7 +37,8 @@ ALL, SOME = ITEMS, ITEMS - 1  # of the items as `negatives`: a softmax over all,
 def model_of(counts: np.ndarray | None = None, **options: float) -> RetrieverModel:
     config = RetrieverConfig(**SMALL | options)
     counts = np.ones(ITEMS, np.int64) if counts is None else counts
-    model = RetrieverModel(config, replace(catalogue(), features=FEATURES), counts)
+    items = replace(catalogue(), features=FEATURES)
+    model = RetrieverModel(config, items, counts, timeless_popularity(counts))
     model.compile(optimizer=tf.keras.optimizers.SGD())
     return model
 
@@ -110,7 +112,7 @@ def test_sampled_loss_is_corrected_by_how_often_a_candidate_is_drawn() -> None:
     users = np.array([0, 1, 2, 2], np.int32)
     counts[[7, 3]] = 9_000_000, 5
     config = RetrieverConfig(**SMALL | {"dimension": 2, "heads": 1, "negatives": negatives})
-    model = RetrieverModel(config, catalogue(items), counts)
+    model = RetrieverModel(config, catalogue(items), counts, timeless_popularity(counts))
     queries = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     seed = tf.constant([0, 1])
     found = model.sampled_loss(*map(tf.constant, (queries, targets, users)), None, seed)
@@ -160,7 +162,7 @@ def queries_at(model: RetrieverModel, vectors: Any, recency: np.ndarray) -> np.n
 
 
 def rows_of(rows: list[list[tuple[int, np.ndarray]]], length: int = 8) -> dict[str, Any]:
-    names = ("items", "targets", "recency", "users")
+    names = ("items", "targets", "recency", "users", "snapshots")
     batch = {name: np.full([len(rows), length], -(name == "users"), np.int32) for name in names}
     for row, parts in enumerate(rows):
         at = 0

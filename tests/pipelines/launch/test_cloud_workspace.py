@@ -8,7 +8,7 @@ import pytest
 
 from emulators.fixtures import Cloud
 from emulators.tables import rows
-from pipelines import recommend, train_retrieval
+from pipelines import recommend
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
 from transforms import schemas as col
@@ -18,8 +18,6 @@ from transforms.storage.folders import Scratch
 
 # The first test waits for the workspace of all.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("model_in_process")]
-
-TRAINING = ("--retriever_epochs=3", "--retriever_dimension=16", "--items_per_answer=3")
 
 
 def hashes(root: str) -> dict[str, str]:
@@ -31,32 +29,26 @@ def hashes(root: str) -> dict[str, str]:
     }
 
 
-def train(root: str, *flags: str) -> int:
-    return train_retrieval.STAGE.main([f"--workspace={root}", *TRAINING, *flags])
-
-
 def recommended(root: str, *flags: str) -> int:
     return recommend.STAGE.main([f"--workspace={root}", "--output_shards=2", *flags])
 
 
 @pytest.fixture(scope="module")
-def local(model_in_process: None, mined: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+def local(model_in_process: None, shop: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a local workspace."""
-    root = tmp_path_factory.mktemp("local") / "w"
-    shutil.copytree(mined / "workspace", root)
-    small.write_novelty_table(Workspace(str(root)))
-    assert train(str(root)) == 0
-    small.write_report(Workspace(str(root)))
-    assert recommended(str(root)) == 0
-    return str(root)
+    root = str(shutil.copytree(shop / "workspace", tmp_path_factory.mktemp("local") / "w"))
+    shutil.rmtree(f"{root}/language_model")
+    assert recommended(root) == 0
+    return root
 
 
 @pytest.fixture(scope="module")
-def remote(model_in_process: None, cloud: Cloud, mined: Path) -> str:
+def remote(model_in_process: None, cloud: Cloud, shop: Path) -> str:
     """Return the same at gs://, whose training was killed after its first epoch."""
     root, saves = f"gs://{cloud.bucket}/some/where", []
-    assert small.build(root, mined / "items.parquet", mined / "log.parquet") == 0
-    assert small.mine(root, mined / "log.parquet") == 0
+    log = shop / "log.parquet"
+    assert small.build(root, shop / "items.parquet", log, "--min_rating=2") == 0
+    assert small.mine(root, log) == 0
     small.write_novelty_table(Workspace(root))
     save = Scratch.save
 
@@ -69,10 +61,10 @@ def remote(model_in_process: None, cloud: Cloud, mined: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scratch, "save", save_and_die)
         with pytest.raises(BaseException, match=r"KeyboardInterrupt|^$"):
-            train(root)
+            small.train(root)
         assert not saves[0].exists()  # the disk of the worker
-        assert train(root) == 0
-    assert len(saves) == 3  # an epoch each, none twice
+        assert small.train(root) == 0
+    assert len(saves) == 2  # an epoch each, none twice
     small.write_report(Workspace(root))
     assert recommended(root) == 0
     return root
@@ -95,7 +87,7 @@ def test_nothing_unfinished_is_left(remote: str) -> None:
 
 def test_a_second_run_does_nothing(local, remote: str, caplog) -> None:
     caplog.set_level("INFO", "interest-explorer")
-    assert train(remote) == 0
+    assert small.train(remote) == 0
     assert recommended(remote) == 0
     assert [line for line in caplog.messages if "nothing to do" in line] == [
         "train_retrieval: complete already, nothing to do",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from emulators.servers import PROJECT
 from pipelines import explore, finetune
 from pipelines.launch import dataflow
 from pipelines.launch.dataflow import in_region, prepare_launch
+from tests.pipelines.launch.shout import ECHO
 from transforms.errors import InputError
 
 BASE = {
@@ -99,6 +101,20 @@ def test_a_local_table_is_refused(refused, tmp_path: Path) -> None:
 def test_a_local_model_is_refused(refused, tmp_path: Path) -> None:
     message = refused(options(sdk_container_image=None), flags(base_model=str(tmp_path)))
     assert message.startswith(f"--base_model={tmp_path} is on this machine")
+
+
+def test_a_local_model_of_an_earlier_stage_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipelines.launch.stage.prepare_launch", lambda *_: None)
+    stage = replace(
+        ECHO,
+        stages=(),
+        taken_over=lambda _: {"base_model": str(tmp_path)},
+        taken_over_paths=finetune.STAGE.taken_over_paths,
+    )
+    assert stage.main([f"--workspace={tmp_path / 'w'}", "--runner=DataflowRunner"]) == 2
+    assert f"--base_model={tmp_path} is on this machine" in capsys.readouterr().err
 
 
 def test_an_image_may_hold_a_local_model(storage: Storage, tmp_path: Path) -> None:

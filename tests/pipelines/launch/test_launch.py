@@ -175,8 +175,8 @@ def test_memory_is_asked_for_where_the_retriever_is_trained_alone(launched) -> N
     assert launch.hinted("min_ram_bytes") == launch.steps("TrainRetriever/Train") != set()
 
 
-def test_flags_decide_over_the_defaults(submit) -> None:
-    job = submit(
+def test_flags_decide_over_the_defaults_and_an_image_has_the_project(submit) -> None:
+    launch = submit(
         "finetune",
         f"--sdk_container_image={IMAGE}",
         "--machine_type=n2-standard-16",
@@ -188,8 +188,8 @@ def test_flags_decide_over_the_defaults(submit) -> None:
         "--labels=team=shop",
         "--labels=pipeline=mine",
         "--job_name=weekly-finetune",
-    ).job
-    [pool] = job["environment"]["workerPools"]
+    )
+    job, pool = launch.job, launch.pool
     assert job["name"] == "weekly-finetune"
     assert job["labels"]["team"] == "shop"
     assert job["labels"]["pipeline"] == "mine"
@@ -199,11 +199,7 @@ def test_flags_decide_over_the_defaults(submit) -> None:
     assert pool["subnetwork"] == "regions/us-central1/subnetworks/inner"
     assert pool["ipConfiguration"] == 2  # private
     assert {one["containerImage"] for one in pool["sdkHarnessContainerImages"]} == {IMAGE}
-
-
-def test_nothing_of_the_project_is_staged_beside_an_image(submit) -> None:
-    staged = submit("recommend", f"--sdk_container_image={IMAGE}").staged
-    assert not [name for name in staged if name.endswith(".whl")]
+    assert not [name for name in launch.staged if name.endswith(".whl")]  # the image has it
 
 
 def test_no_credential_is_staged(launched, storage: Storage) -> None:

@@ -49,12 +49,12 @@ def entry(parts: list[pa.Table], names: tuple[str, ...] = ("wanted", "popularity
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
         one = {
             label: pipeline | label >> beam.Create([value])
-            for label, value in (("w", 1.0), ("catalogue", (None, CLUSTERS)), ("arms", ARMS))
+            for label, value in (("w", 1.0), ("item_clusters", (None, CLUSTERS)), ("arms", ARMS))
         }
         simulated = (
             pipeline
             | beam.Create(parts).with_output_types(pa.Table)
-            | Simulate(CONFIG, names, by_weight, one["w"], one["catalogue"], one["arms"])
+            | Simulate(CONFIG, names, by_weight, one["w"], one["item_clusters"], one["arms"])
         )
         return {"entry": simulated}
 

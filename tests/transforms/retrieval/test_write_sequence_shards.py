@@ -18,7 +18,7 @@ from transforms.retrieval.write_sequence_shards import WriteSequenceShards, shar
 from transforms.tables.sharding import stable_hash
 from transforms.tables.shuffle import PARTS
 
-CATALOGUE = (pa.array(["a", "b", "c"]), np.array([0, 1, 1], np.int32))
+ITEM_CLUSTERS = (pa.array(["a", "b", "c"]), np.array([0, 1, 1], np.int32))
 
 
 def sequences(users: dict[str, list[int]]) -> pa.Table:
@@ -38,9 +38,9 @@ PARTS_OF_LOG = [
 
 def write(folder: Path, parts: list[tuple[int, pa.Table]], seed: int = 0) -> list[str]:
     def build(pipeline: beam.Pipeline) -> dict[str, beam.PCollection]:
-        catalogue = pipeline | "Catalogue" >> beam.Create([CATALOGUE])
+        item_clusters = pipeline | "ItemClusters" >> beam.Create([ITEM_CLUSTERS])
         created = pipeline | beam.Create(parts).with_output_types(tuple[int, pa.Table])
-        return {"paths": created | WriteSequenceShards(str(folder), seed, catalogue)}
+        return {"paths": created | WriteSequenceShards(str(folder), seed, item_clusters)}
 
     return sorted(run(build)["paths"])
 
@@ -55,7 +55,7 @@ def test_a_part_is_a_shard_of_the_catalogue(tmp_path: Path) -> None:
         [],
         [[1, 1]],
     ]
-    assert [group.items for group in row_groups(paths, vocabulary(*CATALOGUE))] == [4, 2]
+    assert [group.items for group in row_groups(paths, vocabulary(*ITEM_CLUSTERS))] == [4, 2]
 
 
 def test_shards_written_again_have_the_same_bytes(tmp_path: Path) -> None:
@@ -78,7 +78,7 @@ def test_row_groups_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     )
     users = {f"user {number}": [0, 1, 2] for number in range(10)}
     [path] = write(tmp_path, [(0, sequences(users))])
-    groups = row_groups([path], vocabulary(*CATALOGUE))
+    groups = row_groups([path], vocabulary(*ITEM_CLUSTERS))
     assert sum(group.items for group in groups) == 30
     assert max(group.items for group in groups) < 4 + 3
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.popularity import timeless_popularity
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.serving.serving_module import export_saved_model
@@ -45,7 +46,7 @@ Row = dict[str, Any]
 @pytest.fixture(scope="module")
 def model() -> RetrieverModel:
     config = RetrieverConfig(dimension=8, layers=1, max_length=LENGTH)
-    model = RetrieverModel(config, CATALOGUE, COUNTS)
+    model = RetrieverModel(config, CATALOGUE, COUNTS, timeless_popularity(COUNTS))
     # Embeddings as large as trained ones: scores then differ by more than rounding.
     for weights in (model.items.item, model.items.cluster, model.items.feature):
         weights.assign(tf.random.stateless_normal(weights.shape, seed=[1, 2]))
@@ -220,19 +221,22 @@ def test_items_that_are_new_are_answered_by_their_cluster_and_features(
             index = IDS.tolist().index(item_id.decode())
             vector = model.items.cluster.numpy()[ITEM_CLUSTERS[index]]
             vector = vector + FEATURES[index] @ model.items.feature.numpy()
-            popularity = model.items.log_popularity.numpy()[index]
+            [popularity] = model.items.popularity_now.numpy()[index]
             assert score == pytest.approx(query @ [*vector, popularity], rel=1e-4)
 
 
-def test_who_has_no_history_gets_nothing_of_blocked_clusters(
-    model: RetrieverModel, tmp_path: Path
+def test_blocked_clusters_change_the_answer_without_a_history_alone(
+    served: Any, model: RetrieverModel, tmp_path: Path
 ) -> None:
+    """Which says too that two exports give the same answers."""
     export_saved_model(model, CATALOGUE, replace(TABLE, blocked=(0, 2)), tmp_path, K)
     blocked = tf.saved_model.load(str(tmp_path))
     able = np.flatnonzero(CATALOGUE.eligible & (ITEM_CLUSTERS == 1))
     popular = sorted(able, key=lambda index: (-COUNTS[index], index))[:K]
     answer = call(blocked, "explore", [])
     assert [item.decode() for item in answer["item_ids"] if item] == IDS[popular].tolist()
+    for name, out in call(served, "explore", ["id-3"]).items():
+        np.testing.assert_array_equal(out, call(blocked, "explore", ["id-3"])[name])
 
 
 def test_rows_of_a_batch_are_answered_as_alone(served: Any) -> None:
@@ -299,15 +303,6 @@ def test_loads_in_plain_tensorflow(path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "description 1"
-
-
-def test_two_exports_give_the_same_answers(
-    served: Any, model: RetrieverModel, tmp_path: Path
-) -> None:
-    export_saved_model(model, CATALOGUE, TABLE, tmp_path / "again", K)
-    again = tf.saved_model.load(str(tmp_path / "again"))
-    for name, out in call(served, "explore", ["id-3"]).items():
-        np.testing.assert_array_equal(out, call(again, "explore", ["id-3"])[name])
 
 
 def test_items_outside_the_table_are_an_error(model: RetrieverModel, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ from tests.models.retrieval.small_retriever import catalogue, ring, write_shards
 
 @given(st.lists(st.integers(1, 9)), st.integers(1, 12))
 def test_groups_hold_all_users_in_order_and_are_bounded(lengths: list[int], most: int) -> None:
-    rows = pa.table([range(len(lengths)), [[7] * length for length in lengths]], schema=SHARD)
+    sevens = [[7] * length for length in lengths]
+    rows = pa.table([range(len(lengths)), sevens, sevens], schema=SHARD)
     groups = list(cut_into_groups(rows, most))
     assert pa.concat_tables([SHARD.empty_table(), *groups]).equals(rows)
     for group in groups:

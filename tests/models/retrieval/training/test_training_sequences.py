@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.training.sequence_shards import RowGroup, row_groups
-from models.retrieval.training.training_sequences import batches, survey
+from models.retrieval.training.training_sequences import COLUMNS, batches, survey
 from tests.models.retrieval.small_retriever import ITEMS, catalogue, ring, write_shards
 
 User = tuple[int, list[int]]  # key, items
@@ -44,9 +44,8 @@ def validated(users: list[User], most: int) -> list[bool]:
 def test_a_survey_counts_and_holds_out_last_items(
     users: list[User], most: int, shards: int
 ) -> None:
-    config = RetrieverConfig(validation_users=most)
     with tempfile.TemporaryDirectory() as folder:
-        found = survey(groups_of(Path(folder), users, shards), ITEMS, config)
+        found = survey(groups_of(Path(folder), users, shards), ITEMS, most)
     held = validated(users, most)
     assert len(found.held_out) == len(found.histories) == sum(held) <= most
     pairs = zip(found.histories, found.held_out, strict=True)
@@ -67,21 +66,17 @@ def test_a_survey_counts_and_holds_out_last_items(
 def test_an_epoch_holds_every_transition_once_in_order(
     users: list[User], most: int, epoch: int, window_items: int
 ) -> None:
-    config = RetrieverConfig(**SHAPE, validation_users=most)
+    config = RetrieverConfig(**SHAPE)
     with tempfile.TemporaryDirectory() as folder:
         groups = groups_of(Path(folder), users)
-        found = survey(groups, ITEMS, config)
-        made = list(batches(groups, found.limit, config, epoch, window_items))
+        found = survey(groups, ITEMS, most)
+        made = list(batches(groups, found, config, epoch, window_items))
     assert len(made) == found.steps(config)
-    rows: list[list[tuple[int, int, int, int]]] = []
-    for batch in made:
-        assert {(array.shape, str(array.dtype)) for array in batch.values()} == {((2, 5), "int32")}
-        cells = zip(*(batch[n] for n in ("users", "items", "targets", "recency")), strict=True)
-        rows += [list(zip(*map(np.ndarray.tolist, row), strict=True)) for row in cells]
     by_user: dict[int, list[tuple[int, int]]] = {}
     recency: dict[int, list[int]] = {}
-    for row in rows:
-        for user, item, target, later in row:
+    for batch in made:
+        assert (batch.shape, str(batch.dtype)) == ((len(COLUMNS), 2, 5), "int32")
+        for item, target, user, later, _ in batch.reshape(len(COLUMNS), -1).T.tolist():
             if user >= 0:
                 by_user.setdefault(user, []).append((item, target))
                 recency.setdefault(user, []).append(later)
@@ -96,20 +91,33 @@ def test_an_epoch_holds_every_transition_once_in_order(
 @settings(deadline=None)  # files are written
 @given(users_of_shards)
 def test_held_out_users_do_not_depend_on_the_order_of_rows(users: list[User]) -> None:
-    config = RetrieverConfig(validation_users=2)
     limits = []
     for rows in (users, users[::-1]):
         with tempfile.TemporaryDirectory() as folder:
-            limits.append(survey(groups_of(Path(folder), rows), ITEMS, config).limit)
+            limits.append(survey(groups_of(Path(folder), rows), ITEMS, 2).limit)
     assert limits[0] == limits[1]
+
+
+def test_a_target_comes_with_the_popularity_before_it(tmp_path: Path) -> None:
+    """In `write_shards` user u takes item number n at minute 60 u + n."""
+    users = [np.full(6, user, np.int32) for user in range(ITEMS)]
+    groups = row_groups(write_shards(tmp_path, users), catalogue().vocabulary)
+    found = survey(groups, ITEMS, 0)
+    items, _, _, recency, snapshots = next(
+        batches(groups, found, RetrieverConfig(max_length=ITEMS, batch_size=5), 0)
+    )
+    minutes = 60 * items + 5 - recency
+    chosen = [np.flatnonzero(found.moments <= time)[-1] for time in 60_000_000 * minutes.ravel()]
+    np.testing.assert_array_equal(snapshots.ravel(), chosen)
 
 
 def test_epochs_are_shuffled_by_seed_and_number(tmp_path: Path) -> None:
     groups = row_groups(write_shards(tmp_path, ring()), catalogue().vocabulary)
+    found = survey(groups, ITEMS, 0)
 
     def first(seed: int, epoch: int) -> list[int]:
         config = RetrieverConfig(max_length=8, batch_size=4, seed=seed)
-        return next(batches(groups, 0, config, epoch))["items"].ravel().tolist()
+        return next(batches(groups, found, config, epoch))[0].ravel().tolist()
 
     assert first(0, 0) == first(0, 0)
     assert first(0, 0) != first(0, 1)
@@ -120,11 +128,12 @@ def test_users_of_a_window_are_shuffled_across_its_row_groups(tmp_path: Path) ->
     # In the first half of the users even items alone.
     users = [np.full(4, user // 50, np.int32) for user in range(100)]
     groups = row_groups(write_shards(tmp_path, users, shards=1), catalogue().vocabulary)
-    batch = next(batches(groups, 0, RetrieverConfig(max_length=30, batch_size=1), 0))
-    assert set(batch["items"].ravel().tolist()) == {0, 1}
+    config = RetrieverConfig(max_length=30, batch_size=1)
+    items = next(batches(groups, survey(groups, ITEMS, 0), config, 0))[0]
+    assert set(items.ravel().tolist()) == {0, 1}
 
 
-BYTES = 4 + 12 / 9  # of an item, with the key and the offset of its user
+BYTES = 12 + 16 / 9  # of an item and its time, with the key and the offsets of its user
 
 
 @pytest.fixture
@@ -153,14 +162,16 @@ def many(tmp_path: Path) -> list[RowGroup]:
 def test_no_more_than_a_window_is_decoded_at_once(
     many: list[RowGroup], decoded: list[float], window_items: int
 ) -> None:
-    for _ in batches(many, 0, RetrieverConfig(), 0, window_items):
+    found = survey(many, ITEMS, 0)
+    decoded.clear()
+    for _ in batches(many, found, RetrieverConfig(), 0, window_items):
         pass
     assert len(decoded) == len(many)
     assert window_items / 2 < max(decoded) < 1.1 * window_items + 200
 
 
 def test_a_survey_decodes_a_row_group_at_a_time(many: list[RowGroup], decoded: list[float]) -> None:
-    survey(many, ITEMS, RetrieverConfig(validation_users=5))
+    survey(many, ITEMS, 5)
     assert max(decoded) < 2_500  # the one before is not gone yet
 
 
@@ -168,7 +179,7 @@ def test_a_user_with_a_million_items_fills_no_batch_alone(tmp_path: Path) -> Non
     heavy = np.random.default_rng(0).integers(ITEMS, size=1_000_000).astype(np.int32)
     users = [heavy, *ring()]
     groups = row_groups(write_shards(tmp_path, users, group_items=1_000), catalogue().vocabulary)
-    config = RetrieverConfig(validation_users=5)
-    found = survey(groups, ITEMS, config)
-    shapes = Counter(b["items"].shape for b in batches(groups, found.limit, config, 0, 5_000))
-    assert shapes == {(config.batch_size, config.max_length): found.steps(config)}
+    config = RetrieverConfig()
+    found = survey(groups, ITEMS, 5)
+    shapes = Counter(batch.shape for batch in batches(groups, found, config, 0, 5_000))
+    assert shapes == {(len(COLUMNS), config.batch_size, config.max_length): found.steps(config)}

@@ -1,19 +1,20 @@
-"""RecTools' SASRec on a split: runs in RecTools' own environment, without this project.
+"""A sequence model of RecTools on a split: runs in RecTools' own environment, without this project.
 
-It reads a Parquet file of user, item, place, cluster and held_out [bool] and trains on the rows
-that are not held out, until the NDCG@10 of the held-out rows (the last item of each user) stops
-improving. With the weights of the best epoch it writes the ten best items for each user's whole
-history; the file's metadata has that NDCG@10.
+It reads a Parquet file of user, item, time, asked_at, cluster and held_out [bool] and trains on the
+rows that are not held out, until the NDCG@10 of the held-out rows (the last item of each user)
+stops improving. With the weights of the best epoch it writes the ten best items for each user's
+whole history; the file's metadata has that NDCG@10 and the seconds until that epoch was validated.
 
 Settings change RecTools' defaults (two blocks, 256 dimensions, four heads, softmax over all items),
-and add `seed`, `patience` and `cluster_features` (true: each item's cluster is a categorical
-feature).
+and add `model` (see `MODELS`), `seed`, `patience` and `cluster_features` (true: each item's cluster
+is a categorical feature).
 """
 
 import argparse
 import copy
 import json
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from rectools.columns import Columns
 from rectools.dataset import Dataset
-from rectools.models import SASRecModel
+from rectools.models import HSTUModel, SASRecModel
 from rectools.models.nn.transformers.data_preparator import BatchElement, SequenceDataset
 from rectools.models.nn.transformers.lightning import TransformerLightningModule
+from rectools.models.nn.transformers.ligr import LiGRLayers
 from rectools.models.nn.transformers.sasrec import SASRecDataPreparator
 from torch.utils.data import DataLoader
 
@@ -50,13 +52,16 @@ class WholeHistories(SASRecDataPreparator):
         """Return batches of windows that have each transition of a user once."""
         whole = SequenceDataset.from_interactions(self.train_dataset.interactions.df)
         sessions, weights = [], []
-        for session, weight in zip(whole.sessions, whole.weights, strict=True):
+        extras: dict[str, list[Any]] = {name: [] for name in whole.extras or {}}
+        for user, session in enumerate(whole.sessions):
             for end in range(len(session), 1, -self.session_max_len):
                 part = slice(max(0, end - self.session_max_len - 1), end)
                 sessions.append(session[part])
-                weights.append(weight[part])
+                weights.append(whole.weights[user][part])
+                for name, windows in extras.items():
+                    windows.append(whole.extras[name][user][part])
         return DataLoader(
-            SequenceDataset(sessions, weights),
+            SequenceDataset(sessions, weights, extras or None),
             collate_fn=self._collate_fn_train,
             batch_size=self.batch_size,
             shuffle=self.shuffle_train,
@@ -90,6 +95,7 @@ class BestEpoch(Callback):
         self.patience = patience
         self.gains: list[float] = []
         self.best, self.since = -1.0, 0
+        self.began, self.seconds = time.monotonic(), 0.0
         self.weights: dict[str, Any] = {}
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -121,14 +127,31 @@ class BestEpoch(Callback):
         self.since += 1
         if ndcg > self.best:
             self.best, self.since = ndcg, 0
+            self.seconds = time.monotonic() - self.began
             self.weights = copy.deepcopy(pl_module.state_dict())
         print(f"epoch {trainer.current_epoch}: NDCG@{TOP} {ndcg:.4f}", flush=True)
         trainer.should_stop = self.since >= self.patience
 
 
-def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFrame, float, int]:
-    """Train; return user, item and rank from 1, the validation's NDCG@10, and the epochs run."""
+# eSASRec (arXiv 2508.06450) is SASRec with LiGR layers and a sampled softmax.
+MODELS: dict[str, tuple[type, dict[str, Any]]] = {
+    "SASRec": (SASRecModel, {"lightning_module_type": RealPositions}),
+    "eSASRec": (
+        SASRecModel,
+        {
+            "transformer_layers_type": LiGRLayers,
+            "loss": "sampled_softmax",
+            "n_negatives": 256,
+        },
+    ),
+    "HSTU": (HSTUModel, {}),
+}
+
+
+def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFrame, BestEpoch]:
+    """Train; return user, item and rank from 1, and the best epoch."""
     settings = dict(settings)
+    kind, own_settings = MODELS[settings.pop("model")]
     seed, patience = settings.pop("seed"), settings.pop("patience")
     epochs, features = settings.pop("epochs"), settings.pop("cluster_features", False)
     seed_everything(seed)
@@ -137,8 +160,8 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
             Columns.User: split["user"],
             Columns.Item: split["item"],
             Columns.Weight: 1.0,
-            # Only the order counts: one day per interaction.
-            Columns.Datetime: pd.to_datetime(split["place"], unit="D"),
+            # A microsecond more for each row keeps the order of equal times.
+            Columns.Datetime: pd.to_datetime(split["time"] + np.arange(len(split)), unit="us"),
         }
     )
     keys = [Columns.User, Columns.Item]
@@ -170,24 +193,32 @@ def top_items(split: pd.DataFrame, settings: dict[str, Any]) -> tuple[pd.DataFra
             num_sanity_val_steps=0,
         )
 
-    model = SASRecModel(
+    model = kind(
         get_val_mask_func=mask,
         get_trainer_func=trainer,
-        lightning_module_type=RealPositions,
         data_preparator_type=WholeHistories,
+        **own_settings,
         **settings,
     )
     model.fit(dataset)
     best = next(kept for kept in model.fit_trainer.callbacks if isinstance(kept, BestEpoch))
     model.lightning_model.load_state_dict(best.weights)
+    asked = split.drop_duplicates("user")
+    context = pd.DataFrame(
+        {
+            Columns.User: asked["user"],
+            Columns.Datetime: pd.to_datetime(asked["asked_at"], unit="us"),
+        }
+    )
     answers = model.recommend(
         users=frame[Columns.User].unique(),
         dataset=dataset,
         k=TOP,
         filter_viewed=True,
         on_unsupported_targets="ignore",
+        context=context if model.require_recommend_context else None,
     )
-    return answers, best.best, model.fit_trainer.current_epoch
+    return answers, best
 
 
 def main() -> int:
@@ -198,10 +229,10 @@ def main() -> int:
     parser.add_argument("--settings", type=json.loads, required=True, help="of SASRecModel, JSON")
     flags = parser.parse_args()
     warnings.filterwarnings("ignore")
-    answers, ndcg, epochs = top_items(pd.read_parquet(flags.split), flags.settings)
+    answers, best = top_items(pd.read_parquet(flags.split), flags.settings)
     columns = [Columns.User, Columns.Item, Columns.Rank]
     table = pa.Table.from_pandas(answers[columns], preserve_index=False)
-    metadata = {"ndcg": str(ndcg), "epochs": str(epochs)}
+    metadata = {"ndcg": str(best.best), "seconds_to_best": str(best.seconds)}
     pq.write_table(table.replace_schema_metadata(metadata), flags.answers)
     return 0
 
