@@ -6,19 +6,38 @@ VENV := .venv
 BIN := $(VENV)/bin
 # cpu, or gpu for machines with one: which build of vLLM and PyTorch is installed.
 DEVICE ?= cpu
+WORKSPACE_GIVEN := $(filter-out undefined file,$(origin WORKSPACE))
 WORKSPACE ?= build/demo
+
+# Values reach the shell through its environment: neither make nor the shell expands or runs them.
+VALUES := PYTHON DEVICE WORKSPACE ARGS DATA PROJECT REGION IMAGE SPEC PIPELINE PIP_CONF JOB PARAMETERS
+GIVEN := $(foreach name,$(VALUES),$(if $(filter undefined,$(origin $(name))),,$(name)))
+$(foreach name,$(GIVEN),$(eval override $(name) := $$(value $(name))))
+export $(GIVEN)
+ifneq ($(DEVICE),cpu)
+ifneq ($(DEVICE),gpu)
+$(error DEVICE must be cpu or gpu)
+endif
+endif
+# ARGS holds words, quoted as in a shell.
+args := mapfile -td '' args < <(xargs -r printf '%s\0' <<<"$$ARGS") && wait $$! &&
+words := "$${args[@]}"
 
 # Containers set it. Without bytecode every process compiles its imports: 11 s more for Beam,
 # 13 s for TensorFlow.
 unexport PYTHONDONTWRITEBYTECODE
 
 # uv reads no configuration of pip's: what pip is configured with is handed on.
-pip_config = $(shell $(PYTHON) -m pip config list 2>/dev/null \
+pip_config = $(shell '$(subst ','\'',$(PYTHON))' -m pip config list 2>/dev/null \
   | sed -n "s/^[a-z]*[.]$(1)='\(.*\)'/\1/p" | tail -n 1 | sed 's/\\n/ /g')
 UV = UV_DEFAULT_INDEX="$${UV_DEFAULT_INDEX-$${PIP_INDEX_URL-$(call pip_config,index-url)}}" \
   UV_EXTRA_INDEX_URL="$${UV_EXTRA_INDEX_URL-$${PIP_EXTRA_INDEX_URL-$(call pip_config,extra-index-url)}}" \
   UV_FIND_LINKS="$${UV_FIND_LINKS-$${PIP_FIND_LINKS-$(call pip_config,find-links)}}" \
   UV_INDEX_STRATEGY=unsafe-best-match $(VENV)/uv/bin/uv
+
+# $(call known,name,names) is the name if it is one of the names.
+known = $(or $(filter $(2),$(firstword $(1))),$(error there is no $(1)))
+PIPELINES := $(filter-out __init__,$(patsubst pipelines/%.py,%,$(wildcard pipelines/*.py)))
 
 .PHONY: help
 help:  ## list the targets
@@ -33,7 +52,7 @@ setup: $(VENV)/installed-$(DEVICE)  ## make .venv; instant when nothing changed
 
 $(VENV)/installed-$(DEVICE): requirements/$(DEVICE).txt pyproject.toml
 	@echo "setting up $(VENV) for $(DEVICE): about 6 GB"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || "$$PYTHON" -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade --target $(VENV)/uv "uv==0.13.9"
 	@$(UV) pip sync --quiet --python $(BIN)/python requirements/$(DEVICE).txt $(HASHES) || \
 	  { echo "if it is torch that is missing: README.md says where its CPU build comes from"; exit 1; }
@@ -45,7 +64,7 @@ setup-emulators: $(VENV)/emulators/installed  ## make .venv/emulators: Google Cl
 
 $(VENV)/emulators/installed: requirements/emulators.txt | setup
 	@echo "setting up $(VENV)/emulators: about 0.5 GB"
-	@test -x $(VENV)/emulators/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/emulators
+	@test -x $(VENV)/emulators/bin/python || "$$PYTHON" -m venv --without-pip $(VENV)/emulators
 	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/emulators/bin/python $<
 	@touch $@
 
@@ -62,7 +81,7 @@ setup-rectools: $(VENV)/rectools/installed  ## make .venv/rectools: what bench-r
 
 $(VENV)/rectools/installed: requirements/rectools.txt | setup
 	@echo "setting up $(VENV)/rectools: about 1.5 GB"
-	@test -x $(VENV)/rectools/bin/python || $(PYTHON) -m venv --without-pip $(VENV)/rectools
+	@test -x $(VENV)/rectools/bin/python || "$$PYTHON" -m venv --without-pip $(VENV)/rectools
 	@$(UV) pip sync --quiet --require-hashes --python $(VENV)/rectools/bin/python $<
 	@touch $@
 
@@ -80,7 +99,8 @@ lock: setup  ## resolve the dependencies of pyproject.toml again
 .PHONY: demo
 # The demo goes on, and says so, where a small model tuned for a minute misses a gate.
 demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
-	$(BIN)/python -m pipelines.explore --workspace=$(WORKSPACE) --dataset=movielens --clusters=6,12,24,48 --ignore_gates $(ARGS)
+	@$(args) set -x && $(BIN)/python -m pipelines.explore --workspace="$$WORKSPACE" --dataset=movielens \
+	  --clusters=6,12,24,48 --ignore_gates $(words)
 
 # A file's tests share what they build, so a file is one worker's. The slowest files come first.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
@@ -105,8 +125,10 @@ test-faults: setup setup-emulators  ## kill real processes and look what is left
 	$(BIN)/python -m pytest -m faults
 
 # bench-x runs benchmarks.x: a table, and one JSON object as the last line.
+BENCHMARKS := $(subst _,-,$(filter-out __init__ common,$(patsubst benchmarks/%.py,%,$(patsubst %/,%,\
+  $(wildcard benchmarks/*.py)))) $(patsubst benchmarks/%/__main__.py,%,$(wildcard benchmarks/*/__main__.py)))
 bench-%: setup
-	$(BIN)/python -m benchmarks.$(subst -,_,$*) $(ARGS)
+	@$(args) set -x && $(BIN)/python -m benchmarks.$(subst -,_,$(call known,$*,$(BENCHMARKS))) $(more) $(words)
 
 bench-novelty-table:  ## pairs/s of the novelty table beside other ways to build it
 bench-clusters:  ## clusters of real items beside plain k-means
@@ -119,20 +141,19 @@ bench-cluster-assignment:  ## items/s of build_clusters on millions of items, an
 bench-recommend:  ## users/s of recommend beside a call of the SavedModel for each user
 bench-topk:  ## queries/s of the top k within clusters beside TFRS's brute force with a mask
 bench-serving:  ## milliseconds and users/s of the SavedModel in plain TensorFlow, and its size
-bench-quality: override ARGS := $(addprefix --data=,$(DATA)) \
-  $(if $(filter file,$(origin WORKSPACE)),,--workspace=$(WORKSPACE)) $(ARGS)
+bench-quality: more = $${DATA:+--data="$$DATA"} $(if $(WORKSPACE_GIVEN),--workspace="$$WORKSPACE")
 
 # Google Cloud. With PRINT_ONLY=1 commands are printed in place of being run.
-do = @$(if $(PRINT_ONLY),printf '%q ' $(1); echo,$(1))
-need = '$(or $($(1)),$(error $(1)=$(2) is missing))'
+do = @$(args) $(if $(PRINT_ONLY),printf '%q ' $(1) && echo,$(1))
+need = $(if $($(1)),"$$$(1)",$(error $(1)=$(2) is missing))
 PROJECT_FLAG = --project=$(call need,PROJECT,my-project)
 AT = $(PROJECT_FLAG) --region=$(call need,REGION,us-central1)
-PIP_SECRET = --secret='id=pip,src=$(PIP_CONF)'
+PIP_SECRET = --secret="id=pip,src=$$PIP_CONF"
 
 dataflow-%: $(if $(PRINT_ONLY),,setup)  ## submit a pipeline: PROJECT= REGION= WORKSPACE=gs://... [IMAGE=] [ARGS=flags]
-	$(call do,$(BIN)/python -m pipelines.$* --runner=DataflowRunner $(AT) \
-	  --workspace='$(WORKSPACE)' --temp_location='$(WORKSPACE)/temp' \
-	  $(if $(IMAGE),--sdk_container_image='$(IMAGE)') $(ARGS))
+	$(call do,$(BIN)/python -m pipelines.$(call known,$*,$(PIPELINES)) --runner=DataflowRunner $(AT) \
+	  --workspace="$$WORKSPACE" --temp_location="$$WORKSPACE"/temp \
+	  $(if $(IMAGE),--sdk_container_image="$$IMAGE") $(words))
 
 .PHONY: templates
 templates: setup  ## write templates/*.json and workflow.yaml from the pipelines' flags
@@ -142,17 +163,17 @@ templates: setup  ## write templates/*.json and workflow.yaml from the pipelines
 template-build:  ## build one: PIPELINE= IMAGE= SPEC=gs://... PROJECT= [DEVICE=gpu] [PIP_CONF=file]
 	$(call do,docker build --file=templates/Dockerfile.$(DEVICE) $(if $(PIP_CONF),$(PIP_SECRET)) \
 	  --build-arg=PIPELINE=$(call need,PIPELINE,finetune) \
-	  --build-arg=IMAGE='$(IMAGE)' --tag=$(call need,IMAGE,name:tag) .)
-	$(call do,docker push '$(IMAGE)')
+	  --build-arg=IMAGE="$$IMAGE" --tag=$(call need,IMAGE,name:tag) .)
+	$(call do,docker push "$$IMAGE")
 	$(call do,gcloud dataflow flex-template build $(call need,SPEC,gs://bucket/finetune.json) \
-	  --image='$(IMAGE)' --sdk-language=PYTHON --metadata-file='templates/$(PIPELINE).json' \
+	  --image="$$IMAGE" --sdk-language=PYTHON --metadata-file=templates/"$$PIPELINE".json \
 	  $(PROJECT_FLAG))
 
 .PHONY: template-run
 template-run:  ## run one: JOB= SPEC=gs://... PROJECT= REGION= PARAMETERS='a=1~b=2' [ARGS=flags]
 	$(call do,gcloud dataflow flex-template run $(call need,JOB,finetune-1) $(AT) \
 	  --template-file-gcs-location=$(call need,SPEC,gs://bucket/finetune.json) \
-	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(ARGS))
+	  --parameters='^~^'$(call need,PARAMETERS,workspace=gs://bucket/workspace) $(words))
 
 .PHONY: docs
 docs: setup  ## build the documentation in build/docs and check all its links

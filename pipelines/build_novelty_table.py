@@ -10,9 +10,9 @@ from models.language.cost.count_queries import count_work
 from models.language.cost.machine_types import MACHINES, machine_type
 from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
-from pipelines.launch.check_gates import check_gates
+from pipelines.launch.check_gates import check_not_failed
 from pipelines.launch.dataflow import Workers, hints, worker_flags
-from pipelines.launch.flag_types import json_object, number, semicolon_list, whole_number
+from pipelines.launch.flag_types import engine_arguments, number, semicolon_list, whole_number
 from pipelines.launch.flags import Flag
 from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
@@ -53,7 +53,7 @@ FLAGS = (
         "engine_args",
         "further arguments of vLLM's engine as a JSON object, such as "
         "'{\"tensor_parallel_size\": 2}'",
-        type=json_object,
+        type=engine_arguments,
         default="{}",
         group=_ENGINE,
         form=("TEXT", r"\{[\s\S]*\}"),
@@ -164,7 +164,7 @@ STAGE = Stage(
     outputs=(f"{SHARDS}.parquet",),
     stages=("clusters", "transitions", "language_model"),
     check=check,
-    check_release=check_gates,
+    check_release=check_not_failed,
     inspect=inspect,
     level=lambda _, workspace: workspace.level("transitions"),
     build=build,

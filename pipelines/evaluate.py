@@ -87,17 +87,15 @@ FLAGS = (
         GATE,
         {
             "match_rate": "least match rate of the fine-tuned model",
-            "recall_at_1": "least recall@1 of the table on test users",
-            "coverage": "least share of the clusters that are the first answer of some pair",
+            "recall": "macro recall@5 of the table less that of the best policy that counts: the "
+            "95% interval must lie above this; -1 for no such gate",
+            "popularity": "recall@5 of the table less that of popularity: the 95% interval must "
+            "lie above this; -1 for no such gate",
+            "coverage": "least share of the clusters that are the first answer to some pair that a "
+            "user holds",
             "changed": "largest share of the pairs whose first answer differs from that in the "
             "table of --previous_workspace",
         },
-        group="gates",
-    ),
-    Flag(
-        f"{GATE}beat_counts",
-        "recall@1 must also be at least that of the best baseline that only counts",
-        switch=True,
         group="gates",
     ),
     *config_flags(

@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from pipelines import mine_transitions
-from pipelines.launch.error_messages import log, run_guarded
+from pipelines.launch.error_messages import log, printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import refuse_inputs_inside
 from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE, source
@@ -95,7 +95,7 @@ def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
         log.info("[%d/%d] %s", number, len(STAGES), stage.name)
         stage.run(of_stage(flags, stage), beam_flags)
     log.info("all stages complete, %.0f s in this run", time.monotonic() - begun)
-    print(summary(workspace))
+    print(printable(summary(workspace)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -219,7 +219,7 @@ def check_report(workspace: Path, interactions: list[dict]) -> None:
         for policy in metrics["policies"].values()
     )
     assert metrics["policies"].keys() >= {"novelty_table", "novelty_table_prior", "retriever"}
-    assert metrics["gates"].keys() >= {"match_rate", "recall", "coverage"}
+    assert metrics["gates"].keys() >= {"match_rate", "recall", "popularity", "coverage"}
     assert metrics["passed"] == all(gate["passed"] for gate in metrics["gates"].values())
     assert len(metrics["summary"]) >= 3
     assert "</html>" in (workspace / "report" / "index.html").read_text()

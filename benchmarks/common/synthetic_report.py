@@ -34,7 +34,7 @@ def synthetic_report(clusters: int, seed: int = 0) -> ReportData:
     users = rng.poisson(4, clusters**2) * (rng.random(clusters**2) < _FEW) * rng.integers(1, 20)
     metrics = _metrics(names, rng)
     metrics["diff"] = table_diff(before, table, np.arange(clusters, dtype=np.int32))
-    metrics["gates"] = gates(metrics, GateThresholds(changed=1.0))
+    metrics["gates"] = gates(metrics, GateThresholds(changed=1.0, popularity=-1.0))
     metrics["passed"] = all(gate["passed"] for gate in metrics["gates"].values())
     metrics["summary"] = summary_sentences(metrics)
     items = [[f"{name.title()} no {number}" for number in range(1, 6)] for name in names]
@@ -80,6 +80,8 @@ def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
             "macro_recall_at_5": paired("macro_recall_at_5", "novelty_table", baselines),
             "recall_at_5": paired("recall_at_5", "novelty_table_prior", baselines),
         },
+        "paired_table": {"recall_at_5": paired("recall_at_5", "novelty_table", baselines)},
+        "user_coverage": 0.6,
         "paired_pooled": {
             metric: paired(
                 metric,

@@ -17,10 +17,11 @@ class TextEncoder:
     def __init__(self, name: str) -> None:
         from sentence_transformers import SentenceTransformer
 
+        found = str(model_path(name) or name)
         try:
             with quiet_transformers():
-                self._model = SentenceTransformer(str(model_path(name) or name))
-        except OSError as error:
+                self._model = SentenceTransformer(found, trust_remote_code=False)
+        except (OSError, ValueError) as error:  # ValueError: code of the model would have to run
             raise ValueError(
                 f"cannot load the text encoder {name!r}: {str(error).splitlines()[0]} Give a "
                 "folder, package:<module> or a hub id that can be downloaded"

@@ -11,9 +11,11 @@ import queue
 import select
 import shutil
 import socket
+import struct
 import sys
 import tempfile
 import threading
+import time
 import traceback
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError
@@ -22,12 +24,34 @@ from pathlib import Path
 from typing import Any
 
 BEAT_SECONDS = 1.0
-MEET_SECONDS = 60.0  # a child and its first client wait this long for each other
+MEET_SECONDS = 60.0  # a child and a client wait this long for each other
+_MOST_CLIENTS = 256  # each takes a thread and two of the 1,024 files that a process may have open
 
 
-def scratch_folder(pid: int) -> Path:
-    """Return the folder of a child's temporary files: vLLM leaves some behind."""
-    return Path(tempfile.gettempdir()) / f"interest-explorer-{pid}"
+def remove_scratch(pid: int) -> None:
+    """Remove the temporary files of a child: vLLM leaves some behind."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{_scratch_prefix(pid)}*"):
+        with contextlib.suppress(FileNotFoundError):
+            if folder.lstat().st_uid == os.geteuid():
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scratch_prefix(pid: int) -> str:
+    return f"interest-explorer-{pid}-"
+
+
+def peer(line: socket.socket) -> tuple[int, int]:
+    """Return the process and the user at the other end of a connection; 0 for another container."""
+    found = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, user, _ = struct.unpack("3i", found)
+    return pid, user
+
+
+def limit_waiting(line: socket.socket, seconds: float) -> None:
+    """Let sending and receiving fail after some time; 0 is no limit."""
+    limit = struct.pack("ll", int(seconds), int(seconds % 1 * 1e6))
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        line.setsockopt(socket.SOL_SOCKET, option, limit)
 
 
 @dataclass
@@ -44,20 +68,26 @@ class _Job:
 _Jobs = queue.SimpleQueue[_Job]
 
 
-def _watch(listener: socket.socket, key: bytes, jobs: _Jobs, scratch: Path) -> None:
+def _watch(listener: socket.socket, key: bytes, jobs: _Jobs, scratch: str) -> None:
     """Accept clients; end the process, even in a call, when the last client is gone."""
     events = select.poll()
     events.register(listener, select.POLLIN)
     clients: dict[int, socket.socket] = {}
     try:
-        while ready := events.poll(None if clients else MEET_SECONDS * 1_000):
+        deadline = time.monotonic() + MEET_SECONDS
+        while ready := events.poll(
+            None if clients else max(0, deadline - time.monotonic()) * 1_000
+        ):
             gone = [clients.pop(number) for number, _ in ready if number in clients]
             if listener.fileno() in dict(ready):
                 client, _ = listener.accept()
-                clients[client.fileno()] = client
-                events.register(client, select.POLLRDHUP)
-                threading.Thread(target=_serve, args=(client, key, jobs), daemon=True).start()
-            if not clients:
+                if peer(client)[1] != os.geteuid() or len(clients) == _MOST_CLIENTS:
+                    client.close()
+                else:
+                    clients[client.fileno()] = client
+                    events.register(client, select.POLLRDHUP)
+                    threading.Thread(target=_serve, args=(client, key, jobs), daemon=True).start()
+            if gone and not clients:
                 break
             for client in gone:
                 events.unregister(client)
@@ -72,8 +102,10 @@ def _serve(client: socket.socket, key: bytes, jobs: _Jobs) -> None:
     """Pass a client's calls to the thread that makes them, and return the answers."""
     with contextlib.suppress(EOFError, OSError, AuthenticationError, AssertionError):
         connection = Connection(os.dup(client.fileno()))
+        limit_waiting(client, MEET_SECONDS)  # else one that says nothing keeps the process alive
         deliver_challenge(connection, key)
         answer_challenge(connection, key)
+        limit_waiting(client, 0)
         while True:
             job = _Job(connection, connection.recv_bytes())
             jobs.put(job)
@@ -130,9 +162,8 @@ def _host() -> None:
             return  # another was first
         raise
     listener.listen(128)
-    scratch = scratch_folder(os.getpid())
-    scratch.mkdir(exist_ok=True)
-    os.environ["TMPDIR"] = tempfile.tempdir = str(scratch)
+    scratch = tempfile.mkdtemp(prefix=_scratch_prefix(os.getpid()))
+    os.environ["TMPDIR"] = tempfile.tempdir = scratch
     jobs: _Jobs = queue.SimpleQueue()
     watched = (listener, bytes.fromhex(key), jobs, scratch)
     threading.Thread(target=_watch, args=watched, daemon=True).start()

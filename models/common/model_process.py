@@ -21,10 +21,8 @@ import os
 import pickle
 import secrets
 import select
-import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -34,7 +32,13 @@ import weakref
 from multiprocessing.connection import Connection, answer_challenge, deliver_challenge
 from typing import IO, Any
 
-from models.common.model_host import BEAT_SECONDS, MEET_SECONDS, scratch_folder
+from models.common.model_host import (
+    BEAT_SECONDS,
+    MEET_SECONDS,
+    limit_waiting,
+    peer,
+    remove_scratch,
+)
 
 _SHOWN_OUTPUT = 4_000  # characters of the child's output in an error
 _GRACE_SECONDS = 10.0
@@ -122,16 +126,13 @@ class ModelProcess:
         """Connect to the child; start one where there is none."""
         deadline = time.monotonic() + MEET_SECONDS
         silence = self._timeout + 3 * BEAT_SECONDS  # longer than the child allows itself
-        limit = struct.pack("ll", int(silence), int(silence % 1 * 1e6))
         while True:
             self._line, self._pid = socket.socket(socket.AF_UNIX), 0
             self._line.settimeout(None)  # Beam sets a default timeout when it reads gs://
-            self._line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
-            self._line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            limit_waiting(self._line, silence)
             try:
                 self._line.connect(self._address)
-                peer = self._line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-                self._pid, user, _ = struct.unpack("3i", peer)
+                self._pid, user = peer(self._line)
                 if user != os.geteuid():
                     raise PermissionError(f"{self._address[1:]} is taken by user {user}; end that")
                 self._connection = Connection(os.dup(self._line.fileno()))
@@ -223,7 +224,7 @@ def _kill(pid: int) -> None:
     if pid > 1:  # 0: the child is in another container
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        shutil.rmtree(scratch_folder(pid), ignore_errors=True)
+        remove_scratch(pid)
 
 
 def _leave(line: socket.socket, address: str, pid: int, output: IO[bytes]) -> None:

@@ -67,7 +67,10 @@ def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
         if path is not None and path.is_file():
             with redirect_stderr(StringIO()):  # a progress bar without an option
                 read = AutoModelForCausalLM.from_pretrained(
-                    str(path.parent), gguf_file=path.name, dtype=torch_dtype
+                    str(path.parent),
+                    gguf_file=path.name,
+                    dtype=torch_dtype,
+                    trust_remote_code=False,
                 )
             # The weights are dequantized, but transformers does not save a model from GGUF.
             config = read.config
@@ -77,7 +80,9 @@ def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
             model.load_state_dict(read.state_dict())
         else:
             with _loading(name):
-                model = AutoModelForCausalLM.from_pretrained(path or name, dtype=torch_dtype)
+                model = AutoModelForCausalLM.from_pretrained(
+                    path or name, dtype=torch_dtype, trust_remote_code=False
+                )
     special = {
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
@@ -99,7 +104,7 @@ def load_tokenizer(name: str) -> Any:
         if path is not None and path.is_file():
             tokenizer = copy.deepcopy(_gguf_tokenizer(path, path.stat().st_mtime_ns))
         else:
-            tokenizer = AutoTokenizer.from_pretrained(path or name)
+            tokenizer = AutoTokenizer.from_pretrained(path or name, trust_remote_code=False)
     if tokenizer.eos_token_id is None:
         raise ValueError(
             f"the tokenizer of {name!r} has no end-of-text token; set eos_token in its "
@@ -115,7 +120,9 @@ def _gguf_tokenizer(path: Path, modified: int) -> Any:
     """Read the tokenizer of a GGUF file once: it takes seconds."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(path.parent), gguf_file=path.name)
+    return AutoTokenizer.from_pretrained(
+        str(path.parent), gguf_file=path.name, trust_remote_code=False
+    )
 
 
 @contextmanager
@@ -123,7 +130,7 @@ def _loading(name: str) -> Iterator[None]:
     """Turn errors of transformers into one line that says what can be given."""
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: code of the model would have to run
         reason = str(error).splitlines()[0].rstrip(".")
         raise ValueError(
             f"cannot load the language model {name!r}: {reason}. Give a model "

@@ -24,7 +24,8 @@ class OutputHead:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         with torch.device("meta"):  # shapes and names only
-            empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model))
+            config = AutoConfig.from_pretrained(model, trust_remote_code=False)
+            empty = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
         head = empty.get_output_embeddings()
         rows = torch.from_numpy(tokens)
         self._weight = _read(model, _names(empty, head.weight))[rows].float()  # [k, width]

@@ -61,16 +61,24 @@ _DETAILS = r"; reason: .*"  # what BigQuery's client adds: the same again
 _LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Formats records whose texts may be of the data."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
+def printable(text: str) -> str:
+    """Replace invisible characters: on a terminal, those of the data could hide what is printed."""
+    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
+
+
 def run_guarded(work: Callable[[], None]) -> int:
     """Run `work`; print a known error as one line and return the exit code."""
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(_is_news)
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(message)s",
-        datefmt="%H:%M:%S",
-        handlers=[handler],
-    )
+    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     log.setLevel(logging.INFO)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
@@ -80,7 +88,7 @@ def run_guarded(work: Callable[[], None]) -> int:
         if explained is None:
             raise
         code, message = explained
-        print(f"error: {message}", file=sys.stderr)
+        print(f"error: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
         return code
     return DONE
 
@@ -91,7 +99,15 @@ def _explain(error: BaseException) -> tuple[int, str] | None:
         return BAD_INPUT, message
     if (message := _disk_error(error)) is not None:
         return FAILED, f"{message}; no work is lost: fix the disk and {_AGAIN}"
+    if (message := _model_error(error)) is not None:
+        return FAILED, f"{message}; finished work is kept: {_AGAIN}"
     return _cloud_error(error)
+
+
+def _model_error(error: BaseException) -> str | None:
+    """Return the end of a model's process in one line, also for one raised in a worker."""
+    found = re.findall(r"ModelProcessLost: (.*)", f"{type(error).__name__}: {error}")
+    return re.sub(_WHERE, "", found[-1]).rstrip(" ;") if found else None
 
 
 def _disk_error(error: BaseException) -> str | None:
@@ -124,6 +140,8 @@ def _cloud_error(error: BaseException) -> tuple[int, str] | None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
+    if str(record.msg).startswith("If direct_num_workers is not equal to 1"):
+        return False  # see pipelines.launch.runner
     # A worker logs an error with its traceback; the user gets these as one line.
     error = record.exc_info[1] if record.exc_info else None
     return error is None or _explain(error) is None

@@ -8,6 +8,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+# Texts under such names, and the tokens of Hugging Face, GitHub, Google and AWS.
+_SECRET_NAME = r"(?i)^token$|(hf|auth|access|api)_?token$|secret|passw|(api|access|private)_?key"
+_SECRET = r"hf_\w{20}|gh[opsu]_\w{20}|AIza[\w-]{30}|ya29\.|AKIA\w{16}"
+
 
 def whole_number(least: int, most: float = math.inf) -> Callable[[str], int]:
     """Return the type of a whole number from `least` to `most`."""
@@ -74,15 +78,32 @@ def matching(pattern: str, example: str) -> Callable[[str], str]:
     return parse
 
 
-def json_object(text: str) -> str:
-    """Check a JSON object; return it with sorted keys."""
+def engine_arguments(text: str) -> str:
+    """Check a JSON object without secrets, which a manifest would keep; return its keys sorted."""
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"it is not JSON: {error}") from None
     if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f'{text!r} is not a JSON object like {{"dtype": "auto"}}')
+        raise argparse.ArgumentTypeError('it is not a JSON object like {"dtype": "auto"}')
+    if (name := _secret(value, "")) is not None:
+        raise argparse.ArgumentTypeError(
+            f"{name} holds a secret, which would be stored; set it in the environment, such as "
+            "HF_TOKEN"
+        )
     return json.dumps(value, sort_keys=True)
+
+
+def _secret(value: object, name: str) -> str | None:
+    """Return the name of the first text in a JSON value that looks like a secret."""
+    if isinstance(value, str) and value:
+        return name if re.search(_SECRET_NAME, name) or re.match(_SECRET, value) else None
+    parts: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list):
+        parts = [(name, part) for part in value]
+    return next((found for key, part in parts if (found := _secret(part, key)) is not None), None)
 
 
 def semicolon_list(text: str) -> list[str]:

@@ -1,13 +1,17 @@
 """Chooses the runner of a pipeline and the folder of its temporary files."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
+from models.common.model_process import end_model_processes
+from transforms.errors import InputError
 from transforms.storage import files
 from transforms.tables.shuffle import ShuffleOptions
 
@@ -22,32 +26,53 @@ def with_default_runner(beam_flags: list[str], threads: bool) -> list[str]:
         # Beam's default runner downloads Prism when it is online; this one is always the same.
         beam_flags = [*beam_flags, "--runner=FnApiRunner"]
         if threads and not named & {"--direct_num_workers", "--direct_running_mode"}:
-            every_core = ["--direct_num_workers=0", "--direct_running_mode=multi_threading"]
-            beam_flags = [*beam_flags, *every_core]
+            # One embedded worker per core. They run in parallel, which Beam's warning denies. Its
+            # mode multi_threading would open gRPC servers on every network interface.
+            beam_flags = [*beam_flags, "--direct_num_workers=0"]
     return beam_flags
 
 
 @contextlib.contextmanager
 def running_pipeline(options: PipelineOptions, temporary: str) -> Iterator[beam.Pipeline]:
-    """Run a pipeline that leaves its temporary files in a folder.
+    """Run a pipeline whose temporary files, and those of its processes, are gone afterwards.
 
-    The next run deletes the folder, if this one is killed. For a workspace that is not on this
-    machine the folder is one of the system.
+    The next run deletes them, if this one is killed. Those of the shuffle are in `temporary` if
+    that is local; the others are in a private folder of the system, where sockets have short paths.
     """
-    if not files.is_local(temporary):
-        temporary = tempfile.mkdtemp(prefix="interest-explorer-")
-    files.delete_folder(temporary)
-    os.makedirs(temporary)
+    private = _private_folder(temporary)
+    large = private
+    if files.is_local(temporary):
+        large = temporary
+        shutil.rmtree(large, ignore_errors=True)  # of a killed run
     shuffle = options.view_as(ShuffleOptions)
     if options.view_as(StandardOptions).runner in _LOCAL_RUNNERS and not shuffle.shuffle_folder:
-        shuffle.shuffle_folder = os.path.join(temporary, "shuffle")
-    tempfile.tempdir, before = temporary, tempfile.tempdir
+        shuffle.shuffle_folder = os.path.join(large, "shuffle")
+    before = tempfile.tempdir, os.environ.get("TMPDIR")
+    tempfile.tempdir = os.environ["TMPDIR"] = private
     try:
-        pipeline = beam.Pipeline(options=options)
-    finally:
-        tempfile.tempdir = before
-    try:
-        with pipeline:
+        with beam.Pipeline(options=options) as pipeline:
             yield pipeline
     finally:
-        files.delete_folder(temporary)
+        end_model_processes()  # of workers in this process: Beam keeps their last model
+        tempfile.tempdir = before[0]
+        os.environ.pop("TMPDIR")
+        if before[1] is not None:
+            os.environ["TMPDIR"] = before[1]
+        for folder in (private, large):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _private_folder(name: str) -> str:
+    """Return a new folder of the system's temporary folder, always the same one for a name.
+
+    Raises InputError if it is another user's.
+    """
+    name = os.path.abspath(name) if files.is_local(name) else name
+    digest = hashlib.sha256(f"{os.geteuid()} {name}".encode()).hexdigest()[:16]
+    path = os.path.join(tempfile.gettempdir(), f"interest-explorer-{digest}")
+    if os.path.lexists(path):
+        if os.lstat(path).st_uid != os.geteuid():
+            raise InputError(f"{path} belongs to another user; set TMPDIR to a folder of your own")
+        shutil.rmtree(path)
+    os.mkdir(path, 0o700)
+    return path

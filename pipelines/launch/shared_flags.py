@@ -121,7 +121,7 @@ PREVIOUS_WORKSPACE = Flag(
 )
 IGNORE_GATES = Flag(
     "ignore_gates",
-    "use a novelty table although its report says that it failed its gates",
+    "use a novelty table although no report says that it passed its gates",
     switch=True,
     in_plan=False,
 )

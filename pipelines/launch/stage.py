@@ -12,9 +12,8 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from models.common.model_process import end_model_processes
 from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, check_readable, prepare_launch
-from pipelines.launch.error_messages import run_guarded
+from pipelines.launch.error_messages import printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import (
     discard_unfinished,
@@ -124,7 +123,7 @@ class Stage:
         if information is None:
             self.run(flags, beam_flags)
         else:
-            print(information)
+            print(printable(information))
 
     def check_output(self, flags: argparse.Namespace) -> None:
         """Raise InputError for an --output_table that cannot be loaded."""
@@ -187,20 +186,17 @@ class Stage:
                 commits=self.commits,
                 discard_partial=getattr(flags, "discard_partial", False),
             )
-        try:
-            with running_pipeline(options, files.join(unfinished, "temporary")) as pipeline:
-                if complete:  # launched as a template it still has to be a job
-                    done = pipeline | beam.Create([RowCounts()])
-                else:
-                    counts = self.build(pipeline, flags, workspace)
-                    note = files.join(unfinished, PLAN)
-                    write = WriteManifest(folder, plan, _packages(), started, note)
-                    done = counts | beam.Flatten() | write
-                if load is not None:  # a stage that is built again may be what a report is on
-                    check = self.check_release
-                    done | "CheckRelease" >> beam.Map(lambda _: check(flags, workspace)) | load
-        finally:
-            end_model_processes()  # of workers in this process: Beam keeps their last model
+        with running_pipeline(options, files.join(unfinished, "temporary")) as pipeline:
+            if complete:  # launched as a template it still has to be a job
+                done = pipeline | beam.Create([RowCounts()])
+            else:
+                counts = self.build(pipeline, flags, workspace)
+                note = files.join(unfinished, PLAN)
+                write = WriteManifest(folder, plan, _packages(), started, note)
+                done = counts | beam.Flatten() | write
+            if load is not None:  # a stage that is built again may be what a report is on
+                check = self.check_release
+                done | "CheckRelease" >> beam.Map(lambda _: check(flags, workspace)) | load
         if (manifest := read_manifest(folder)) is not None:  # None: launched, not waited for
             discard_unfinished(unfinished)
             if not complete:

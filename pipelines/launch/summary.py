@@ -18,7 +18,7 @@ _SENTENCES = 3  # of the report
 
 
 def summary(workspace: Workspace) -> str:
-    """Return sizes, what fine-tuning changed, and the novel items of a handful of users."""
+    """Return sizes, what fine-tuning changed, and the novel items of some users, unnamed."""
     manifests = {
         stage: workspace.manifest(stage)
         for stage in ("clusters", "transitions", "novelty_table", "recommendations")
@@ -81,7 +81,7 @@ def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -
         titles = _titles(items, row[col.ITEM_IDS][:_ITEMS])
         c1, c2, novel = (descriptions[row[name]] for name in (col.C1, col.C2, col.NOVEL_CLUSTER))
         known = f"({c2})" if c1 == c2 else f"({c1}) then ({c2})"
-        lines.append(f"user {row[col.USER_ID]} knows {known}")
+        lines.append(f"a user knows {known}")
         lines.append(f"  -> new: ({novel}), probability {row[col.PROBABILITY]:.2f}")
         lines.append("  -> " + textwrap.shorten("; ".join(titles), 400, placeholder=" ..."))
         lines.append("")

@@ -3,15 +3,34 @@
 import fcntl
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from pipelines.launch.workspace import Workspace
 from tests.pipelines import small
 from tests.pipelines.in_process import InProcess
+from transforms.tables import write_tables
 from transforms.workers import saved_model
 
 Once = Callable[[str, Callable[[Path], None]], Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_open_port() -> Iterator[None]:
+    """Fail every stage of these tests that listens on a network port in this process."""
+    write_manifest = write_tables.write_manifest
+
+    def check_ports_and_write(*arguments: Any) -> None:
+        found = psutil.Process().net_connections("inet")
+        ports = [each.laddr for each in found if each.status == psutil.CONN_LISTEN]
+        assert not ports, f"the stage listens on {ports}"
+        write_manifest(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write_tables, "write_manifest", check_ports_and_write)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +77,7 @@ def _train(folder: Path) -> None:
     small.write_language_model(Workspace(str(workspace)))
     small.write_novelty_table(Workspace(str(workspace)))
     assert small.train(workspace) == 0
+    small.write_report(Workspace(str(workspace)))
 
 
 @pytest.fixture(scope="module")

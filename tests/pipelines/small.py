@@ -144,6 +144,13 @@ def write_novelty_table(workspace: Workspace) -> None:
     _write_manifest(workspace, "novelty_table", "build_novelty_table", flags, record, size**2)
 
 
+def write_report(workspace: Workspace) -> None:
+    """Write what a complete stage evaluate says of a novelty table that passed its gates."""
+    folder, passed = workspace.folder("report"), {"match_rate": {"passed": True}}
+    record = files.write_record(folder, "metrics.json", json.dumps({"gates": passed}).encode())
+    _write_manifest(workspace, "report", "evaluate", {}, record, of=("clusters", "novelty_table"))
+
+
 def _write_manifest(
     workspace: Workspace,
     stage: str,
@@ -151,8 +158,9 @@ def _write_manifest(
     flags: dict[str, Any],
     record: files.FileRecord,
     rows: int = 0,
+    of: tuple[str, ...] = ("clusters",),
 ) -> None:
-    inputs = {"clusters": workspace.fingerprint("clusters")}
+    inputs = {name: workspace.fingerprint(name) for name in of}
     plan = StagePlan(pipeline, inputs, flags, workspace.level("clusters"), FORMATS[stage])
     counts = RowCounts(written=rows, files=(record,))
     write_manifest(workspace.folder(stage), plan, {}, time.time(), counts)

@@ -12,6 +12,7 @@ from models.evaluation.statistics.bootstrap import interval
 from models.evaluation.statistics.calibration import ReliabilitySums
 from models.evaluation.statistics.ranking import head
 from models.evaluation.statistics.ranking_statistics import RankSums
+from models.interests.novelty_table import NoveltyTable
 from transforms.evaluation.score_items import ItemSums
 
 _BY_LABEL = (TABLE, "popularity")  # policies with a recall of each label
@@ -57,6 +58,7 @@ class Measured:
                 metric: _differences((samples, drawn), metric, ours, OURS)
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },
+            "paired_table": {"recall_at_5": _differences((samples,), "recall_at_5", TABLE, OURS)},
             "paired_pooled": {
                 metric: _differences((drawn, samples), metric, POOLED, (POOLED,))
                 for metric in ("macro_recall_at_5", "recall_at_5")
@@ -102,7 +104,7 @@ def suppress_small(users: int, least: int) -> int | None:
 
 
 def _differences(
-    compared: tuple[_Samples, _Samples], metric: str, ours: str, left_out: tuple[str, ...]
+    compared: tuple[_Samples, ...], metric: str, ours: str, left_out: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
     """Return `ours` minus each other policy, on the same transitions; later ones overwrite."""
     return {
@@ -111,6 +113,15 @@ def _differences(
         for name, values in samples.items()
         if name not in left_out
     }
+
+
+def user_coverage(table: NoveltyTable, pair_users: np.ndarray) -> float:
+    """Return the share of the M clusters that are the first answer to a pair that a user holds.
+
+    `pair_users` [M * M] counts the users by `pair_index`.
+    """
+    first = table.novel[..., 0].ravel()[pair_users > 0]
+    return len(np.unique(first[first >= 0])) / table.size
 
 
 def _of_drawn(sums: RankSums, samples: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from models.interests.novelty_table import NoveltyTable
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_descriptions, read_titles
 from transforms.errors import InputError
-from transforms.evaluation.metrics import Measured, suppress_small
+from transforms.evaluation.metrics import Measured, suppress_small, user_coverage
 from transforms.evaluation.report.data import ReportData
 from transforms.evaluation.score_items import DRAWN
 from transforms.evaluation.score_policies import RANKS, RELIABILITY
@@ -102,6 +102,7 @@ class WriteReport(beam.PTransform):
             **measured.metrics(list(self.descriptions), self.min_users),
             "simulation": simulation
             and {**simulation, "users": suppress_small(simulation["users"], self.min_users)},
+            "user_coverage": round(user_coverage(table, pair_users), 6),
             "diff": self.previous and self.previous.diff(table),
         }
         metrics["gates"] = gates(metrics, self.thresholds)

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
+from models.common.model_process import ModelProcessLost
 from transforms import schemas as col
 from transforms.language.novelty_engine import NoveltyEngine, NoveltyEngineSpec
 from transforms.storage.commit_log import CommitLog
@@ -88,7 +89,7 @@ class BuildNoveltyTable(beam.PTransform):
 
         # Only the workers of this job share the engine of their machine.
         engine, spec, secret = self.engine, self.spec, secrets.token_hex(16)
-        handler = BatchHandler(lambda: engine(spec, secret), _decode)
+        handler = BatchHandler(lambda: _Decoder(engine(spec, secret)), _Decoder.decode)
         decode = RunInference(handler).with_resource_hints(**self.hints)
         size = len(spec.prompts.descriptions)
         todo = (
@@ -98,9 +99,16 @@ class BuildNoveltyTable(beam.PTransform):
             | "Resume" >> beam.ParDo(_Resume(self.committed)).with_outputs("done", main="missing")
         )
         written = (
-            todo.missing | "Decode" >> decode | "Write" >> beam.ParDo(_Write(self.committed, size))
+            todo.missing
+            | "Decode" >> decode
+            | "Write" >> beam.ParDo(_Write(self.committed, size)).with_outputs("lost", main="done")
         )
-        return (todo.done, written) | beam.Flatten()
+        none_lost = (
+            written.lost
+            | "Lost" >> beam.combiners.ToList()
+            | "NoneLost" >> beam.FlatMap(_require_none, len(units(size)))
+        )
+        return (todo.done, written.done, none_lost) | beam.Flatten()
 
 
 class _Resume(beam.DoFn):
@@ -125,9 +133,38 @@ class _Resume(beam.DoFn):
             yield beam.pvalue.TaggedOutput("done", tally)
 
 
-def _decode(engine: NoveltyEngine, unit: Unit) -> tuple[Unit, pa.Table]:
-    c2 = np.array(unit.c2)
-    return unit, table_row(unit.c1, c2, *engine.decode(np.full(len(c2), unit.c1), c2))
+class _Decoder:
+    """Decodes units; a unit that ends the engine again and again does not stop the others."""
+
+    def __init__(self, engine: NoveltyEngine) -> None:
+        self._engine, self._lost = engine, False
+
+    def decode(self, unit: Unit) -> tuple[Unit, pa.Table | str]:
+        """Return the unit's part of the table, or why there is none.
+
+        Raises ModelProcessLost if two units in a row end the engine: then it is not the unit.
+        """
+        c2 = np.array(unit.c2)
+        try:
+            found = self._engine.decode(np.full(len(c2), unit.c1), c2)
+        except ModelProcessLost as error:
+            if self._lost:
+                raise
+            self._lost = True
+            log.warning("build_novelty_table: %s is left out: %s", unit.file, error)
+            return unit, str(error)
+        self._lost = False
+        return unit, table_row(unit.c1, c2, *found)
+
+
+def _require_none(lost: list[tuple[str, str]], total: int) -> list[RowCounts]:
+    """Return nothing; raise ModelProcessLost if there are units without a part of the table."""
+    if lost:
+        file, error = min(lost)
+        raise ModelProcessLost(
+            f"{len(lost):,} of {total:,} units are missing, the others are written; {file}: {error}"
+        )
+    return []
 
 
 class _Write(beam.DoFn):
@@ -137,8 +174,11 @@ class _Write(beam.DoFn):
         self._committed, self._size = committed, size
         self._line = LogThrottle(_LOG_SECONDS, at_once=True)
 
-    def process(self, decoded: tuple[Unit, pa.Table]) -> Iterator[RowCounts]:
+    def process(self, decoded: tuple[Unit, pa.Table | str]) -> Iterator[Any]:
         unit, table = decoded
+        if isinstance(table, str):
+            yield beam.pvalue.TaggedOutput("lost", (unit.file, table))
+            return
         record = self._committed.write(unit.file, table)
         Metrics.counter(BuildNoveltyTable, "pairs_written").inc(table.num_rows)
         if self._line.is_due():

@@ -32,7 +32,7 @@ def model_size(folder: str) -> ModelSize:
     """Read the arithmetic of a model folder; ValueError if it has no weights in safetensors."""
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(folder).get_text_config()
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
     shapes: dict[str, list[int]] = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with path.open("rb") as file:

@@ -29,6 +29,8 @@ def engine_environment() -> dict[str, str]:
     return {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_LOGGING_LEVEL": "WARNING",
+        # Else its process group listens at the address that the machine's name stands for.
+        "GLOO_SOCKET_IFNAME": "lo",
         "VLLM_CPU_KVCACHE_SPACE": os.environ.get("VLLM_CPU_KVCACHE_SPACE", "2"),
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -55,7 +57,12 @@ class VllmEngine:
         if current_platform.is_cpu():
             defaults["max_num_seqs"] = 128  # a larger step does not fit the CPU's caches
         # Both of vLLM's model runners serve embedding models.
-        ours = {"runner": "pooling", "convert": "embed", "disable_log_stats": True}
+        ours = {
+            "runner": "pooling",
+            "convert": "embed",
+            "disable_log_stats": True,
+            "trust_remote_code": False,
+        }
         self._llm = LLM(model, seed=seed, **(defaults | engine_args | ours))
         self.seconds = 0.0  # of work so far
 

@@ -52,13 +52,26 @@ def last_checkpoint(run: Path) -> Resumed:
 
 
 def _valid_losses(log: Sequence[dict[str, Any]]) -> list[tuple[float, int]]:
-    """Return the validation loss and step of every evaluation after training began."""
-    return [(row["eval_loss"], row["step"]) for row in log if "eval_loss" in row and row["step"]]
+    """Return the validation loss and step of every evaluation after training began.
+
+    A loss that is not a number is infinite: NaN would be the least of all by its place.
+    """
+    return [
+        (math.inf if math.isnan(row["eval_loss"]) else row["eval_loss"], row["step"])
+        for row in log
+        if "eval_loss" in row and row["step"]
+    ]
 
 
 def best_step(log: Sequence[dict[str, Any]]) -> int:
-    """Return the step with the least validation loss."""
-    return min(_valid_losses(log))[1]
+    """Return the step with the least validation loss; ValueError if none is finite."""
+    loss, step = min(_valid_losses(log))
+    if not math.isfinite(loss):
+        raise ValueError(
+            f"the validation loss of step {step} is not finite: the learning rate is too high; "
+            "give a lower one"
+        )
+    return step
 
 
 def is_over(log: Sequence[dict[str, Any]], max_steps: int, patience: int) -> bool:

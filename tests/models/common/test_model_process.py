@@ -5,11 +5,13 @@ One file of over 350 lines: its tests share the workers, the clock and the clean
 
 import json
 import os
+import re
 import secrets
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -519,6 +521,57 @@ def run_child(command: list[str], address: str) -> tuple[int, str]:
         timeout=20,
     )
     return done.returncode, done.stdout
+
+
+def connect(child: ModelProcess) -> socket.socket:
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(10)
+    assert soon(lambda: line.connect_ex(child._address) == 0)  # else its queue is full
+    return line
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_another_user_gets_no_byte_and_ends_nothing() -> None:
+    child = libc()
+    os.seteuid(65534)
+    try:
+        line = connect(child)
+    finally:
+        os.seteuid(0)
+    with line:
+        assert line.recv(1) == b""
+    assert child.call("abs", -1) == 1
+
+
+def test_more_connections_than_a_process_can_hold_end_nothing() -> None:
+    child = libc()
+    lines = [connect(child) for _ in range(300)]
+    assert [line.recv(1) for line in lines[-20:]] == [b""] * 20
+    assert child.call("abs", -1) == 1
+    for line in lines:
+        line.close()
+
+
+def test_a_connection_that_says_nothing_does_not_keep_the_process_alive(secret: str) -> None:
+    program = "from models.common import model_host as p; p.MEET_SECONDS = 0.5; p._host()"
+    process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    with process, socket.socket(socket.AF_UNIX) as silent, process.stdin as given:
+        given.write(json.dumps([f"\0{secret}", "00", 60]))
+        given.close()
+        assert soon(lambda: silent.connect_ex(f"\0{secret}") == 0)
+        assert process.wait(20) == 0
+
+
+def test_temporary_files_are_private_and_gone_afterwards(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    child = ModelProcess(HOSTED, {"start": 0}, {"TMPDIR": str(tmp_path)})
+    (folder,) = tmp_path.iterdir()
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert re.fullmatch(rf"interest-explorer-{child.call('pid')}-\w{{8}}", folder.name)
+    with pytest.raises(ModelProcessLost):
+        child.call("die")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_secret_is_refused_and_harms_nobody() -> None:

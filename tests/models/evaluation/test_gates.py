@@ -5,22 +5,39 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from models.evaluation.gates import GateThresholds, gates, kept_weights
 
 THRESHOLDS = GateThresholds()
+COUNTS = {"popularity": 0.02, "markov_1": 0.06, "affinity": 0.07}  # macro recall@5
+
+
+def difference(low: float | None) -> dict[str, float | None]:
+    high = None if low is None else low + 0.02
+    return {"value": None if low is None else low + 0.01, "low": low, "high": high}
 
 
 def metrics(
     match_rate: float | None = 0.95,
-    recall: float | None = 0.05,
+    over_popularity: float | None = 0.001,
+    over_counts: float | None = 0.001,
     coverage: float | None = 0.5,
-    counts: dict[str, float] | None = None,
 ) -> dict[str, Any]:
-    ours = {"recall_at_1": {"value": recall}, "coverage": {"value": coverage}}
-    others = {name: {"recall_at_1": {"value": value}} for name, value in (counts or {}).items()}
+    """Return metrics of a table that is worse than every other baseline than those compared."""
+    macro = dict.fromkeys([*COUNTS, "llm_untuned", "affinity_pooled"], difference(-0.1))
     return {
-        "policies": {"novelty_table": ours, **others},
+        "policies": {name: {"macro_recall_at_5": {"value": v}} for name, v in COUNTS.items()}
+        | {"llm_untuned": {"macro_recall_at_5": {"value": 0.9}}},
+        "paired": {"macro_recall_at_5": macro | {"affinity": difference(over_counts)}},
+        "paired_table": {
+            "recall_at_5": {
+                "popularity": difference(over_popularity),
+                "affinity": difference(-0.1),
+            }
+        },
+        "user_coverage": coverage,
         "finetuning": [
             {"step": 0, "valid_loss": 0.1, "match_rate": 0.0},
             {"step": 10, "valid_loss": 1.0, "match_rate": 1.0},
@@ -35,14 +52,16 @@ def passed(metrics: dict[str, Any], thresholds: GateThresholds = THRESHOLDS) -> 
 
 
 def test_a_good_table_passes_all_gates() -> None:
-    assert passed(metrics()) == {"match_rate": True, "recall": True, "coverage": True}
+    names = ("match_rate", "recall", "popularity", "coverage")
+    assert passed(metrics()) == dict.fromkeys(names, True)
 
 
 @pytest.mark.parametrize(
     ("changed", "gate"),
     [
         ({"match_rate": 0.89}, "match_rate"),
-        ({"recall": 0.014}, "recall"),
+        ({"over_counts": 0.0}, "recall"),
+        ({"over_popularity": 0.0}, "popularity"),
         ({"coverage": 0.2}, "coverage"),
     ],
 )
@@ -51,43 +70,63 @@ def test_what_is_below_its_threshold_fails_alone(changed: dict[str, float], gate
     assert failed == [gate]
 
 
+@pytest.mark.parametrize(
+    ("changed", "gate"),
+    [
+        ({"match_rate": None}, "match_rate"),
+        ({"match_rate": math.nan}, "match_rate"),
+        ({"over_counts": None}, "recall"),
+        ({"over_popularity": None}, "popularity"),
+        ({"coverage": None}, "coverage"),
+    ],
+)
+def test_what_could_not_be_measured_fails_with_no_value(
+    changed: dict[str, float | None], gate: str
+) -> None:
+    found = gates(metrics(**changed), THRESHOLDS)[gate]
+    assert (found["value"], found["passed"]) == (None, False)
+    assert "could not be measured" in found["why"]
+
+
+def test_nothing_measured_passes_nothing() -> None:
+    assert not any(passed({"policies": {}}).values())
+
+
+@given(st.floats(-1, 1), st.floats(-1, 1))
+def test_the_whole_interval_must_lie_above_the_threshold(low: float, least: float) -> None:
+    thresholds = replace(THRESHOLDS, recall=least, popularity=least)
+    found = passed(metrics(over_counts=low, over_popularity=low), thresholds)
+    assert found["recall"] is found["popularity"] is (low > least)
+
+
+@pytest.mark.parametrize("best", COUNTS)
+def test_the_rival_is_the_best_policy_that_counts(best: str) -> None:
+    found = metrics()
+    found["policies"][best]["macro_recall_at_5"]["value"] = 0.2
+    found["paired"]["macro_recall_at_5"] = dict.fromkeys(COUNTS, difference(0.1))
+    found["paired"]["macro_recall_at_5"][best] = difference(-0.01)
+    gate = gates(found, THRESHOLDS)["recall"]
+    assert (gate["value"], gate["passed"]) == (-0.01, False)
+    assert f"less that of {best} is +0.0 points, 95% interval -1.0 to +1.0" in gate["why"]
+
+
 @pytest.mark.parametrize("share", [-0.1, 1.5, math.nan])
 def test_a_threshold_that_is_no_share_is_refused(share: float) -> None:
     with pytest.raises(ValueError, match=f"coverage is {share}, it must be a share from 0 to 1"):
         GateThresholds(coverage=share)
 
 
-def test_a_value_at_the_threshold_passes() -> None:
-    assert all(passed(metrics(match_rate=0.9, recall=0.015, coverage=0.25)).values())
+def test_a_threshold_that_is_no_difference_is_refused() -> None:
+    with pytest.raises(ValueError, match="recall is -2, it must be a difference from -1 to 1"):
+        GateThresholds(recall=-2)
 
 
-@pytest.mark.parametrize("unknown", [None, math.nan])
-def test_what_could_not_be_measured_fails_with_no_value(unknown: float | None) -> None:
-    gate = gates(metrics(match_rate=unknown), THRESHOLDS)["match_rate"]
-    assert (gate["value"], gate["passed"]) == (None, False)
-    assert "could not be measured" in gate["why"]
+def test_a_share_at_the_threshold_passes() -> None:
+    assert all(passed(metrics(match_rate=0.9, coverage=0.25)).values())
 
 
 def test_no_history_is_no_match_rate() -> None:
     assert not passed(metrics() | {"finetuning": []})["match_rate"]
-
-
-def test_the_best_count_baseline_can_be_the_threshold() -> None:
-    given_counts = metrics(recall=0.05, counts={"popularity": 0.02, "markov_1": 0.06})
-    assert passed(given_counts)["recall"]
-    gate = gates(given_counts, replace(THRESHOLDS, beat_counts=True))["recall"]
-    assert (gate["threshold"], gate["passed"]) == (0.06, False)
-    assert "markov_1 reaches 6.0%" in gate["why"]
-
-
-def test_a_poor_baseline_does_not_lower_the_threshold() -> None:
-    poor = metrics(recall=0.01, counts={"popularity": 0.001})
-    assert gates(poor, replace(THRESHOLDS, beat_counts=True))["recall"]["threshold"] == 0.015
-
-
-def test_another_language_model_is_no_count_baseline() -> None:
-    better = metrics(recall=0.05, counts={"llm_untuned": 0.5})
-    assert passed(better, replace(THRESHOLDS, beat_counts=True))["recall"]
 
 
 @pytest.mark.parametrize(("share", "expected"), [(0.5, True), (0.51, False)])
@@ -96,10 +135,10 @@ def test_too_many_changed_pairs_fail(share: float, expected: bool) -> None:
 
 
 def test_every_failure_says_in_a_sentence_what_to_do() -> None:
-    bad = metrics(match_rate=0.1, recall=0.0, coverage=0.0) | {"diff": {"changed": 1.0}}
+    bad = metrics(0.1, -0.1, -0.1, 0.0) | {"diff": {"changed": 1.0}}
     for gate in gates(bad, THRESHOLDS).values():
         value, way_out = gate["why"].split(": ", 1)
-        assert "must be" in value
+        assert "must" in value
         assert way_out.endswith(".")
 
 

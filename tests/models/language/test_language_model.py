@@ -30,6 +30,16 @@ def edit_json(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
+def test_a_model_that_brings_its_own_code_is_refused_and_the_code_does_not_run(tmp_path):
+    folder, ran = save_tiny_llm(tmp_path / "model"), tmp_path / "ran"
+    (folder / "theirs.py").write_text(f"open({str(ran)!r}, 'w')\nclass Theirs: pass\n")
+    names = {"AutoConfig": "theirs.Theirs", "AutoModelForCausalLM": "theirs.Theirs"}
+    edit_json(folder / "config.json", auto_map=names, model_type="theirs")
+    with pytest.raises(ValueError, match=r"^cannot load the language model .* custom code"):
+        load_language_model(str(folder), "float32")
+    assert not ran.exists()
+
+
 def test_weights_come_in_the_type_asked_for(folder):
     model, _ = load_language_model(str(folder), "bfloat16")
     assert {str(weights.dtype) for weights in model.parameters()} == {"torch.bfloat16"}

@@ -35,7 +35,7 @@ FLAGS = {
     "build_novelty_table": [f"--accelerator={GPU}", *REQUIREMENTS],
     "train_retrieval": [f"--accelerator={GPU}", "--min_ram=64GB", *REQUIREMENTS],
     "evaluate": list(REQUIREMENTS),
-    "recommend": ["--interactions", *REQUIREMENTS],
+    "recommend": ["--interactions", "--ignore_gates", *REQUIREMENTS],
 }
 
 

@@ -1,7 +1,9 @@
-"""A novelty table that failed its gates goes nowhere, unless it is forced."""
+"""A novelty table reaches users only after a report that passes, unless its gates are ignored."""
 
 import argparse
+import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import apache_beam as beam
 import pytest
 
 from pipelines import build_novelty_table, explore, recommend
-from pipelines.launch.check_gates import check_gates, failed_gates
+from pipelines.launch.check_gates import check_gates, check_not_failed
 from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
@@ -19,16 +21,25 @@ from transforms.errors import InputError
 from transforms.storage.manifest import RowCounts
 from transforms.tables.load_bigquery import LoadTable
 
+
+def gate(value: float | None, threshold: float, bound: str, passed: bool) -> dict[str, Any]:
+    return {"value": value, "threshold": threshold, "bound": bound, "passed": passed, "why": ""}
+
+
 GATES = {
-    "match_rate": {"value": 0.42, "threshold": 0.9, "passed": False, "why": ""},
-    "recall": {"value": 0.05, "threshold": 0.015, "passed": True, "why": ""},
-    "changed": {"value": 0.71, "threshold": 0.5, "passed": False, "why": ""},
-    "coverage": {"value": None, "threshold": 0.25, "passed": False, "why": ""},
+    "match_rate": gate(0.42, 0.9, "at least", False),
+    "recall": gate(0.05, 0.0, "more than", True),
+    "popularity": gate(0.0, 0.0, "more than", False),
+    "changed": gate(0.71, 0.5, "at most", False),
+    "coverage": gate(None, 0.25, "at least", False),
 }
+PASSED = {"recall": GATES["recall"]}
 SAID = (
-    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is required; changed is "
-    "0.71, at most 0.5 is required; coverage could not be measured, 0.25 is required"
+    "the novelty table failed its gates: match_rate is 0.42, at least 0.9 is required; popularity "
+    "is 0, more than 0 is required; changed is 0.71, at most 0.5 is required; coverage could not "
+    "be measured, at least 0.25 is required"
 )
+CHECKED, IGNORED = (argparse.Namespace(ignore_gates=ignored) for ignored in (False, True))
 
 
 def write_stage(root: Path, folder: str, inputs: dict[str, str], seed: int = 0) -> None:
@@ -42,41 +53,100 @@ def write_stage(root: Path, folder: str, inputs: dict[str, str], seed: int = 0) 
 def write_report(root: Path, gates: dict[str, Any] = GATES) -> None:
     """Write a report on the novelty table that is there."""
     table = Workspace(str(root)).fingerprint("novelty_table")
-    write_stage(root, "report", {"novelty_table": table})
-    (root / "report" / "metrics.json").write_text(json.dumps({"gates": gates}))
+    content = json.dumps({"gates": gates}).encode()
+    record = {"path": "metrics.json", "size": 0, "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"inputs": {"novelty_table": table}, "files": [record], "flags": {}, "level": 0}
+    (root / "report").mkdir(parents=True, exist_ok=True)
+    (root / "report" / "metrics.json").write_bytes(content)
+    (root / "report" / "manifest.json").write_text(json.dumps(manifest))
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    for stage in ("clusters", "transitions", "retrieval", "novelty_table"):
-        write_stage(tmp_path / "w", stage, {})
-    return tmp_path / "w"
+    root = tmp_path / "w"
+    for stage in ("clusters", "transitions", "novelty_table"):
+        write_stage(root, stage, {})
+    table = Workspace(str(root)).fingerprint("novelty_table")
+    write_stage(root, "retrieval", {"novelty_table": table})
+    return root
 
 
-def test_no_report_is_no_refusal(root: Path) -> None:
-    assert failed_gates(Workspace(str(root))) == {}
-
-
-def test_failed_gates_are_named_passed_ones_are_not(root: Path) -> None:
-    write_report(root)
-    assert [*failed_gates(Workspace(str(root)))] == ["match_rate", "changed", "coverage"]
-
-
-def test_a_report_on_another_table_says_nothing(root: Path) -> None:
-    write_report(root)
-    write_stage(root, "novelty_table", {}, seed=1)
-    assert failed_gates(Workspace(str(root))) == {}
-
-
-def test_a_report_that_is_not_complete_says_nothing(root: Path) -> None:
-    write_report(root)
-    (root / "report" / "manifest.json").unlink()
-    assert failed_gates(Workspace(str(root))) == {}
+def refusal(root: Path, check: Callable[..., None] = check_gates) -> str:
+    """Return the only line of a refusal, which the override flag lifts."""
+    with pytest.raises(InputError) as raised:
+        check(CHECKED, Workspace(str(root)))
+    check(IGNORED, Workspace(str(root)))
+    said = str(raised.value)
+    assert "\n" not in said
+    return said
 
 
 def test_a_report_with_passed_gates_refuses_nothing(root: Path) -> None:
-    write_report(root, {"recall": GATES["recall"]})
-    check_gates(argparse.Namespace(ignore_gates=False), Workspace(str(root)))
+    write_report(root, PASSED)
+    check_gates(CHECKED, Workspace(str(root)))
+    check_not_failed(CHECKED, Workspace(str(root)))
+
+
+def unlink_manifest(report: Path) -> None:
+    (report / "manifest.json").unlink()
+
+
+def truncate_manifest(report: Path) -> None:
+    manifest = report / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes()[:-5])
+
+
+def list_nothing(report: Path) -> None:
+    manifest = report / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"files": []}))
+
+
+def unlink_metrics(report: Path) -> None:
+    (report / "metrics.json").unlink()
+
+
+def empty_metrics(report: Path) -> None:
+    (report / "metrics.json").write_bytes(b"")
+
+
+def edit_metrics(report: Path) -> None:
+    (report / "metrics.json").write_text(json.dumps({"gates": PASSED, "edited": True}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (unlink_manifest, "report is not complete, so no gate of the novelty table is passed"),
+        (truncate_manifest, "report is not complete, so no gate of the novelty table is passed"),
+        (list_nothing, "metrics.json is missing or was altered"),
+        (unlink_metrics, "metrics.json is missing or was altered"),
+        (empty_metrics, "metrics.json is missing or was altered"),
+        (edit_metrics, "metrics.json is missing or was altered"),
+    ],
+)
+@pytest.mark.parametrize("gates", [GATES, PASSED])
+def test_a_report_that_is_not_whole_is_no_pass(
+    root: Path, damage: Callable[[Path], None], said: str, gates: dict[str, Any]
+) -> None:
+    write_report(root, gates)
+    damage(root / "report")
+    assert said in refusal(root)
+
+
+def test_no_report_is_no_pass(root: Path) -> None:
+    assert "report is not complete" in refusal(root)
+
+
+def test_a_report_on_another_table_is_no_pass(root: Path) -> None:
+    write_report(root, PASSED)
+    write_stage(root, "retrieval", {"novelty_table": "another"})
+    assert "is about another novelty table" in refusal(root)
+
+
+def test_a_table_that_is_gone_does_not_pass_a_failed_one(root: Path) -> None:
+    write_report(root)
+    (root / "novelty_table" / "manifest.json").unlink()
+    assert SAID in refusal(root)
 
 
 def test_recommend_refuses_in_one_line(root: Path, capsys) -> None:
@@ -90,12 +160,20 @@ def test_recommend_refuses_in_one_line(root: Path, capsys) -> None:
     )
 
 
-def test_force_is_stronger(root: Path) -> None:
+# A table is loaded into BigQuery before its report exists.
+
+
+def test_a_table_without_a_report_of_its_own_is_not_a_failed_one(root: Path) -> None:
+    check_not_failed(CHECKED, Workspace(str(root)))
     write_report(root)
-    workspace = Workspace(str(root))
-    with pytest.raises(InputError, match="--ignore_gates"):
-        check_gates(argparse.Namespace(ignore_gates=False), workspace)
-    check_gates(argparse.Namespace(ignore_gates=True), workspace)
+    write_stage(root, "novelty_table", {}, seed=1)
+    check_not_failed(CHECKED, Workspace(str(root)))
+
+
+def test_a_table_whose_report_is_edited_is_not_loaded(root: Path) -> None:
+    write_report(root)
+    edit_metrics(root / "report")
+    assert "metrics.json is missing or was altered" in refusal(root, check_not_failed)
 
 
 def tallies(*given: Any) -> list[beam.PCollection]:
@@ -108,7 +186,7 @@ EXPORT = Stage(
     folder="novelty_table",
     description="",
     own_flags=(WORKSPACE, SEED, IGNORE_GATES),
-    check_release=check_gates,
+    check_release=check_not_failed,
     level=lambda flags, workspace: 0,
     build=tallies,
     output_schema=col.NOVELTY_TABLE,

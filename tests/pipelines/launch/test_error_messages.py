@@ -14,11 +14,13 @@ from google.auth.exceptions import DefaultCredentialsError, RefreshError
 from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
-from pipelines.launch.error_messages import run_guarded
+from models.common.model_process import ModelProcessLost
+from pipelines.launch.error_messages import log, run_guarded
 from pipelines.launch.shared_flags import SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
+from transforms.errors import InputError
 from transforms.storage import bigquery_client, cloud_storage, files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.write_tables import WriteTable
@@ -39,6 +41,7 @@ ERRORS = [
     (google.ServiceUnavailable(f"{URL}Try later"), 1, "Try later; Google Cloud does not answer"),
     (google.InternalServerError("Oops"), 1, "Oops; Google Cloud does not answer"),
     (google.DeadlineExceeded("Too slow"), 1, "Too slow; Google Cloud does not answer"),
+    (ModelProcessLost("the process 7 ended; its last output: a\nb"), 1, "output: a; finished work"),
     (
         google.RetryError("Timeout of 120.0s exceeded", google.ServiceUnavailable("down")),
         1,
@@ -80,6 +83,19 @@ def test_an_error_of_google_cloud_is_one_line(
     assert said in lines[0]
     assert "https://" not in lines[0]
     assert "[while running" not in lines[0]
+
+
+def test_no_text_of_the_data_moves_the_cursor(capfd, monkeypatch) -> None:
+    monkeypatch.setattr(logging.root, "handlers", [])  # without that of pytest
+
+    def work() -> None:
+        log.warning("a title: %s", "\x1b[2Kגן\x9b1A\u202e")
+        raise InputError("no column 'a\x1b]0;x\x07\r\nerror: b'")
+
+    assert run_guarded(work) == 2
+    said, error = capfd.readouterr().err.splitlines()
+    assert said.endswith("a title: \ufffd[2Kגן\ufffd1A\ufffd")
+    assert error == "error: no column 'a\ufffd]0;x\ufffd error: b'"
 
 
 def test_an_error_of_the_program_keeps_its_traceback() -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 
 from pipelines.launch import flags as command_line
-from pipelines.launch.flag_types import microseconds, number
+from pipelines.launch.flag_types import engine_arguments, microseconds, number
 from pipelines.launch.flags import config_flags, from_flags, make_parser
 from pipelines.launch.shared_flags import (
     LOG,
@@ -213,3 +213,38 @@ def test_help_has_a_heading_for_each_group() -> None:
     for heading in ("workspace:", "input:", "oven:"):
         assert f"\n{heading}\n" in shown
     assert "how hot (default: 180)" in shown
+
+
+TOKEN = "hf_" + 30 * "x"
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (f'{{"hf_token": "{TOKEN}"}}', "hf_token"),
+        ('{"token": "mine"}', "token"),
+        ('{"loader": {"aws_secret": "mine"}}', "aws_secret"),
+        ('{"loader": [{"api_key": "mine"}]}', "api_key"),
+        (f'{{"revision": "{TOKEN}"}}', "revision"),
+        (f'{{"list": ["a", "{TOKEN}"]}}', "list"),
+    ],
+)
+def test_secrets_among_the_arguments_of_the_engine_are_refused_unsaid(text: str, name: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"^{name} holds a secret") as raised:
+        engine_arguments(text)
+    assert "mine" not in str(raised.value)
+    assert TOKEN not in str(raised.value)
+
+
+@pytest.mark.parametrize("text", [f'{{"hf_token": "{TOKEN}"', f'["{TOKEN}"]'])
+def test_arguments_that_are_no_object_are_refused_unsaid(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match="it is not") as raised:
+        engine_arguments(text)
+    assert TOKEN not in str(raised.value)
+
+
+def test_arguments_of_the_engine_are_sorted() -> None:
+    given = '{"max_num_batched_tokens": 64, "dtype": "auto", "hf_token": true}'
+    assert engine_arguments(given) == (
+        '{"dtype": "auto", "hf_token": true, "max_num_batched_tokens": 64}'
+    )

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import apache_beam as beam
 import pyarrow as pa
 import pytest
 
@@ -13,7 +12,6 @@ from tests.pipelines.launch.shout import DISCARD, ECHO, FLAGS, RUNS, SHOUT, buil
 from transforms.storage import files
 from transforms.storage.commit_log import CommitLog
 from transforms.storage.lock import locked
-from transforms.storage.manifest import RowCounts
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -307,24 +305,6 @@ def test_what_was_left_is_taken_up_for_the_same_plan_alone(
     assert run(*flags, stage=replace(SHOUT, build=look, resumes=resumes)) == 0
     assert found == [resumes and same_plan] * 2
     assert not (tmp_path / "w" / "unfinished" / "shout").exists()
-
-
-def test_temporary_files_lie_where_the_next_run_deletes_them(run, tmp_path: Path) -> None:
-    made: list[Path] = []
-
-    def fail(pipeline: beam.Pipeline, *_: object) -> list:
-        made.append(Path(pipeline.local_tempdir))
-        raise RuntimeError
-
-    def look(*arguments) -> list[beam.PCollection[RowCounts]]:
-        assert not made[0].exists()
-        return build(*arguments)
-
-    with pytest.raises(RuntimeError):
-        run(stage=replace(SHOUT, build=fail, resumes=True))
-    assert made[0].is_relative_to(tmp_path / "w" / "unfinished" / "shout")
-    made[0].mkdir(parents=True, exist_ok=True)  # as if the run had been killed
-    assert run(stage=replace(SHOUT, build=look, resumes=True)) == 0
 
 
 def test_what_a_killed_writer_left_goes_before_work_is_taken_up(

@@ -100,15 +100,16 @@ def test_a_stage_is_not_built_on_damaged_files(
     ("number", "said"),
     [(errno.ENOSPC, "No space left on device"), (errno.EROFS, "Read-only file system")],
 )
+@pytest.mark.parametrize("threads", [False, True])
 def test_what_is_wrong_with_the_disk_is_one_line(
-    run, capsys, monkeypatch, number: int, said: str
+    run, capsys, monkeypatch, number: int, said: str, threads: bool
 ) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number), "/somewhere/words.txt")
 
     monkeypatch.setattr(logging.root, "handlers", [])  # as outside pytest
     monkeypatch.setattr(files, "write_record", fail)
-    assert run() == 1
+    assert run(stage=replace(SHOUT, threads=threads)) == 1
     assert capsys.readouterr().err == (
         f"error: {said}: '/somewhere/words.txt'; no work is lost: fix the disk and rerun the "
         "same command\n"

@@ -10,7 +10,8 @@ from benchmarks.common.synthetic_report import synthetic_report
 from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
 from models.evaluation.statistics.calibration import reliability_sums
 from models.evaluation.statistics.ranking_statistics import RankSums, rank_sums
-from transforms.evaluation.metrics import Measured, suppress_small
+from models.interests.novelty_table import NoveltyTable
+from transforms.evaluation.metrics import Measured, suppress_small, user_coverage
 from transforms.evaluation.score_items import ItemSums
 
 M, USERS = 3, 12
@@ -78,8 +79,18 @@ def test_each_is_compared_with_ours_on_the_same_transitions(measured: Measured) 
     assert values(metrics["paired"]["macro_recall_at_5"]) == dict.fromkeys(others, 0) | {
         "popularity": -1
     }
+    micro = values(metrics["paired_table"]["recall_at_5"])
+    assert micro == {"popularity": -1}
     pooled = values(metrics["paired_pooled"]["recall_at_5"])
     assert pooled == {TABLE: 1, PRIOR: 0, "popularity": 0, RETRIEVER: 0, RETRIEVER_NOVEL: 0}
+
+
+def test_coverage_of_users_is_of_the_pairs_that_they_hold() -> None:
+    first = np.array([[1, 2, 1], [2, 0, 0], [-1, 0, 0]], np.int32)  # by (c1, c2)
+    table = NoveltyTable(first[..., None], np.ones((M, M, 1), np.float32), NAMES)
+    assert user_coverage(table, np.array([3, 1, 0, 0, 0, 0, 9, 0, 0])) == pytest.approx(2 / 3)
+    assert user_coverage(table, np.ones(M * M)) == 1
+    assert user_coverage(table, np.zeros(M * M)) == 0
 
 
 def test_a_label_of_few_users_tells_nothing_of_them(measured: Measured) -> None:
@@ -105,7 +116,7 @@ def test_items_are_shares_of_those_drawn(measured: Measured) -> None:
 def test_made_up_evaluations_have_the_form_of_real_ones(measured: Measured) -> None:
     real, made_up = measured.metrics(NAMES, 1), synthetic_report(M).metrics
     assert real.keys() <= made_up.keys()
-    for one in ("labels", "calibration", "paired", "paired_pooled", "items"):
+    for one in ("labels", "calibration", "paired", "paired_table", "paired_pooled", "items"):
         assert type(real[one]) is type(made_up[one]), one
     assert real["labels"][0].keys() == made_up["labels"][0].keys()
     for real_one, other in zip(

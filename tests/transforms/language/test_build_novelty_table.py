@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emulators.storm import watched
+from models.common.model_process import ModelProcessLost
 from models.language.prompt import Prompts
 from transforms.language import build_novelty_table as nt
 from transforms.language.novelty_engine import NoveltyEngineSpec
@@ -52,16 +53,27 @@ class StandIn:
         return novel.astype(np.int32), np.ones((len(c1), 1), np.float32)
 
 
+class Poisoned(StandIn):
+    """Ends with some units."""
+
+    poison: tuple[int, ...] = (1,)
+
+    def decode(self, c1: np.ndarray, c2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if c1[0] in self.poison:
+            raise ModelProcessLost("the process 7 ended with -9; its last output: out\nof memory")
+        return super().decode(c1, c2)
+
+
 def committed(folder: Path | str) -> CommitLog:
     return CommitLog(files.join(str(folder), "table"), files.join(str(folder), "notes"))
 
 
-def build(folder: Path | str, size: int = 3) -> list[nt.Unit]:
+def build(folder: Path | str, size: int = 3, engine: type = StandIn) -> list[nt.Unit]:
     names = tuple(f"name {number}" for number in range(size))
     spec = NoveltyEngineSpec("model", Prompts(names, names, ""), (), 1, 0, "{}", 60.0)
     found = nt.units(size)
     with beam.Pipeline(runner="FnApiRunner") as pipeline:
-        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), spec, engine=StandIn)
+        tallies = pipeline | nt.BuildNoveltyTable(committed(folder), spec, engine=engine)
         written = tallies | beam.Map(lambda tally: (tally.written, tally.files[0].path))
         assert_that(written, equal_to([(len(unit.c2), unit.file) for unit in found]))
     return found
@@ -82,6 +94,21 @@ def test_committed_units_are_not_decoded_again(tmp_path: Path) -> None:
     files.delete_file(str(tmp_path / "table" / found[1].file))
     build(tmp_path)
     assert StandIn.asked == [1]
+
+
+def test_a_unit_that_ends_the_engine_does_not_stop_the_others(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match=r"1 of 4 units are missing, .*; part-00001-of-00004"):
+        build(tmp_path, size=4, engine=Poisoned)
+    assert {c1 for c1, _ in pairs(tmp_path)} == {0, 2, 3}
+    build(tmp_path, size=4)
+    assert StandIn.asked == [1]
+
+
+def test_an_engine_that_ends_with_every_unit_is_not_asked_for_all(tmp_path: Path) -> None:
+    broken = type("Broken", (Poisoned,), {"poison": tuple(range(4))})
+    with pytest.raises(RuntimeError, match="the process 7 ended"):
+        build(tmp_path, size=4, engine=broken)
+    assert not (tmp_path / "table").exists()
 
 
 def test_at_gs_nothing_is_asked_of_units_that_are_missing(storage) -> None:

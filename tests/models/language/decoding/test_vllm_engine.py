@@ -80,6 +80,16 @@ def test_hidden_states_are_those_that_the_output_head_reads(
         np.testing.assert_allclose(mine, logits, atol=1e-4)
 
 
+def test_the_engine_listens_on_this_machine_alone(decoder: ModelProcess) -> None:
+    assert decoder.call("listens_at") <= {"127.0.0.1", "::1"}
+
+
+def test_the_engine_reports_nothing_to_its_makers(decoder: ModelProcess) -> None:
+    decoder.call("last_hidden_states", [[5, 6]])
+    assert decoder.call("telemetry") == {"huggingface_hub": False, "vllm": False}
+    assert decoder.call("lookups") == []
+
+
 def test_what_is_known_of_a_prefix_does_not_change_an_answer(engine: ModelProcess) -> None:
     texts = [list(range(5, 105))]
     engine.call("forget")

@@ -36,5 +36,5 @@ def test_steps_are_small_on_the_cpu_alone(started: dict[str, Any]) -> None:
 
 
 def test_what_the_engine_returns_cannot_be_changed(started: dict[str, Any]) -> None:
-    VllmEngine("folder", 0, {"runner": "generate"})
-    assert started["runner"] == "pooling"
+    VllmEngine("folder", 0, {"runner": "generate", "trust_remote_code": True})
+    assert (started["runner"], started["trust_remote_code"]) == ("pooling", False)

@@ -2,6 +2,7 @@ import dataclasses
 import json
 import math
 import shutil
+import socket
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -22,6 +23,7 @@ from models.language.training.finetune_config import FinetuneConfig
 from models.language.training.finetuning import finetune
 from models.language.training.output_head_fit import HeadTargets
 from models.language.training.training_log import HistoryRow
+from tests.models.language.lookups import recorded_lookups
 from tests.models.language.tiny_llm import save_tiny_llm
 
 DESCRIPTIONS = ["green tea", "chess", "running shoes", "pixel art", "romance, mystery"]
@@ -82,7 +84,12 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def undisturbed(tiny, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed")
-    return folder, run(tiny, folder, CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", socket.getaddrinfo)
+        hosts = recorded_lookups()
+        history = run(tiny, folder, CONFIG)
+    assert hosts == []  # nothing is reported, nothing is looked up
+    return folder, history
 
 
 def test_tokens_are_prompt_completion_and_end_with_labels_on_the_last_two(tiny):

@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from models.common.checkpoints import seal
-from models.language.training.training_log import Resumed, history_of, is_over, last_checkpoint
+from models.language.training.training_log import (
+    Resumed,
+    best_step,
+    history_of,
+    is_over,
+    last_checkpoint,
+)
 
 
 def log(*losses: float) -> list[dict[str, float]]:
@@ -59,6 +65,18 @@ def test_a_damaged_checkpoint_is_dropped_for_the_one_before_or_the_start(
     assert last_checkpoint(tmp_path) == expected
     assert "is unfinished or damaged, and is not used" in caplog.text
     assert list(tmp_path.iterdir()) == ([] if best_is_damaged else [best])
+
+
+def test_a_loss_that_is_no_number_is_never_the_best():
+    nan = math.nan
+    assert [best_step(log(9, *losses)) for losses in ((nan, 3, 2), (4, nan), (nan, 5))] == [3, 1, 2]
+    assert not is_over(log(9, nan, 5, 4), 9, 2)
+    assert is_over(log(9, 5, nan, nan), 9, 2)
+
+
+def test_training_without_a_finite_loss_is_refused():
+    with pytest.raises(ValueError, match="step 1 is not finite: the learning rate is too high"):
+        best_step(log(9, math.nan, math.nan))
 
 
 def test_history_has_a_row_a_step_and_nan_where_nothing_was_measured():

@@ -50,7 +50,7 @@ def test_the_second_sentence_names_what_failed() -> None:
     metrics["gates"]["recall"] |= {"passed": False, "why": "Too low."}
     metrics["passed"] = False
     second = summary_sentences(metrics)[1]
-    assert "should not be used: it failed 1 of 4 gates. Too low." in second
+    assert "should not be used: it failed 1 of 5 gates. Too low." in second
     assert verdict(metrics)[0] == "bad"
 
 
