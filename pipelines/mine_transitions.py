@@ -181,7 +181,7 @@ def build(
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
     log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
-    parts = log.usable | SequenceParts(upstream.min_rating)
+    parts = log.usable | SequenceParts(upstream.min_rating, seed, item_clusters)
     sequences = parts | "Sequences" >> beam.Values().with_output_types(pa.Table)
     splits = (
         sequences

@@ -20,7 +20,7 @@ from pipelines.launch.shared_flags import (
     source,
 )
 from pipelines.launch.stage import Stage
-from pipelines.launch.upstream import ClustersInfo
+from pipelines.launch.upstream import ClustersInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
@@ -77,7 +77,10 @@ def build(
         counts = [parts | CountSequences()]
     else:
         log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
-        parts = log.usable | SequenceParts(ClustersInfo.read(workspace).min_rating)
+        # In the order that the models learned from, whatever --seed draws here.
+        seed = TransitionsInfo.read(workspace).split.seed
+        min_rating = ClustersInfo.read(workspace).min_rating
+        parts = log.usable | SequenceParts(min_rating, seed, item_clusters)
         dead = log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards)
         counts = [log[ROW_COUNTS], dead]
     recommended, figures = (

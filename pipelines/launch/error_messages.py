@@ -12,6 +12,7 @@ from transforms.errors import InputError
 log = logging.getLogger("interest-explorer")
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; an uncaught exception gives 1 too
+INTERRUPTED = 130  # as a shell says it of Ctrl-C
 
 _WHERE = r" \[while running '.*"  # what Beam adds to a worker's error
 # Errors of a disk, which the user can fix.
@@ -75,6 +76,9 @@ def run_guarded(work: Callable[[], None]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
         work()
+    except KeyboardInterrupt:
+        print(f"interrupted; no work is lost: {_AGAIN} to go on", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
         explained = _explain(error)
         if explained is None:

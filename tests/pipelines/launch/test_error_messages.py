@@ -207,3 +207,13 @@ def test_credentials_reach_no_log_and_no_file(cloud: Cloud, capfd, caplog, monke
     for table in bigquery_client.client().list_tables(dataset):
         said.append(str(bigquery_client.client().get_table(table).to_api_repr()))
     assert not [secret for secret in [*secrets, "nobody's"] for text in said if secret in text]
+
+
+def test_ctrl_c_is_one_line(capsys) -> None:
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    assert run_guarded(work) == 130
+    assert capsys.readouterr().err == (
+        "interrupted; no work is lost: rerun the same command to go on\n"
+    )
