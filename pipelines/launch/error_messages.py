@@ -134,12 +134,15 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 
 def _input_error(error: BaseException) -> str | None:
-    """Return an InputError in one line, also for one raised in a worker."""
+    """Return the text of an InputError, also of one raised in a worker.
+
+    It is one line, unless indented lines give details.
+    """
     message = str(error)
     if not isinstance(error, InputError):
         if missing := re.findall(r"ModuleNotFoundError: No module named '([^'.]*)", message):
             return f"{missing[-1]} is not installed; run `make setup`"
-        found = re.findall(r"InputError: (.*)", message)
+        found = re.findall(r"InputError: (.*(?:\n  .*)*)", message)
         if not found:
             return None
         message = found[-1]

@@ -1,7 +1,6 @@
 """Flags that several pipelines have, and what they stand for."""
 
 import argparse
-
 from dataclasses import replace
 
 from models.common.model_location import model_path
@@ -90,7 +89,7 @@ def _header_flag(name: str) -> Flag:
 
 ITEMS_FORMAT = (_columns_flag("items", "item_id=asin,title=name"), _header_flag("items"))
 # How text files are written; of both inputs.
-_TEXTS = (
+TEXTS = (
     Flag(
         "delimiter",
         "delimiter of text files whose first line has it, such as ';', '::' or '\\t'",
@@ -110,6 +109,7 @@ _TEXTS = (
         "quoted values of delimited text may hold newlines; without this flag each line is a row, "
         "and a quote that is not closed costs its line",
         switch=True,
+        default=False,
         group=_INPUT,
     ),
 )
@@ -117,7 +117,7 @@ LOG = (
     INTERACTIONS,
     _columns_flag("interactions", "user_id=visitorid,item_id=itemid,timestamp=ts"),
     _header_flag("interactions"),
-    *_TEXTS,
+    *TEXTS,
     Flag(
         "timestamp_unit",
         "unit of timestamps that are numbers, since 1970",
@@ -162,6 +162,14 @@ LOG = (
         no_default="all",
         group=_INPUT,
     ),
+)
+MAX_DEAD_SHARE = Flag(
+    "max_dead_share",
+    "largest share of the rows of an input that may be invalid; with more the stage fails",
+    type=number(0, 1),
+    default=0.5,
+    group=_INPUT,
+    in_plan=False,
 )
 MIN_RATING = Flag(
     "min_rating",
