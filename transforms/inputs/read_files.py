@@ -13,6 +13,7 @@ from transforms.errors import InputError
 from transforms.inputs.find_files import partition_columns
 from transforms.inputs.formats import delimited, json_lines
 from transforms.inputs.formats.text_blocks import (
+    BLOCK_BYTES,
     HEAD_BYTES,
     JSON,
     PARQUET,
@@ -41,10 +42,10 @@ def check_columns(paths: list[str], name: str, required: list[str], written: Inp
         has_rows |= is_filled
         if not columns:
             raise InputError(f"--{name}: {path} is empty")
-        if twice := sorted(column for column, times in Counter(columns).items() if times > 1):
-            raise InputError(f"--{name}: {path} has more than one column {twice[0]!r}")
         hint = f"; to read a part of {len(paths)} files, give a pattern" if len(paths) > 1 else ""
         require_columns(f"--{name}: {path}", name, columns, required, written, hint)
+        if twice := sorted(column for column, times in Counter(columns).items() if times > 1):
+            raise InputError(f"--{name}: {path} has more than one column {twice[0]!r}")
     if not has_rows:
         raise InputError(f"--{name}: {', '.join(paths)} has no rows")
 
@@ -135,7 +136,7 @@ def _parquet(path: str, group: int) -> Iterator[pa.Table]:
 
 def _texts(path: str, kind: str, written: InputFormat) -> Iterator[pa.Table]:
     head = next(read_blocks(path, written.encoding, HEAD_BYTES), b"")
-    blocks = read_blocks(path, written.encoding)
+    blocks = read_blocks(path, written.encoding, BLOCK_BYTES)
     if kind == JSON:
         columns = json_lines.first_columns(head)
         tables = (table for block in blocks for table in json_lines.parse_block(block, columns))

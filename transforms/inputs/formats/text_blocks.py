@@ -85,7 +85,7 @@ def _decompressed(path: str) -> pa.NativeFile:
     return pa.input_stream(files.open_file(path), compression=next(compressions, None))
 
 
-def read_blocks(path: str, encoding: str, size: int = BLOCK_BYTES) -> Iterator[bytes]:
+def read_blocks(path: str, encoding: str, size: int) -> Iterator[bytes]:
     """Yield a file in blocks of about `size` bytes; each ends with the newline of its last line.
 
     Bytes that are not of the encoding come as they are: they are not UTF-8. Line ends of a file
