@@ -114,7 +114,7 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
     if not _holds_bytes(column.type):
         return pc.is_null(column).to_numpy()
     texts = as_texts(column, "texts")
-    words = pc.is_in(pc.utf8_trim_whitespace(texts), _MISSING)
+    words = pc.or_(pc.is_in(texts, _MISSING), pc.utf8_is_space(texts))
     # Bytes that are not UTF-8 are there.
     return pc.or_(pc.is_null(column), pc.and_(pc.is_valid(texts), words)).to_numpy()
 

@@ -70,19 +70,15 @@ def read_times(
 def _of_texts(
     texts: pa.ChunkedArray, unit: str | None, text_format: str | None, notes: Notes
 ) -> pa.Array:
-    encoded = pc.utf8_trim_whitespace(texts).combine_chunks().dictionary_encode()
-    values = encoded.dictionary  # a log of dates has few
+    texts = pc.utf8_trim_whitespace(texts).combine_chunks()
     pattern = _NUMBER if text_format is None else "$."  # which matches nothing
-    is_number = pc.match_substring_regex(values, pattern)
-    numbers = pc.if_else(is_number, values, pa.scalar(None, pa.string())).cast(pa.float64())
-    others = [_parse(text, text_format) for text in values.filter(pc.invert(is_number)).to_pylist()]
-    # Of all rows, so that the notes count these.
-    of_rows = numbers.take(encoded.indices).to_numpy(zero_copy_only=False)
-    times = _of_numbers(of_rows, unit, None, notes)
-    parsed = np.flatnonzero(~is_number.to_numpy(zero_copy_only=False))
-    at = pc.index_in(encoded.indices, value_set=pa.array(parsed, encoded.indices.type))
-    other = pa.array(others, pa.int64()).take(at)
-    return pc.if_else(pc.fill_null(is_number.take(encoded.indices), False), times, other)
+    is_number = pc.fill_null(pc.match_substring_regex(texts, pattern), True)
+    numbers = pc.if_else(is_number, texts, pa.scalar(None, pa.string())).cast(pa.float64())
+    times = _of_numbers(numbers.to_numpy(zero_copy_only=False), unit, None, notes)
+    others = texts.filter(pc.invert(is_number)).dictionary_encode()  # a log of dates has few
+    parsed = [_parse(text, text_format) for text in others.dictionary.to_pylist()]
+    found = pa.array(parsed, pa.int64()).take(others.indices)
+    return pc.replace_with_mask(times, pc.invert(is_number), found)
 
 
 def _of_numbers(
@@ -93,8 +89,10 @@ def _of_numbers(
         return _of_texts(texts.cast(pa.string()), unit, text_format, notes)
     if unit is not None:
         return _microseconds(numbers / UNITS[unit])
-    finer = np.searchsorted(_BOUNDS, numbers, side="right")  # NaN comes last
-    seconds = numbers / np.array(list(UNITS.values()))[finer]
+    finer, seconds = np.zeros(len(numbers), int), numbers.copy()
+    if (numbers >= _BOUNDS[0]).any():
+        finer = np.searchsorted(_BOUNDS, numbers, side="right")  # NaN comes last
+        seconds = numbers / np.array(list(UNITS.values()))[finer]
     is_date = _read_dates(numbers, seconds)
     counts = np.bincount(finer[np.isfinite(numbers) & ~is_date], minlength=len(UNITS)).tolist()
     noted = {AS_UNIT[name]: count for name, count in zip(UNITS, counts, strict=True)}
@@ -110,7 +108,8 @@ def _read_dates(numbers: np.ndarray, seconds: np.ndarray) -> np.ndarray:
     """
     is_date = np.zeros(len(numbers), bool)
     for (first, last), of_day in ((DATES, 1), (DATES_AND_TIMES, 10**6)):
-        at = np.flatnonzero((numbers >= first) & (numbers <= last) & (numbers % 1 == 0))
+        at = np.flatnonzero((numbers >= first) & (numbers <= last))
+        at = at[numbers[at] % 1 == 0]
         if not len(at):
             continue
         day, clock = np.divmod(numbers[at].astype(np.int64), of_day)
@@ -134,9 +133,7 @@ def _microseconds(seconds: np.ndarray) -> pa.Array:
     return pa.array(rounded.astype(np.int64), mask=~usable)
 
 
-def _parse(text: str | None, text_format: str | None) -> int | None:
-    if text is None:
-        return None
+def _parse(text: str, text_format: str | None) -> int | None:
     try:
         if text_format is not None:
             time = datetime.datetime.strptime(text, text_format)

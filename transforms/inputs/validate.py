@@ -72,8 +72,7 @@ def validate_interactions(
             why.add(reasons.INEXACT_ID, parse.inexact(rows[name]))
     for name in (col.TIMESTAMP, *([col.RATING] if has_rating else [])):
         why.add(reasons.NOT_UTF8, parse.not_utf8(rows[name]))
-    for ids in (users, items):
-        why.add(reasons.NUL_BYTE, pc.match_substring(ids, "\0"))
+    why.add(reasons.NUL_BYTE, pc.match_substring(users, "\0"))
     why.add(reasons.NO_USER, pc.is_null(users))
     if written.anonymous_users:
         anonymous = pa.array(written.anonymous_users, pa.string())

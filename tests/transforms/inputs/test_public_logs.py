@@ -152,7 +152,7 @@ LINES = text(ROWS).splitlines(keepends=True)
     ("line", "reason"),
     [
         ('1,"8,1700001000,3.0\n', reasons.OPEN_QUOTE),
-        ("1,8\0,1700001000,3.0\n", reasons.NUL_BYTE),
+        ("1\0,8,1700001000,3.0\n", reasons.NUL_BYTE),
         ("caf\udce9,8,1700001000,3.0\n", reasons.NOT_UTF8),
     ],
 )

@@ -129,8 +129,10 @@ class _Records:
     def _odd(self) -> np.ndarray:
         """Return the records that are not UTF-8 or have a carriage return within, ascending."""
         content = np.frombuffer(self._block, np.uint8)
-        returns = np.flatnonzero(content[:-1] == _RETURN)
-        odd = [self._at(returns[content[returns + 1] != _NEWLINE])]
+        odd = [np.empty(0, int)]
+        if b"\r" in self._block:
+            returns = np.flatnonzero(content[:-1] == _RETURN)
+            odd.append(self._at(returns[content[returns + 1] != _NEWLINE]))
         if not _is_utf8(self._block):
             high = np.unique(self._at(np.flatnonzero(content > 127)))
             odd.append([at for at in high.tolist() if not _is_utf8(self._lines(at, at + 1))])
@@ -197,7 +199,7 @@ def _rows(lines: bytes, count: int, layout: Layout) -> tuple[pa.Table, list[str]
     except pa.ArrowInvalid:
         return None
     rows = table.num_rows - 1
-    if rows + len(malformed) != count or table[0][rows].as_py() != _END:
+    if rows < 0 or rows + len(malformed) != count or table[0][rows].as_py() != _END:
         return None
     return table.slice(0, rows), malformed
 
@@ -222,7 +224,8 @@ def _records(
 ) -> tuple[_Records, bytes]:
     """Return the records of a block, and the lines of one that goes on in the next block."""
     delimiter = layout.parsed_delimiter.encode()
-    block = block.replace(layout.delimiter.encode(), delimiter)
+    if len(layout.delimiter) > 1:
+        block = block.replace(layout.delimiter.encode(), delimiter)
     if layout.trailing:
         for end in (b"\n", b"\r\n"):
             block = block.replace(delimiter + end, end)

@@ -205,3 +205,17 @@ def test_any_encoding_becomes_utf8(tmp_path: Path, content: str, encoding: str, 
 
 def test_bytes_that_are_not_of_the_encoding_stay(tmp_path: Path) -> None:
     assert blocks(tmp_path, b"a\x81\n", "cp1252") == b"a\x81\n"
+
+
+fragments = st.text(st.sampled_from('ab",\r\n é\0\x1f'), max_size=60)
+
+
+@given(fragments)
+def test_every_line_is_a_row_or_is_lost_whatever_is_beside_it(fragment: str) -> None:
+    first = b"u,i,1\n"
+    rows, bad = read(HEADER + first + fragment.encode())
+    alone = [read(HEADER + first + line.encode()) for line in fragment.split("\n")]
+    assert rows == [["u", "i", "1"], *(row for found, _ in alone for row in found[1:])]
+    assert bad == [one for _, lost in alone for one in lost]
+    blank = sum(not line.removesuffix("\r") for line in fragment.split("\n"))
+    assert len(rows) - 1 + len(bad) == fragment.count("\n") + 1 - blank
