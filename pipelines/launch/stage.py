@@ -51,7 +51,7 @@ _OUTPUT_TABLE = Flag(
 EPILOG = (
     "All flags of Beam and of its runners are taken too, such as --runner=DataflowRunner "
     "--project=... --region=... Exit code: 0 complete; 1 failed, rerun the command to resume; "
-    "2 invalid flags or input."
+    "2 invalid flags or input; 130 interrupted."
 )
 
 

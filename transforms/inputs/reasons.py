@@ -35,7 +35,7 @@ CURES = {
     NO_TIME: _NAME_COLUMN,
     BAD_TIME: "give --timestamp_format, such as --timestamp_format='%m/%d/%Y %I:%M:%S %p'",
     FUTURE: "give --timestamp_unit if these are not seconds",
-    BAD_RATING: _NAME_COLUMN,
+    BAD_RATING: "write numbers such as 3.5, or name the right column in --interaction_columns",
     NO_RATING: "leave --min_rating out",
     NO_METADATA: "give --items that hold the items of the log, with ids of the same form",
     NO_TEXT: "name columns with text in --item_columns",

@@ -8,6 +8,7 @@ again in halves, down to the line that is none.
 
 import csv
 import itertools
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ from transforms.inputs.input_format import MALFORMED, REASON, InputFormat
 from transforms.inputs.reasons import MALFORMED_LINE, NOT_UTF8, OPEN_QUOTE
 
 _DELIMITERS = (",", "\t", ";", "|", "::")
+_COMMENT = re.compile("#|sep=.$")
 _STAND_IN, _END = "\x1f\x1e"
 _NEWLINE, _RETURN, _QUOTE = b'\n\r"'
 
@@ -45,11 +47,12 @@ class Layout:
 def layout_of(head: bytes, written: InputFormat) -> Layout:
     """Return the layout of a file that begins with some lines; it has no columns if they are blank.
 
-    Lines before the header that begin with # are comments. A delimiter that is not given is the one
+    Lines before the header that begin with # are comments, as is Excel's `sep=;`. A delimiter that is not given is the one
     that finds the most columns, or as many as are named.
     """
     lines = [line.removesuffix("\r") for line in head.decode(errors="replace").split("\n")]
-    before = next((at for at, line in enumerate(lines) if line and line[0] != "#"), len(lines))
+    no_header = (at for at, line in enumerate(lines) if line and not _COMMENT.match(line))
+    before = next(no_header, len(lines))
     if before == len(lines):
         return Layout((), ",", before, False)
     delimiter = _delimiter(lines[before], written)

@@ -160,6 +160,7 @@ def test_names_in_place_of_a_header_line() -> None:
 
 def test_comments_before_the_header_are_skipped() -> None:
     assert read(b"# exported 2026\n\n#\n" + HEADER + lines(GOOD)) == (GOOD, [])
+    assert read(b"sep=,\r\n" + HEADER + lines(GOOD)) == (GOOD, [])  # as Excel writes it
 
 
 @pytest.mark.parametrize("end", [b",\n", b",\r\n"])
