@@ -41,6 +41,7 @@ _OTHER_NAMES = {
         "trackid",
         "songid",
         "bookid",
+        "isbn",
         "videoid",
         "newsid",
         "id",
@@ -93,14 +94,16 @@ def require_columns(
     lacking = [column for column in required if written.name_of(column) not in columns]
     if not lacking:
         return
-    flag, first = f"--{PREFIXES[name]}", written.name_of(lacking[0])
-    guesses = {column: _likeliest(column, columns) for column in lacking}
-    pairs = ",".join(f"{column}={guess}" for column, guess in guesses.items() if guess)
-    cure = f"give {flag}_columns={pairs}" if pairs else f"name it in {flag}_columns"
-    if not pairs and any(re.fullmatch(r"[\d.:/ -]+", column) for column in columns):
+    flag = f"--{PREFIXES[name]}"
+    pairs = ",".join(f"{column}={_likeliest(column, columns) or '...'}" for column in lacking)
+    cure = f"give {flag}_columns={pairs}"
+    if len(columns) == 1:
+        cure = "give --delimiter if another character separates its columns"
+    elif any(re.fullmatch(r"[\d.:/ -]+", column) for column in columns):
         cure = f"without a header line, name its columns in {flag}_header"
+    missing = ", ".join(repr(written.name_of(column)) for column in lacking)
     shown = ", ".join(columns[:20]) + (", ..." if len(columns) > 20 else "")
-    raise InputError(f"{where} has no column {first!r}; it has: {shown}; {cure}{hint}")
+    raise InputError(f"{where} has no column {missing}; it has: {shown}; {cure}{hint}")
 
 
 def _likeliest(column: str, columns: list[str]) -> str | None:

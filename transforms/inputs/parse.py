@@ -119,11 +119,11 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
     return pc.or_(pc.is_null(column), pc.and_(pc.is_valid(texts), words)).to_numpy()
 
 
-def as_ids(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
+def as_ids(column: pa.ChunkedArray, name: str = "ids") -> tuple[pa.ChunkedArray, int]:
     """Return ids as strings, and how many whole numbers were written with decimals, such as 7.0.
 
     These, whether floats or texts, get the decimal form of an integer: pandas stores integers with
-    gaps as floats. Missing ids, and floats too large to tell integers apart, become null.
+    gaps as floats. An InputError calls the column `name`. Missing ids, and floats too large to tell integers apart, become null.
     """
     column = decoded(column)
     if pa.types.is_floating(column.type):
@@ -133,7 +133,7 @@ def as_ids(column: pa.ChunkedArray) -> tuple[pa.ChunkedArray, int]:
         numbers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
         ids = pc.coalesce(numbers.cast(pa.string()), column.cast(pa.string()))
         return ids, pc.sum(whole).as_py() or 0
-    ids = as_texts(column, "ids", "strings or integers")
+    ids = as_texts(column, name, "strings or integers")
     with_decimals = pc.and_(pc.match_substring(ids, ".0"), pc.match_substring_regex(ids, _WHOLE))
     if count := pc.sum(with_decimals).as_py() or 0:
         ids = pc.if_else(with_decimals, pc.replace_substring_regex(ids, _WHOLE, r"\1"), ids)

@@ -58,7 +58,7 @@ def validate_interactions(
         return col.INTERACTIONS.empty_table(), dead_lines(raw, "interactions"), Notes()
     rows, why = written.select(raw, COLUMNS["interactions"]), RowReasons(raw.num_rows)
     (users, of_users), (items, of_items) = (
-        parse.as_ids(rows[name]) for name in (col.USER_ID, col.ITEM_ID)
+        parse.as_ids(rows[name], written.name_of(name)) for name in (col.USER_ID, col.ITEM_ID)
     )
     times, notes = read_times(rows[col.TIMESTAMP], written.timestamp_unit, written.timestamp_format)
     notes += Notes({WHOLE_IDS: of_users + of_items})
@@ -105,7 +105,7 @@ def validate_items(
     rows, why = written.select(raw, COLUMNS["items"]), RowReasons(raw.num_rows)
     for name in (col.ITEM_ID, col.TITLE, col.TEXT, col.KEYWORDS, col.ELIGIBLE):
         why.add(reasons.NOT_UTF8, parse.not_utf8(_column(rows, name)))
-    ids, whole = parse.as_ids(rows[col.ITEM_ID])
+    ids, whole = parse.as_ids(rows[col.ITEM_ID], written.name_of(col.ITEM_ID))
     why.add(reasons.INEXACT_ID, parse.inexact(rows[col.ITEM_ID]))
     why.add(reasons.NUL_BYTE, pc.match_substring(ids, "\0"))
     why.add(reasons.NO_ITEM, pc.is_null(ids))

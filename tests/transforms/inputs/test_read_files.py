@@ -54,13 +54,26 @@ def refusal(*paths: str, required: str = "user_id", written: InputFormat = STAND
 def test_missing_columns_are_named_with_the_flag_and_the_likeliest(tmp_path: Path) -> None:
     path = parquet(tmp_path, pa.table({"userId": ["a"], "movieId": ["b"], "ts": [1]}))
     said = refusal(path, required="user_id item_id timestamp")
-    assert said.startswith(f"--interactions: {path} has no column 'user_id'; it has: userId, ")
+    assert said.startswith(
+        f"--interactions: {path} has no column 'user_id', 'item_id', 'timestamp'; it has"
+    )
     assert "give --interaction_columns=user_id=userId,item_id=movieId,timestamp=ts" in said
 
 
 def test_a_file_without_a_header_line_leads_to_the_flag(tmp_path: Path) -> None:
     said = refusal(csv(tmp_path, b"1,8,1700001000,3.0\n2,8,1700001000,3.0\n"))
     assert said.endswith("without a header line, name its columns in --interaction_header")
+
+
+def test_a_file_of_one_column_leads_to_the_delimiter(tmp_path: Path) -> None:
+    assert refusal(csv(tmp_path, b"user_id item_id\na b\n")).endswith(
+        "give --delimiter if another character separates its columns"
+    )
+
+
+def test_a_column_that_cannot_be_guessed_is_left_open(tmp_path: Path) -> None:
+    said = refusal(csv(tmp_path, b"who,what\na,b\n"), required="user_id")
+    assert said.endswith("it has: who, what; give --interaction_columns=user_id=...")
 
 
 def test_a_column_that_is_named_wrongly_is_called_as_it_was(tmp_path: Path) -> None:

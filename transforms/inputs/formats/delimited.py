@@ -47,8 +47,8 @@ class Layout:
 def layout_of(head: bytes, written: InputFormat) -> Layout:
     """Return the layout of a file that begins with some lines; it has no columns if they are blank.
 
-    Lines before the header that begin with # are comments, as is Excel's `sep=;`. A delimiter that is not given is the one
-    that finds the most columns, or as many as are named.
+    Lines before the header that begin with # are comments, as is Excel's `sep=;`. A delimiter that
+    is not given is the one that finds the most columns, or as many as are named.
     """
     lines = [line.removesuffix("\r") for line in head.decode(errors="replace").split("\n")]
     no_header = (at for at, line in enumerate(lines) if line and not _COMMENT.match(line))
