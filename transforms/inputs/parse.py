@@ -123,7 +123,8 @@ def as_ids(column: pa.ChunkedArray, name: str = "ids") -> tuple[pa.ChunkedArray,
     """Return ids as strings, and how many whole numbers were written with decimals, such as 7.0.
 
     These, whether floats or texts, get the decimal form of an integer: pandas stores integers with
-    gaps as floats. An InputError calls the column `name`. Missing ids, and floats too large to tell integers apart, become null.
+    gaps as floats. Missing ids, and floats too large to tell integers apart, become null. An
+    InputError calls the column `name`.
     """
     column = decoded(column)
     if pa.types.is_floating(column.type):
