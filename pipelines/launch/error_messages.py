@@ -76,10 +76,10 @@ def run_guarded(work: Callable[[], None]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
         work()
-    except KeyboardInterrupt:
-        print(f"interrupted; no work is lost: {_AGAIN} to go on", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            print(f"interrupted; no work is lost: {_AGAIN} to go on", file=sys.stderr)
+            return INTERRUPTED
         explained = _explain(error)
         if explained is None:
             raise
@@ -130,7 +130,12 @@ def _cloud_error(error: BaseException) -> tuple[int, str] | None:
 def _is_news(record: logging.LogRecord) -> bool:
     # A worker logs an error with its traceback; the user gets these as one line.
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or _explain(error) is None
+    return error is None or (_explain(error) is None and not _is_interrupt(error))
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Say whether the user pressed Ctrl-C, also while a worker of this process had control."""
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _input_error(error: BaseException) -> str | None:

@@ -15,9 +15,8 @@ from transforms.inputs.formats import delimited, json_lines
 from transforms.inputs.formats.text_blocks import (
     BLOCK_BYTES,
     HEAD_BYTES,
-    JSON,
-    PARQUET,
-    kind_of,
+    is_json,
+    parquet_metadata,
     read_blocks,
     read_errors,
 )
@@ -27,6 +26,7 @@ from transforms.storage import files
 
 BATCH_ROWS = 1 << 20
 BATCH_BYTES = 1 << 26  # estimated by the mean size of the rows of a row group
+_JSON_BLOCK_BYTES = 1 << 23  # Python objects take several times the size of the text
 _POSITIONS_PER_UNIT = 1 << 32
 
 
@@ -57,29 +57,32 @@ def has_column(paths: list[str], column: str, written: InputFormat) -> bool:
 
 def _head(path: str, written: InputFormat) -> tuple[list[str], bool]:
     """Return the columns of a file, with those of its folders, and whether it has rows."""
-    kind = kind_of(path, written.encoding)
-    if kind == PARQUET:
-        with read_errors(path), files.open_file(path) as file:
-            metadata = pq.read_metadata(file)
+    if (metadata := parquet_metadata(path)) is not None:
         columns, is_filled = metadata.schema.to_arrow_schema().names, metadata.num_rows > 0
+    elif is_json(path, written.encoding):
+        columns, is_filled = json_lines.first_columns(_first_lines(path, written)), True
+        if not columns:
+            raise InputError(f"{path} has no line that is a JSON object; write one object a line")
     else:
-        head = next(read_blocks(path, written.encoding, HEAD_BYTES), b"")
-        if kind == JSON:
-            columns, is_filled = json_lines.first_columns(head), True
-        else:
-            layout = delimited.layout_of(head, written)
-            columns = list(layout.columns)
-            is_filled = len(head.split(b"\n", layout.before)[-1].strip()) > 0
+        lines = _first_lines(path, written)
+        layout = delimited.layout_of(lines, written)
+        columns = list(layout.columns)
+        is_filled = len(lines.split(b"\n", layout.before)[-1].strip()) > 0
     return columns + [one for one in partition_columns(path) if one not in columns], is_filled
+
+
+def _first_lines(path: str, written: InputFormat) -> bytes:
+    return next(read_blocks(path, written.encoding, HEAD_BYTES), b"")
 
 
 @dataclass(eq=False)
 class ReadTables(beam.PTransform):
-    """Reads files as Arrow tables of at most BATCH_ROWS rows, about BATCH_BYTES.
+    """Reads files as Arrow tables.
 
-    Row groups of Parquet files are read in parallel, other files in blocks. All columns of texts
-    are strings. Each table has a column POSITION [int64]. Lines that are no rows come as tables
-    with the columns MALFORMED and REASON.
+    Row groups of Parquet files are read in parallel, as tables of at most BATCH_ROWS rows and about
+    BATCH_BYTES. Texts are read in blocks of BLOCK_BYTES; all their columns are strings. Each table
+    has a column POSITION [int64]. Lines that are no rows come as tables with the columns MALFORMED
+    and REASON.
     """
 
     paths: tuple[str, ...]
@@ -94,21 +97,20 @@ class ReadTables(beam.PTransform):
             | "Read" >> beam.FlatMapTuple(self._read).with_output_types(pa.Table)
         )
 
-    def _units(self, numbered: tuple[int, str]) -> Iterator[tuple[int, str, str, int]]:
+    def _units(self, numbered: tuple[int, str]) -> list[tuple[int, str, int | None]]:
+        """Return a unit for each row group of a Parquet file, and one for a text."""
         number, path = numbered
-        kind, groups = kind_of(path, self.written.encoding), 1
-        if kind == PARQUET:
-            with files.open_file(path) as file:
-                groups = pq.read_metadata(file).num_row_groups
-        for group in range(groups):
-            yield number, path, kind, group
+        metadata = parquet_metadata(path)
+        if metadata is None:
+            return [(number, path, None)]
+        return [(number, path, group) for group in range(metadata.num_row_groups)]
 
-    def _read(self, number: int, path: str, kind: str, group: int) -> Iterator[pa.Table]:
+    def _read(self, number: int, path: str, group: int | None) -> Iterator[pa.Table]:
         # A file has fewer than 2^16 row groups, and a row group fewer than 2^32 rows.
-        position = ((number << 16) + group) * _POSITIONS_PER_UNIT
-        batches = _parquet(path, group) if kind == PARQUET else _texts(path, kind, self.written)
+        position = ((number << 16) + (group or 0)) * _POSITIONS_PER_UNIT
+        tables = _texts(path, self.written) if group is None else _parquet(path, group)
         with read_errors(path):
-            for table in batches:
+            for table in tables:
                 positions = np.arange(position, position + table.num_rows)
                 position += table.num_rows
                 table = table.append_column(POSITION, pa.array(positions))
@@ -134,15 +136,16 @@ def _parquet(path: str, group: int) -> Iterator[pa.Table]:
             yield pa.Table.from_batches([batch])
 
 
-def _texts(path: str, kind: str, written: InputFormat) -> Iterator[pa.Table]:
-    head = next(read_blocks(path, written.encoding, HEAD_BYTES), b"")
-    blocks = read_blocks(path, written.encoding, BLOCK_BYTES)
-    if kind == JSON:
-        columns = json_lines.first_columns(head)
+def _texts(path: str, written: InputFormat) -> Iterator[pa.Table]:
+    first = _first_lines(path, written)
+    if is_json(path, written.encoding):
+        columns = json_lines.first_columns(first)
+        blocks = read_blocks(path, written.encoding, _JSON_BLOCK_BYTES)
         tables = (table for block in blocks for table in json_lines.parse_block(block, columns))
     else:
-        layout = delimited.layout_of(head, written)
+        layout = delimited.layout_of(first, written)
         if not layout.columns:
             return
+        blocks = read_blocks(path, written.encoding, BLOCK_BYTES)
         tables = delimited.read_tables(blocks, layout, written.newlines_in_values)
     yield from (table for table in tables if table.num_rows)

@@ -100,6 +100,7 @@ def test_a_column_that_is_there_twice_is_named(tmp_path: Path, content: bytes) -
         (b"ORC...", "log is an ORC file; convert it"),
         (HEADER.decode().encode("utf-16"), "log is UTF-16; give --encoding=utf-16"),
         (b' [{"user_id": 1}]', "log is a JSON array; write one object a line"),
+        (b'{\n"user_id": 1\n}\n', "log has no line that is a JSON object; write one object"),
         (b"", "log is empty"),
         (b"\n\n", "log is empty"),
         (HEADER, "log has no rows"),

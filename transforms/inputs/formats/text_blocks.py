@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from transforms.errors import InputError
 from transforms.storage import files
@@ -14,7 +15,6 @@ BLOCK_BYTES = 1 << 25
 HEAD_BYTES = 1 << 20  # of a file, that are read before any work starts
 _LONGEST_LINE = 1 << 28  # bytes
 
-PARQUET, JSON, DELIMITED = "parquet", "json", "delimited"
 _COMPRESSIONS = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -51,14 +51,17 @@ def read_errors(path: str) -> Iterator[None]:
         raise InputError(f"{path} is damaged or is not what its first bytes say ({said})") from None
 
 
-def kind_of(path: str, encoding: str) -> str:
-    """Return PARQUET, JSON (one object a line) or DELIMITED, by the content of a file.
+def parquet_metadata(path: str) -> pq.FileMetaData | None:
+    """Return the metadata of a Parquet file; None if the content is of another format."""
+    with read_errors(path), files.open_file(path) as file:
+        return pq.read_metadata(file) if file.read(len(_PARQUET)) == _PARQUET else None
+
+
+def is_json(path: str, encoding: str) -> bool:
+    """Return whether a text file holds JSON lines; if not, it is delimited.
 
     Raises InputError for files of other formats.
     """
-    with files.open_file(path) as file:
-        if file.read(len(_PARQUET)) == _PARQUET:
-            return PARQUET
     with read_errors(path), _decompressed(path) as stream:
         start = stream.read(1 << 12)
     if start.startswith(_PARQUET):
@@ -71,7 +74,7 @@ def kind_of(path: str, encoding: str) -> str:
     text = start.decode(encoding, "replace").lstrip("\ufeff \t\r\n")
     if text.startswith("["):
         raise InputError(f"{path} is a JSON array; write one object a line, as `jq -c '.[]'` does")
-    return JSON if text.startswith("{") else DELIMITED
+    return text.startswith("{")
 
 
 def _is_utf8(encoding: str) -> bool:
