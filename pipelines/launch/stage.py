@@ -213,5 +213,5 @@ def _log_counts(name: str, manifest: dict[str, Any]) -> None:
     )
     for reason, count in manifest["dead_letter"].items():
         log.info("%s: dead letter: %s x %s", name, f"{count:,}", reason)
-    for note, count in manifest.get("notes", {}).items():
+    for note, count in manifest["notes"].items():
         log.warning("%s: note: %s %s", name, f"{count:,}", note)

@@ -154,7 +154,10 @@ class _Records:
         if not count:
             return
         lines = self._lines(begin, end)
-        if (found := _rows(lines, count, self._layout)) is not None:
+        found = None
+        if end - begin > 1 or _is_utf8(lines):  # fast where all lines are of another encoding
+            found = _rows(lines, count, self._layout)
+        if found is not None:
             table, malformed = found
             self._tables.append(table)
             self._malformed += [
