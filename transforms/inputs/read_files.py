@@ -1,5 +1,6 @@
 """Parquet files, JSON lines and delimited text as Arrow tables."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -137,11 +138,14 @@ def _parquet(path: str, group: int) -> Iterator[pa.Table]:
 
 
 def _texts(path: str, written: InputFormat) -> Iterator[pa.Table]:
+    tables: Iterator[pa.Table]
     first = _first_lines(path, written)
     if is_json(path, written.encoding):
         columns = json_lines.first_columns(first)
         blocks = read_blocks(path, written.encoding, _JSON_BLOCK_BYTES)
-        tables = (table for block in blocks for table in json_lines.parse_block(block, columns))
+        tables = itertools.chain.from_iterable(
+            json_lines.parse_block(block, columns) for block in blocks
+        )
     else:
         layout = delimited.layout_of(first, written)
         if not layout.columns:

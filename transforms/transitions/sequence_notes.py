@@ -78,18 +78,16 @@ def notes_on(facts: SequenceFacts, item_ids: pa.Array) -> RowCounts:
             "drawn at random"
         ] = facts.tied
     top_item = int(facts.items.argmax())
-    for name, count, identifier, mean in (
-        ("user_id", *facts.top_user, facts.engagements / facts.users),
-        (
-            "item_id",
-            int(facts.items[top_item]),
-            item_ids[top_item].as_py(),
-            facts.engagements / max(1, np.count_nonzero(facts.items)),
-        ),
+    top_id = (int(facts.items[top_item]), item_ids[top_item].as_py())
+    for name, (count, identifier), distinct in (
+        ("user_id", facts.top_user, facts.users),
+        ("item_id", top_id, int(np.count_nonzero(facts.items))),
     ):
         of_log = count / facts.engagements
         is_placeholder = identifier.lower() in _PLACEHOLDERS and of_log > _PLACEHOLDER_SHARE
-        if is_placeholder or (of_log > _SHARE and count > _TIMES_MEAN * mean):
+        if is_placeholder or (
+            of_log > _SHARE and count * distinct > _TIMES_MEAN * facts.engagements
+        ):
             cure = "; if it stands for no user, give --anonymous_users" if name == "user_id" else ""
             notes[f"engagements ({of_log:.0%}) are of the {name} {identifier!r}{cure}"] = count
     return RowCounts(notes=Counter(notes), figures={"tied_share": round(share, 4)})

@@ -138,8 +138,9 @@ class _Records:
             odd.append(self._at(returns[content[returns + 1] != _NEWLINE]))
         if not _is_utf8(self._block):
             high = np.unique(self._at(np.flatnonzero(content > 127)))
-            odd.append([at for at in high.tolist() if not _is_utf8(self._lines(at, at + 1))])
-        return np.unique(np.concatenate(odd)).astype(int)
+            bad = [at for at in high.tolist() if not _is_utf8(self._lines(at, at + 1))]
+            odd.append(np.array(bad, int))
+        return np.unique(np.concatenate(odd))
 
     def _at(self, offsets: np.ndarray) -> np.ndarray:
         """Return the record at each offset of the block."""
@@ -233,8 +234,8 @@ def _records(
     if len(layout.delimiter) > 1:
         block = block.replace(layout.delimiter.encode(), delimiter)
     if layout.trailing:
-        for end in (b"\n", b"\r\n"):
-            block = block.replace(delimiter + end, end)
+        for newline in (b"\n", b"\r\n"):
+            block = block.replace(delimiter + newline, newline)
     starts = np.append(0, np.flatnonzero(np.frombuffer(block, np.uint8) == _NEWLINE) + 1)
     end = len(block)
     if newlines_in_values and b'"' in block:
