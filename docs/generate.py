@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from transforms.inputs import dead_letter
+from transforms.inputs import reasons
 from transforms.schemas import ARTEFACTS
 
 ROOT = Path(__file__).parents[1]
@@ -99,12 +99,8 @@ def error_tables() -> str:
 
 def dead_letter_table() -> str:
     """Return the reasons of the dead letter."""
-    reasons = [
-        value
-        for name, value in vars(dead_letter).items()
-        if name.isupper() and not name.startswith("_") and isinstance(value, str) and " " in value
-    ]
-    return "\n".join(f"- {reason}" for reason in reasons)
+    rows = (f"| {reason} | {_cell(cure)} |" for reason, cure in reasons.CURES.items())
+    return "\n".join(["| reason | what to do |", "|---|---|", *rows])
 
 
 def artefact_tables() -> str:

@@ -17,7 +17,9 @@ from pipelines.launch.shared_flags import (
     BAKE_IT,
     BASE_MODEL,
     ITEMS,
+    ITEMS_FORMAT,
     LOG,
+    MAX_DEAD_SHARE,
     MIN_RATING,
     OUTPUT_SHARDS,
     PREVIOUS_WORKSPACE,
@@ -38,6 +40,7 @@ from transforms.clusters.fit_sample import DrawSample
 from transforms.clusters.item_embeddings import EmbedItems
 from transforms.clusters.item_traffic import CountTraffic, add_traffic, traffic_of_parts
 from transforms.errors import InputError, as_input_error
+from transforms.inputs.check_dead_share import CheckDeadShare
 from transforms.inputs.filters import before, filter_engagements
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import (
@@ -77,7 +80,9 @@ FLAGS = (
     SEED,
     OUTPUT_SHARDS,
     ITEMS,
+    *ITEMS_FORMAT,
     *LOG,
+    MAX_DEAD_SHARE,
     MIN_RATING,
     TRAIN_UNTIL,
     BASE_MODEL,
@@ -182,7 +187,7 @@ def build(
 
     item_source = source(flags, "items")
     raw_items = pipeline | "ReadItems" >> item_source.read()
-    valid_items = raw_items | "ValidateItems" >> ValidateItems()
+    valid_items = raw_items | "ValidateItems" >> ValidateItems(item_source.written)
     items = (
         valid_items.usable
         | "ItemParts" >> ShardBy(col.ITEM_ID, PARTS, VALID_ITEMS)
@@ -198,7 +203,19 @@ def build(
         | "AllIds" >> GatherTables(pa.schema([col.ITEMS.field(col.ITEM_ID)]), (col.ITEM_ID,))
         | "IdArray" >> beam.Map(lambda table: (table[col.ITEM_ID].combine_chunks(),))
     )
-    interactions = pipeline | ReadInteractions(source(flags, "interactions"), item_ids)
+    interactions = pipeline | ReadInteractions(
+        source(flags, "interactions"), item_ids, min_rating is not None
+    )
+    dead = (
+        (valid_items[DEAD], duplicates, interactions[DEAD])
+        | "Dead" >> beam.Flatten()
+        | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards)
+    )
+    checked = [
+        found[ROW_COUNTS]
+        | f"Check-{name}" >> CheckDeadShare(name, flags.max_dead_share, found[DEAD], dead)
+        for name, found in (("items", valid_items), ("interactions", interactions))
+    ]
     traffic = beam.pvalue.AsSingleton(
         interactions.usable
         | "Engaged"
@@ -230,8 +247,10 @@ def build(
         | "KeySample" >> beam.Map(lambda table: (0, table)).with_output_types(tuple[int, pa.Table])
         | "KeepSample" >> Spill()
     )
-    fitted = sample | "Fit" >> beam.MapTuple(
-        lambda _, kept: fit_clusters.fit_tree(table_of(kept), sizes, least_items, previous)
+    fitted = sample | "Fit" >> beam.Map(
+        # The checks explain more than that too few items are left, so they come first.
+        lambda keyed, *_: fit_clusters.fit_tree(table_of(keyed[1]), sizes, least_items, previous),
+        *map(beam.pvalue.AsSingleton, checked),
     )
     fitted_once = beam.pvalue.AsSingleton(fitted)
     assigned = parts | "Assign" >> beam.Map(
@@ -272,12 +291,12 @@ def build(
             | "Mapping" >> beam.Map(lambda found: found.mapping).with_output_types(pa.Table)
             | "WriteMapping" >> WriteTable(folder, "mapping.parquet")
         )
-    dead = (valid_items[DEAD], duplicates, interactions[DEAD]) | "Dead" >> beam.Flatten()
     return [
         valid_items[ROW_COUNTS],
         items[ROW_COUNTS],
         interactions[ROW_COUNTS],
-        dead | WriteDeadLetter(workspace.dead_letter("build_clusters"), shards),
+        dead,
+        *checked,
         named | "WriteClusters" >> WriteTable(folder, "clusters.parquet"),
         named | "Quality" >> beam.Map(fit_clusters.quality_tally, fitted_once),
         *mapping,

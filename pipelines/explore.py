@@ -66,7 +66,7 @@ def of_stage(flags: argparse.Namespace, stage: Stage) -> argparse.Namespace:
     given = flags.output_dataset
     own = vars(flags) | {"output_table": given and f"{given}.{stage.folder}"}
     if stage.name == "recommend":  # the log is that of mine_transitions, which validated it
-        own |= dict.fromkeys(flag.name for flag in LOG)
+        own |= {flag.name: flag.default for flag in LOG}
     return argparse.Namespace(**own)
 
 

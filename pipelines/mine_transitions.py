@@ -11,6 +11,7 @@ from pipelines.launch.flag_types import microseconds, number, whole_number
 from pipelines.launch.flags import Flag
 from pipelines.launch.shared_flags import (
     LOG,
+    MAX_DEAD_SHARE,
     OUTPUT_SHARDS,
     SEED,
     WORKSPACE,
@@ -24,6 +25,7 @@ from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters, read_descriptions, resolve_level
 from transforms.errors import InputError
+from transforms.inputs.check_dead_share import CheckDeadShare
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.storage import files
@@ -41,6 +43,7 @@ from transforms.transitions.diversify import STRATEGIES, DiversifyFn, Sampling
 from transforms.transitions.follow_counts import AFFINITY_FILE, CountFollows
 from transforms.transitions.label_distribution import PICTURE, WriteLabelDistribution
 from transforms.transitions.mine import count_transitions, mine_by_split, sum_counts
+from transforms.transitions.sequence_notes import NoteSequences
 from transforms.transitions.splits import SPLITS, SplitSpec
 from transforms.transitions.training_examples import (
     STARTS_FILE,
@@ -80,6 +83,7 @@ FLAGS = (
     SEED,
     OUTPUT_SHARDS,
     *LOG,
+    MAX_DEAD_SHARE,
     Flag(
         "level",
         "level of the tree of clusters that all later stages use, 0 the coarsest",
@@ -180,8 +184,14 @@ def build(
     spec = SplitSpec(flags.valid_share, flags.test_share, seed, cut)
 
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, at_level)
-    log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
-    parts = log.usable | SequenceParts(upstream.min_rating)
+    log = pipeline | ReadInteractions(
+        source(flags, "interactions"), item_clusters, upstream.min_rating is not None
+    )
+    dead = log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards)
+    checked = log[ROW_COUNTS] | CheckDeadShare(
+        "interactions", flags.max_dead_share, log[DEAD], dead
+    )
+    parts = log.usable | SequenceParts(upstream.min_rating, seed, item_clusters)
     sequences = parts | "Sequences" >> beam.Values().with_output_types(pa.Table)
     splits = (
         sequences
@@ -217,7 +227,9 @@ def build(
         pipeline
         | "Prompts" >> beam.Create([prompt_starts(prompts)])
         | "WritePrompts" >> WriteTable(folder, STARTS_FILE),
-        log[DEAD] | WriteDeadLetter(workspace.dead_letter("mine_transitions"), shards),
+        dead,
+        checked,
+        parts | NoteSequences(item_clusters),
         parts | WriteSequences(folder, item_clusters),
         splits | "WriteSplits" >> WriteShards(folder, "splits", shards),
         counts | "WriteCounts" >> WriteShards(folder, "counts", shards),
@@ -230,7 +242,9 @@ def build(
             for split, rows in chosen.items()
         ),
         *(
-            rows | f"Check-{split}" >> RequireRows(f"no transitions of {split} users: {NO_ROWS}")
+            rows
+            | f"Check-{split}"
+            >> RequireRows(f"no transitions of {split} users: {NO_ROWS}", checked)
             for split, rows in chosen.items()
             if split != "test"
         ),

@@ -13,6 +13,7 @@ from pipelines.launch.flags import Flag
 from pipelines.launch.shared_flags import (
     IGNORE_GATES,
     LOG,
+    MAX_DEAD_SHARE,
     OUTPUT_SHARDS,
     SEED,
     WORKSPACE,
@@ -20,11 +21,12 @@ from pipelines.launch.shared_flags import (
     source,
 )
 from pipelines.launch.stage import Stage
-from pipelines.launch.upstream import ClustersInfo
+from pipelines.launch.upstream import ClustersInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms import schemas as col
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.errors import InputError
+from transforms.inputs.check_dead_share import CheckDeadShare
 from transforms.inputs.interactions import ReadInteractions
 from transforms.inputs.validate import DEAD, ROW_COUNTS
 from transforms.retrieval.recommend import PAIR_CHOICES, Recommend
@@ -34,7 +36,7 @@ from transforms.tables.shuffle import ShardBy
 from transforms.tables.write_tables import WriteDeadLetter, WriteShards
 from transforms.transitions.user_sequences import CountSequences, ReadSequences, SequenceParts
 
-_LOG, *_PERIOD = LOG
+_LOG, *_ABOUT_LOG = LOG
 FLAGS = (
     WORKSPACE,
     SEED,
@@ -45,7 +47,8 @@ FLAGS = (
         required=False,
         no_default="the log of mine_transitions",
     ),
-    *_PERIOD,
+    *_ABOUT_LOG,
+    MAX_DEAD_SHARE,
     Flag(
         "pair_choice",
         "how the pair of known interests is chosen. recent: the two most recent; sampled: two, "
@@ -59,10 +62,10 @@ FLAGS = (
 
 
 def check_flags(flags: argparse.Namespace) -> None:
-    """Raise InputError for flags that narrow a log which is not given."""
-    for flag in _PERIOD:
-        if not flags.interactions and getattr(flags, flag.name):
-            raise InputError(f"--{flag.name} needs --interactions, the log that it narrows")
+    """Raise InputError for flags about a log which is not given."""
+    for flag in _ABOUT_LOG:
+        if not flags.interactions and getattr(flags, flag.name) != flag.default:
+            raise InputError(f"--{flag.name} needs --interactions, the log that it is about")
 
 
 def build(
@@ -77,10 +80,18 @@ def build(
         parts = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
         counts = [parts | CountSequences()]
     else:
-        log = pipeline | ReadInteractions(source(flags, "interactions"), item_clusters)
-        parts = log.usable | SequenceParts(ClustersInfo.read(workspace).min_rating)
+        min_rating = ClustersInfo.read(workspace).min_rating
+        log = pipeline | ReadInteractions(
+            source(flags, "interactions"), item_clusters, min_rating is not None
+        )
+        # In the order that the models learned from, whatever --seed draws here.
+        seed = TransitionsInfo.read(workspace).split.seed
+        parts = log.usable | SequenceParts(min_rating, seed, item_clusters)
         dead = log[DEAD] | WriteDeadLetter(workspace.dead_letter("recommend"), shards)
-        counts = [log[ROW_COUNTS], dead]
+        checked = log[ROW_COUNTS] | CheckDeadShare(
+            "interactions", flags.max_dead_share, log[DEAD], dead
+        )
+        counts = [log[ROW_COUNTS], dead, checked]
     recommended, figures = (
         parts
         | "Sequences" >> beam.Values().with_output_types(pa.Table)

@@ -36,7 +36,7 @@ def ours(log: str, clusters: str, output: str) -> None:
         interactions = pipeline | ReadInteractions(find_source(log, "interactions"), item_clusters)
         (
             interactions.usable
-            | SequenceParts(min_rating=None)
+            | SequenceParts(None, 0, item_clusters)
             | "Mine"
             >> beam.Map(
                 lambda part, items: count_transitions(mine_transitions(part[1], items[1])),
@@ -49,7 +49,7 @@ def ours(log: str, clusters: str, output: str) -> None:
 
 
 def duckdb(log: str, clusters: str, output: str) -> None:
-    """Run one SQL statement in DuckDB, on all cores."""
+    """Run one SQL statement in DuckDB, on all cores; no two times of the log are equal."""
     import duckdb
 
     with tempfile.TemporaryDirectory() as spill, duckdb.connect() as connection:
@@ -63,17 +63,17 @@ def duckdb(log: str, clusters: str, output: str) -> None:
                     FROM '{log}' JOIN '{clusters}/item_clusters/*.parquet' USING (item_id)
                 ), after AS (
                     SELECT *, lag(cluster) OVER (
-                        PARTITION BY user_id ORDER BY timestamp, item_id
+                        PARTITION BY user_id ORDER BY timestamp
                     ) AS c2
                     FROM engagement
                 ), run AS (
                     SELECT user_id, cluster, c2, lag(c2) OVER in_time AS c1,
                         row_number() OVER (
-                            PARTITION BY user_id, cluster ORDER BY timestamp, item_id
+                            PARTITION BY user_id, cluster ORDER BY timestamp
                         ) AS nth
                     FROM after
                     WHERE c2 IS DISTINCT FROM cluster
-                    WINDOW in_time AS (PARTITION BY user_id ORDER BY timestamp, item_id)
+                    WINDOW in_time AS (PARTITION BY user_id ORDER BY timestamp)
                 )
                 SELECT coalesce(c1, c2) AS c1, c2, cluster AS novel, count(*) AS users
                 FROM run

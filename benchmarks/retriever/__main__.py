@@ -81,7 +81,7 @@ def make_splits(interactions: pa.Table, items: pa.Table) -> dict[str, Split]:
         col.ITEM: index,
     }
     table = pa.table(columns).drop_null().cast(ENGAGEMENTS)
-    by_user = user_sequences(table)
+    by_user = user_sequences(table, items[col.ITEM_ID].combine_chunks(), seed=0)
     lengths = pc.list_value_length(by_user[col.ITEMS_OF_USER]).to_numpy()
     ends = np.cumsum(lengths)[:-1]
     sequences = np.split(pc.list_flatten(by_user[col.ITEMS_OF_USER]).to_numpy(), ends)

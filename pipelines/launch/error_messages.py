@@ -12,6 +12,7 @@ from transforms.errors import InputError
 log = logging.getLogger("interest-explorer")
 
 DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; an uncaught exception gives 1 too
+INTERRUPTED = 130  # as a shell says it of Ctrl-C
 
 _WHERE = r" \[while running '.*"  # what Beam adds to a worker's error
 # Errors of a disk, which the user can fix.
@@ -83,7 +84,10 @@ def run_guarded(work: Callable[[], None]) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
     try:
         work()
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:
+        if _is_interrupt(error):
+            print(f"interrupted; no work is lost: {_AGAIN} to go on", file=sys.stderr)
+            return INTERRUPTED
         explained = _explain(error)
         if explained is None:
             raise
@@ -144,16 +148,24 @@ def _is_news(record: logging.LogRecord) -> bool:
         return False  # see pipelines.launch.runner
     # A worker logs an error with its traceback; the user gets these as one line.
     error = record.exc_info[1] if record.exc_info else None
-    return error is None or _explain(error) is None
+    return error is None or (_explain(error) is None and not _is_interrupt(error))
+
+
+def _is_interrupt(error: BaseException) -> bool:
+    """Say whether the user pressed Ctrl-C, also while a worker of this process had control."""
+    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _input_error(error: BaseException) -> str | None:
-    """Return an InputError in one line, also for one raised in a worker."""
+    """Return the text of an InputError, also of one raised in a worker.
+
+    It is one line, unless indented lines give details.
+    """
     message = str(error)
     if not isinstance(error, InputError):
         if missing := re.findall(r"ModuleNotFoundError: No module named '([^'.]*)", message):
             return f"{missing[-1]} is not installed; run `make setup`"
-        found = re.findall(r"InputError: (.*)", message)
+        found = re.findall(r"InputError: (.*(?:\n  .*)*)", message)
         if not found:
             return None
         message = found[-1]

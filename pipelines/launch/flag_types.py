@@ -1,6 +1,7 @@
 """Types of flags: functions from the text of a value to the value, which refuse a bad one."""
 
 import argparse
+import codecs
 import datetime
 import json
 import math
@@ -65,6 +66,17 @@ def microseconds(time: str | None) -> int | None:
         return None
     since = datetime.datetime.fromisoformat(time) - datetime.datetime.fromtimestamp(0, datetime.UTC)
     return since // datetime.timedelta(microseconds=1)
+
+
+def encoding(text: str) -> str:
+    """Check the name of a text encoding."""
+    try:
+        codecs.lookup(text)
+    except LookupError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no encoding that Python knows; give one like latin-1, cp1252 or utf-16"
+        ) from None
+    return text
 
 
 def matching(pattern: str, example: str) -> Callable[[str], str]:

@@ -5,7 +5,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -50,10 +50,8 @@ class Flag:
 
     def argparse_options(self) -> dict[str, Any]:
         """Return the keyword arguments of argparse's `add_argument`."""
-        options: dict[str, Any] = {
-            "help": self.help_text().replace("%", "%%"),
-            "required": self.required,
-        }
+        required = " (required)" if self.required else ""
+        options: dict[str, Any] = {"help": self.help_text().replace("%", "%%") + required}
         if self.switch:
             options |= {"action": "store_true"}
         else:
@@ -65,13 +63,18 @@ class Flag:
         return options
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses a command line in one line, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}\n")
+
+
 def make_parser(
     prog: str, description: str, epilog: str, flags: Iterable[Flag]
 ) -> argparse.ArgumentParser:
     """Return a parser of flags, which `--help` lists under the headings of their groups."""
-    parser = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=epilog, allow_abbrev=False
-    )
+    parser = _Parser(prog=prog, description=description, epilog=epilog, allow_abbrev=False)
     add_to: dict[str, Callable[..., Any]] = {}
     for flag in flags:
         if flag.group not in add_to:
@@ -134,5 +137,8 @@ def parse(
         close = difflib.get_close_matches(name, [f"--{flag.name}" for flag in flags], 1)
         hint = f"; did you mean {close[0]}?" if close else "; --help lists the flags"
         parser.error(f"{name} is a flag neither of this pipeline nor of Beam{hint}")
+    # Not by argparse, which would name the missing flag first, and the misspelt one never.
+    if missing := [flag for flag in flags if flag.required and getattr(own, flag.name) is None]:
+        parser.error(f"--{missing[0].name} is missing: {missing[0].help}")
     own.project = given.project
     return own, rest

@@ -1,13 +1,24 @@
 """Flags that several pipelines have, and what they stand for."""
 
 import argparse
+from dataclasses import replace
 
 from models.common.model_location import model_path
-from pipelines.launch.flag_types import microseconds, model_location, moment, number, whole_number
+from pipelines.launch.flag_types import (
+    encoding,
+    microseconds,
+    model_location,
+    moment,
+    number,
+    whole_number,
+)
 from pipelines.launch.flags import Flag
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
 from transforms.inputs.filters import Period
+from transforms.inputs.input_format import InputFormat
+from transforms.inputs.match_columns import PREFIXES, parse_columns
+from transforms.inputs.parse_times import UNITS
 from transforms.inputs.sources import Source, find_source
 from transforms.storage import files
 
@@ -41,8 +52,9 @@ OUTPUT_SHARDS = Flag(
 )
 ITEMS = Flag(
     "items",
-    "item_id, title and optionally keywords, text, embedding, eligible: a Parquet or CSV file, "
-    "folder or pattern, bq://project.dataset.table or a query (SELECT ...)",
+    "item_id, title and optionally keywords, text, embedding, eligible: a file (Parquet, CSV or "
+    "other delimited text, JSON lines), a folder, a pattern, bq://project.dataset.table or a query "
+    "(SELECT ...)",
     required=True,
     group=_INPUT,
     in_plan=False,  # the fingerprint of its content is
@@ -51,16 +63,89 @@ ITEMS = Flag(
 )
 INTERACTIONS = Flag(
     "interactions",
-    "user_id, item_id, timestamp and optionally rating: a Parquet or CSV file, folder or pattern, "
-    "bq://project.dataset.table or a query (SELECT ...)",
+    "user_id, item_id, timestamp and optionally rating: a file (Parquet, CSV or other delimited "
+    "text, JSON lines), a folder, a pattern, bq://project.dataset.table or a query (SELECT ...)",
     required=True,
     group=_INPUT,
     in_plan=False,
     unreadable=COPY_IT,
     form=_SOURCE,
 )
+
+
+def _columns_flag(name: str, example: str) -> Flag:
+    return Flag(
+        f"{PREFIXES[name]}_columns",
+        f"columns of --{name} that have other names there, such as {example}",
+        default="",
+        no_default="the names are the same",
+        group=_INPUT,
+    )
+
+
+def _header_flag(name: str) -> Flag:
+    return Flag(
+        f"{PREFIXES[name]}_header",
+        f"names of all columns, in order and separated by commas, if text files of --{name} have "
+        "no header line",
+        default="",
+        no_default="the header line of each file",
+        group=_INPUT,
+    )
+
+
+ITEMS_FORMAT = (_columns_flag("items", "item_id=asin,title=name"), _header_flag("items"))
+# How text files are written; of both inputs.
+TEXTS = (
+    Flag(
+        "delimiter",
+        "delimiter of text files whose first line has it, such as ';', '::' or '\\t'",
+        default="",
+        no_default="recognised: , ; | :: or a tab",
+        group=_INPUT,
+    ),
+    Flag(
+        "encoding",
+        "encoding of text files, such as latin-1 or utf-16",
+        type=encoding,
+        default="utf-8",
+        group=_INPUT,
+    ),
+    Flag(
+        "newlines_in_values",
+        "quoted values of delimited text may hold newlines; without this flag each line is a row, "
+        "and a quote that is not closed costs its line",
+        switch=True,
+        default=False,
+        group=_INPUT,
+    ),
+)
 LOG = (
     INTERACTIONS,
+    _columns_flag("interactions", "user_id=visitorid,item_id=itemid,timestamp=ts"),
+    _header_flag("interactions"),
+    *TEXTS,
+    Flag(
+        "timestamp_unit",
+        "unit of timestamps that are numbers, since 1970",
+        choices=tuple(UNITS),
+        no_default="recognised by magnitude; digits such as 20231114 are a date",
+        group=_INPUT,
+    ),
+    Flag(
+        "timestamp_format",
+        "format of timestamps, as of Python's strptime, such as '%m/%d/%Y %I:%M:%S %p'; UTC unless "
+        "it has %z",
+        no_default="ISO 8601",
+        group=_INPUT,
+    ),
+    Flag(
+        "anonymous_users",
+        "user ids, separated by commas, that stand for no user, such as 0,-1; their rows are not "
+        "used",
+        default="",
+        group=_INPUT,
+    ),
     Flag(
         "since",
         "read interactions from this date or time on, in ISO 8601, UTC",
@@ -84,6 +169,14 @@ LOG = (
         no_default="all",
         group=_INPUT,
     ),
+)
+MAX_DEAD_SHARE = Flag(
+    "max_dead_share",
+    "largest share of the rows of an input that may be invalid; with more the stage fails",
+    type=number(0, 1),
+    default=0.5,
+    group=_INPUT,
+    in_plan=False,
 )
 MIN_RATING = Flag(
     "min_rating",
@@ -135,13 +228,37 @@ def source(flags: argparse.Namespace, name: str) -> Source:
     InputError
         If the value names no source, no file is there, or the period is empty.
     """
-    value = getattr(flags, name)
+    value, written = getattr(flags, name), input_format(flags, name)
     if name != "interactions":
-        return find_source(value, name, project=flags.project)
+        return find_source(value, name, project=flags.project, written=written)
     period = Period(microseconds(flags.since), microseconds(flags.until))
     if period.since is not None and period.until is not None and period.since >= period.until:
         raise InputError(f"--since={flags.since} is not before --until={flags.until}")
-    return find_source(value, name, period, flags.row_restriction, flags.project)
+    return find_source(value, name, period, flags.row_restriction, flags.project, written)
+
+
+def input_format(flags: argparse.Namespace, name: str) -> InputFormat:
+    """Return how the flags say that --interactions or --items is written."""
+    prefix = PREFIXES[name]
+    of_texts = InputFormat(
+        columns=parse_columns(getattr(flags, f"{prefix}_columns"), name),
+        header=_names(getattr(flags, f"{prefix}_header")),
+        delimiter=flags.delimiter.replace("\\t", "\t"),
+        encoding=flags.encoding,
+        newlines_in_values=flags.newlines_in_values,
+    )
+    if name == "items":
+        return of_texts
+    return replace(
+        of_texts,
+        timestamp_unit=flags.timestamp_unit,
+        timestamp_format=flags.timestamp_format,
+        anonymous_users=_names(flags.anonymous_users),
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def log_columns(min_rating: float | None) -> list[str]:

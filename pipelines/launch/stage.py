@@ -57,7 +57,7 @@ _OUTPUT_TABLE = Flag(
 EPILOG = (
     "All flags of Beam and of its runners are taken too, such as --runner=DataflowRunner "
     "--project=... --region=... Exit code: 0 complete; 1 failed, rerun the command to resume; "
-    "2 invalid flags or input."
+    "2 invalid flags or input; 130 interrupted."
 )
 
 
@@ -250,3 +250,5 @@ def _log_counts(name: str, manifest: dict[str, Any]) -> None:
     )
     for reason, count in manifest["dead_letter"].items():
         log.info("%s: dead letter: %s x %s", name, f"{count:,}", reason)
+    for note, count in manifest["notes"].items():
+        log.warning("%s: note: %s %s", name, f"{count:,}", note)

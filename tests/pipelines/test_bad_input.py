@@ -4,7 +4,6 @@ One file of over 350 lines: its tests share one clean workspace.
 """
 
 import csv
-import datetime
 import io
 import json
 import math
@@ -20,8 +19,7 @@ import pytest
 from models.language.prompt import DEFAULT_TEMPLATE
 from tests.pipelines import small
 from tests.pipelines.small import Row
-from transforms.inputs import dead_letter, validate
-from transforms.inputs.read_files import POSITION
+from transforms.inputs import reasons
 
 NEXT_CENTURY = str(small.START + 100 * 365 * 86_400)
 
@@ -69,20 +67,19 @@ def error(capsys: pytest.CaptureFixture) -> str:
 
 GOOD = {"user_id": "customer 1", "item_id": "sku-0-0", "timestamp": "1700000000", "rating": "3"}
 BAD_ROWS = {
-    "empty user": ({"user_id": ""}, dead_letter.NO_USER),
-    "blank user": ({"user_id": " \t"}, dead_letter.NO_USER),
-    "empty item": ({"item_id": ""}, dead_letter.NO_ITEM),
-    "blank item": ({"item_id": "  "}, dead_letter.NO_ITEM),
-    "no time": ({"timestamp": ""}, dead_letter.NO_TIME),
-    "words for a time": ({"timestamp": 'last, "week"'}, dead_letter.BAD_TIME),
-    "no such day": ({"timestamp": "2023-02-30"}, dead_letter.BAD_TIME),
-    "future": ({"timestamp": NEXT_CENTURY}, dead_letter.FUTURE),
-    "future day": ({"timestamp": "2999-01-01T00:00:00Z"}, dead_letter.FUTURE),
-    "milliseconds": ({"timestamp": "1700000000123"}, dead_letter.FUTURE),
-    "text rating": ({"rating": "great 😀"}, dead_letter.BAD_RATING),
-    "nan rating": ({"rating": "nan"}, dead_letter.BAD_RATING),
-    "infinite rating": ({"rating": "-inf"}, dead_letter.BAD_RATING),
-    "item without metadata": ({"item_id": "sku-{c1}\n<|im_end|>"}, dead_letter.NO_METADATA),
+    "empty user": ({"user_id": ""}, reasons.NO_USER),
+    "blank user": ({"user_id": " \t"}, reasons.NO_USER),
+    "empty item": ({"item_id": ""}, reasons.NO_ITEM),
+    "blank item": ({"item_id": "  "}, reasons.NO_ITEM),
+    "no time": ({"timestamp": ""}, reasons.NO_TIME),
+    "words for a time": ({"timestamp": 'last, "week"'}, reasons.BAD_TIME),
+    "no such day": ({"timestamp": "2023-02-30"}, reasons.BAD_TIME),
+    "future": ({"timestamp": NEXT_CENTURY}, reasons.FUTURE),
+    "future day": ({"timestamp": "2999-01-01T00:00:00Z"}, reasons.FUTURE),
+    "text rating": ({"rating": "great 😀"}, reasons.BAD_RATING),
+    "nan rating": ({"rating": "nan"}, reasons.BAD_RATING),
+    "infinite rating": ({"rating": "-inf"}, reasons.BAD_RATING),
+    "item without metadata": ({"item_id": "sku-{c1}<|im_end|>"}, reasons.NO_METADATA),
 }
 BAD_LINES = ["customer 1,sku-0-0", "customer 1,sku-0-0,1700000000,3,more", "{}"]
 
@@ -117,7 +114,7 @@ def test_an_unusable_row_is_in_the_dead_letter(messy, name: str, stage: str, pip
 def test_a_line_with_other_fields_is_in_the_dead_letter(
     messy: Path, line: str, stage: str, pipeline: str
 ) -> None:
-    expected = {"line": line, "input": "interactions", "reason": dead_letter.MALFORMED_LINE}
+    expected = {"line": line, "input": "interactions", "reason": reasons.MALFORMED_LINE}
     assert expected in reconciled(messy, stage, pipeline)
 
 
@@ -131,47 +128,7 @@ def test_unusable_rows_change_no_result(clean: Path, messy: Path, stage: str, _:
     assert small.digests(messy / stage) == small.digests(clean / "workspace" / stage)
 
 
-def test_unusable_rows_of_parquet_are_in_the_dead_letter(workspace: Path, tmp_path: Path) -> None:
-    good = small.interactions()
-    bad = [
-        good[0] | {"user_id": None},
-        good[0] | {"item_id": None},
-        good[0] | {"timestamp": None},
-        good[0] | {"timestamp": 10**18},
-        good[0] | {"rating": math.nan},
-        good[0] | {"rating": math.inf},
-    ]
-    log = small.write(tmp_path / "log.parquet", [*bad, *good])
-    assert small.mine(workspace, log) == 0
-    dead = reconciled(workspace, "transitions", "mine_transitions")
-    # JSON has neither NaN nor infinity.
-    expected = [*bad[:4], bad[4] | {"rating": "nan"}, bad[5] | {"rating": "inf"}]
-    found = [{name: row[name] for name in good[0]} for row in dead]
-    assert sorted(map(json.dumps, found)) == sorted(map(json.dumps, expected))
-
-
 # Forms of the same log.
-
-
-def test_every_form_of_a_time_gives_the_same_result(
-    clean: Path, workspace: Path, tmp_path: Path
-) -> None:
-    rows = small.interactions()
-    seconds = pa.array([row["timestamp"] for row in rows], pa.timestamp("s", "UTC"))
-    moments = [datetime.datetime.fromtimestamp(row["timestamp"], datetime.UTC) for row in rows]
-    forms = {
-        "timestamp without zone": seconds.cast(pa.timestamp("ns")),
-        "timestamp with zone": seconds.cast(pa.timestamp("us", "Asia/Tokyo")),
-        "ISO 8601": pa.array([moment.isoformat() for moment in moments]),
-        "BigQuery's": pa.array([f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in moments]),
-    }
-    expected = small.digests(clean / "workspace" / "transitions")
-    for name, column in forms.items():
-        table = pa.Table.from_pylist(rows).set_column(2, "timestamp", column)
-        log = small.write(tmp_path / f"{name}.parquet", table)
-        assert small.mine(workspace, log) == 0
-        assert small.digests(workspace / "transitions") == expected, name
-        assert reconciled(workspace, "transitions", "mine_transitions") == []
 
 
 def test_the_order_of_rows_does_not_matter(clean: Path, tmp_path: Path) -> None:
@@ -199,32 +156,6 @@ def test_how_the_input_is_split_over_files_does_not_matter(
     assert small.digests(workspace / "transitions") == expected
 
 
-def test_two_runs_give_the_same_bytes(clean: Path, tmp_path: Path) -> None:
-    items, log = clean / "items.parquet", clean / "log.parquet"
-    assert small.build(tmp_path / "w", items, log) == 0
-    assert small.mine(tmp_path / "w", log) == 0
-    for stage in ("clusters", "transitions"):
-        assert small.digests(tmp_path / "w" / stage) == small.digests(clean / "workspace" / stage)
-
-
-def test_integer_ids_are_strings_afterwards(tmp_path: Path) -> None:
-    items, log = small.items(), small.interactions()
-    number = {item["item_id"]: at for at, item in enumerate(items)}
-    for row in [*items, *log]:
-        row["item_id"] = number[row["item_id"]]
-    for row in log:
-        row["user_id"] = int(row["user_id"].split()[1])
-    items_path = small.write(tmp_path / "items.parquet", items)
-    log_path = small.write(tmp_path / "log.parquet", log)
-    assert small.build(tmp_path / "w", items_path, log_path) == 0
-    assert small.mine(tmp_path / "w", log_path) == 0
-    assert reconciled(tmp_path / "w", "transitions", "mine_transitions") == []
-    ids = pq.read_table(tmp_path / "w" / "clusters" / "item_clusters")["item_id"].to_pylist()
-    users = pq.read_table(tmp_path / "w" / "transitions" / "splits")["user_id"].to_pylist()
-    assert sorted(ids) == sorted(str(at) for at in range(60))
-    assert sorted(users) == sorted(str(at) for at in range(80))
-
-
 def test_negative_interactions_are_used_though_nobody_engages(clean: Path, workspace: Path) -> None:
     files = clean / "items.parquet", clean / "log.parquet"
     assert small.build(workspace, *files, "--min_rating=3") == 0
@@ -244,12 +175,12 @@ def test_unusable_items_are_in_the_dead_letter_and_change_no_result(
 ) -> None:
     good = small.items()
     bad = [
-        (good[0] | {"item_id": None}, dead_letter.NO_ITEM),
-        (good[0] | {"item_id": ""}, dead_letter.NO_ITEM),
-        (good[1] | {"item_id": "new", "embedding": None}, dead_letter.NO_EMBEDDING),
-        (good[1] | {"item_id": "new", "embedding": [math.nan] * 8}, dead_letter.BAD_EMBEDDING),
-        (good[2] | {"title": "second of two"}, dead_letter.DUPLICATE_ITEM),
-        (good[2] | {"title": "third of three"}, dead_letter.DUPLICATE_ITEM),
+        (good[0] | {"item_id": None}, reasons.NO_ITEM),
+        (good[0] | {"item_id": ""}, reasons.NO_ITEM),
+        (good[1] | {"item_id": "new", "embedding": None}, reasons.NO_EMBEDDING),
+        (good[1] | {"item_id": "new", "embedding": [math.nan] * 8}, reasons.BAD_EMBEDDING),
+        (good[2] | {"title": "second of two"}, reasons.DUPLICATE_ITEM),
+        (good[2] | {"title": "third of three"}, reasons.DUPLICATE_ITEM),
     ]
     items = small.write(tmp_path / "items.parquet", [*good, *(row for row, _ in bad)])
     assert small.build(tmp_path / "w", items, clean / "log.parquet") == 0
@@ -260,15 +191,6 @@ def test_unusable_items_are_in_the_dead_letter_and_change_no_result(
     assert small.digests(tmp_path / "w" / "clusters") == small.digests(
         clean / "workspace" / "clusters"
     )
-
-
-def test_items_without_text_can_not_be_embedded() -> None:
-    table = pa.table(
-        {"item_id": ["a", "b", "c"], "title": [None, " ", "C"], "text": [None, None, None]}
-    ).append_column(POSITION, pa.array(range(3), pa.int64()))
-    usable, dead = validate.validate_items(table)
-    assert usable["item_id"].to_pylist() == ["c"]
-    assert dead["reason"].to_pylist() == [dead_letter.NO_TEXT] * 2
 
 
 NASTY = [
@@ -310,28 +232,13 @@ def test_texts_of_any_content_make_usable_prompts(tmp_path: Path) -> None:
 # What can't be used at all: exit code 2 and one line that names the value and the way out.
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("log.parquet", b"user_id,item_id\n", "log.parquet is not a Parquet file"),
-        ("log.csv", b"user_id,item_id\nu,a\n", "log.csv has no column 'timestamp'"),
-        ("log.csv", b"user_id,item_id,time\nu,a,1\n", "has no column 'timestamp' (did you mean"),
-        ("log.csv", b"user_id,item_id,timestamp\n", "log.csv has no rows"),
-        ("log.csv", b"", "log.csv is empty"),
-        ("log.csv", b"user_id,item_id,timestamp\ncaf\xe9,a,1\n", "is not a CSV file in UTF-8"),
-        ("log.csv", None, "log.csv: no such file; give a Parquet or CSV file"),
-    ],
-)
-def test_an_unusable_file_is_named(
-    clean: Path, tmp_path: Path, capsys, name: str, content: bytes | None, said: str
-) -> None:
-    log = tmp_path / name
-    if content is not None:
-        log.write_bytes(content)
+def test_an_unusable_file_is_named_before_any_work(clean: Path, tmp_path: Path, capsys) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text("user_id,item_id,time\nu,a,1\n")
     assert small.build(tmp_path / "w", clean / "items.parquet", log) == 2
     message = error(capsys)
-    assert "--interactions" in message or str(log) in message
-    assert said in message
+    assert f"--interactions: {log} has no column 'timestamp'" in message
+    assert message.endswith("give --interaction_columns=timestamp=time")
     assert not (tmp_path / "w").exists()
 
 
@@ -350,7 +257,7 @@ def test_a_least_rating_needs_ratings(clean: Path, tmp_path: Path, capsys) -> No
 
 def test_fewer_items_than_clusters_are_named(clean: Path, tmp_path: Path, capsys) -> None:
     items = small.write(tmp_path / "items.parquet", small.items()[:4])
-    assert small.build(tmp_path / "w", items, clean / "log.parquet") == 2
+    assert small.build(tmp_path / "w", items, clean / "log.parquet", "--max_dead_share=1") == 2
     message = error(capsys)
     assert "--clusters=3,6: 6 clusters need at least as many items, and only 4" in message
     assert message.endswith("ask for fewer clusters")
@@ -375,27 +282,14 @@ def test_a_single_user_is_too_few(workspace: Path, tmp_path: Path, capsys) -> No
     assert not (workspace / "transitions" / "manifest.json").exists()
 
 
-def test_a_log_of_unusable_rows_alone_is_too_little(workspace: Path, tmp_path, capsys) -> None:
-    rows = [row | {"item_id": "gone"} for row in small.interactions()]
-    log = small.write(tmp_path / "log.parquet", rows)
-    assert small.mine(workspace, log) == 2
-    assert "users: more users are needed" in error(capsys)
-
-
-def test_clusters_need_no_usable_log(clean: Path, tmp_path: Path) -> None:
-    rows = [row | {"item_id": "gone"} for row in small.interactions()]
-    log = small.write(tmp_path / "log.parquet", rows)
-    assert small.build(tmp_path / "w", clean / "items.parquet", log) == 0
-    dead = reconciled(tmp_path / "w", "clusters", "build_clusters")
-    assert [row["reason"] for row in dead] == [dead_letter.NO_METADATA] * 640
-
-
-def test_csv_that_stops_being_utf8_far_from_its_head_is_named(
-    workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+def test_a_log_of_unusable_rows_is_refused_with_the_reasons(
+    workspace: Path, tmp_path: Path, capsys
 ) -> None:
-    monkeypatch.setattr("transforms.inputs.read_files._CSV_BLOCK", 256)
-    log = tmp_path / "log.csv"
-    good = b"customer 1,sku-0-0,1700000000\n" * 100
-    log.write_bytes(b"user_id,item_id,timestamp\n" + good + b"caf\xe9,sku-0-0,1700000000\n")
+    rows = [row | {"item_id": "gone"} for row in small.interactions()]
+    log = small.write(tmp_path / "log.parquet", rows)
     assert small.mine(workspace, log) == 2
-    assert "log.csv is not a CSV file in UTF-8" in error(capsys)
+    said = capsys.readouterr().err.splitlines()[-2:]
+    assert said[0].startswith("error: --interactions: 640 of 640 rows cannot be used")
+    assert said[1].startswith(f"  640 x {reasons.NO_METADATA}, such as user_id=customer 0 item_id=")
+    assert said[1].endswith(reasons.CURES[reasons.NO_METADATA])
+    assert len(small.dead_letter(workspace, "mine_transitions")) == 640

@@ -11,7 +11,7 @@ from emulators.fixtures import Cloud
 from emulators.read_proxy import read_proxy
 from emulators.tables import load
 from tests.pipelines import small
-from transforms.inputs import dead_letter
+from transforms.inputs import reasons as why
 
 DAY = datetime.datetime.fromtimestamp(small.START + 40_000, datetime.UTC)
 
@@ -94,4 +94,4 @@ def test_items_of_a_table_that_occur_twice_are_chosen_by_content(
     assert made[0] == made[1]
     dead = small.dead_letter(tmp_path / "0", "build_clusters")
     reasons = [row["reason"] for row in dead if row["input"] == "items"]
-    assert reasons == [dead_letter.DUPLICATE_ITEM] * len(items)
+    assert reasons == [why.DUPLICATE_ITEM] * len(items)

@@ -10,22 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import schemas as col
-from transforms.inputs.read_files import MALFORMED, POSITION
-
-MALFORMED_LINE = "the line has another number of fields than the header"
-NOT_UTF8 = "a text is not UTF-8"
-NO_USER = "user_id is missing"
-NO_ITEM = "item_id is missing"
-NO_TIME = "timestamp is missing"
-BAD_TIME = "timestamp is neither seconds since 1970 nor ISO 8601"
-FUTURE = "timestamp lies in the future (are these milliseconds? seconds are expected)"
-BAD_RATING = "rating is not a finite number"
-NO_METADATA = "the item is not among the items that have a cluster"
-NO_TEXT = "the item has no title, keywords or text to embed"
-NO_EMBEDDING = "embedding is missing, though the items have a column of embeddings"
-BAD_EMBEDDING = "embedding holds other than finite numbers"
-BAD_ELIGIBLE = "eligible is neither true nor false"
-DUPLICATE_ITEM = "item_id occurs more than once; another row of it is used"
+from transforms.inputs.input_format import MALFORMED, OWN_COLUMNS, REASON
 
 
 class RowReasons:
@@ -58,11 +43,19 @@ class RowReasons:
         return pa.table({"line": lines, "reason": names}, schema=col.DEAD_ROWS)
 
 
+def dead_lines(malformed: pa.Table, input_name: str) -> pa.Table:
+    """Return the lines of a raw table that are no rows as DEAD_ROWS."""
+    texts, names = malformed[MALFORMED].to_pylist(), malformed[REASON].to_pylist()
+    pairs = zip(texts, names, strict=True)
+    lines = [_line({"line": text}, input_name, name) for text, name in pairs]
+    return pa.table({"line": lines, "reason": names}, schema=col.DEAD_ROWS)
+
+
 def _rows_at(raw: pa.Table, rows: np.ndarray) -> list[dict[str, Any]]:
     """Return rows by number, with values for JSON."""
-    columns = {name: _values_at(raw[name], rows) for name in raw.column_names if name != POSITION}
-    # A malformed line has a text and no columns.
-    columns = {"line" if name == MALFORMED else name: values for name, values in columns.items()}
+    columns = {
+        name: _values_at(raw[name], rows) for name in raw.column_names if name not in OWN_COLUMNS
+    }
     return [{name: values[at] for name, values in columns.items()} for at in range(len(rows))]
 
 

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from transforms import schemas as col
-from transforms.inputs.parse import as_times
-from transforms.inputs.read_files import MALFORMED
+from transforms.inputs.input_format import MALFORMED, STANDARD, InputFormat
+from transforms.inputs.parse_times import as_times, restrictions
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
@@ -24,21 +24,25 @@ class Period:
         """Return whether the period has a limit."""
         return self != Period()
 
-    def restriction(self, kind: str) -> str:
-        """Return the row restriction for a BigQuery column `timestamp` of a type.
+    def restriction(self, kind: str, column: str = col.TIMESTAMP, unit: str | None = None) -> str:
+        """Return the row restriction for a BigQuery column of times of a type.
 
         It is "" if the type allows none. Rows without a time pass, so that they are reported in
-        the dead letter.
+        the dead letter. `unit` is that of numbers, if it is given.
         """
-        literal = {"TIMESTAMP": _timestamp, "INTEGER": _seconds}.get(kind)
-        if literal is None:
+        if not self:
+            return ""
+        if kind == "INTEGER":
+            each = restrictions(column, self.since, self.until, unit)
+            return " OR ".join([f"{column} IS NULL", *(f"({one})" for one in each)])
+        if kind != "TIMESTAMP":
             return ""
         limits = [
-            f"{col.TIMESTAMP} {sign} {literal(time)}"
+            f"{column} {sign} {_timestamp(time)}"
             for sign, time in ((">=", self.since), ("<", self.until))
             if time is not None
         ]
-        return f"{col.TIMESTAMP} IS NULL OR ({' AND '.join(limits)})" if limits else ""
+        return f"{column} IS NULL OR ({' AND '.join(limits)})"
 
 
 ALWAYS = Period()
@@ -49,15 +53,12 @@ def _timestamp(microseconds: int) -> str:
     return f'TIMESTAMP "{time.isoformat(sep=" ")}"'
 
 
-def _seconds(microseconds: int) -> str:
-    return str(-(-microseconds // 1_000_000))  # rounded up: no whole second lies between
-
-
-def in_period(raw: pa.Table, period: Period) -> pa.Table:
+def in_period(raw: pa.Table, period: Period, written: InputFormat = STANDARD) -> pa.Table:
     """Keep the raw interactions of a period, and those without a readable time."""
     if MALFORMED in raw.column_names:
         return raw
-    times = as_times(raw[col.TIMESTAMP])
+    column = raw[written.name_of(col.TIMESTAMP)]
+    times = as_times(column, written.timestamp_unit, written.timestamp_format)
     keep = pa.scalar(True)
     if period.since is not None:
         keep = pc.and_(keep, pc.greater_equal(times, period.since))

@@ -4,7 +4,6 @@ Values that are not readable become null or NaN, and the caller reports a reason
 another kind of type raises InputError.
 """
 
-import datetime
 import itertools
 import math
 
@@ -30,9 +29,13 @@ _LISTS = (
     pa.types.is_list_view,
     pa.types.is_large_list_view,
 )
-_TICKS = {"s": 1, "ms": 1_000}  # per second
-_NUMBER = r"^-?\d{1,30}(\.\d{1,30})?([eE]\+?\d{1,2})?$"
-_YEAR_1 = -62_135_596_800  # seconds since 1970
+# Texts that programs write for a missing value.
+_WORDS = ["", "nan", "NaN", "NAN", "None", "NULL", "null", "Null", "\\N", "<NA>", "NaT"]
+_MISSING = pa.array(_WORDS)
+_YES = pa.array(["true", "1", "1.0", "t", "yes", "y"])
+_NO = pa.array(["false", "0", "0.0", "f", "no", "n"])
+# A whole number as pandas writes it in a column with gaps. A leading zero makes it another id.
+_WHOLE = r"^(-?(?:0|[1-9][0-9]*))\.0+$"
 
 
 def as_texts(column: pa.ChunkedArray, name: str, expected: str = "a text") -> pa.ChunkedArray:
@@ -40,7 +43,7 @@ def as_texts(column: pa.ChunkedArray, name: str, expected: str = "a text") -> pa
 
     An InputError calls the column `name` and asks for `expected`.
     """
-    column = _decoded(column)
+    column = decoded(column)
     if isinstance(column.type, pa.UuidType):  # Arrow knows no text of them
         return pa.chunked_array([[x and str(x) for x in column.to_pylist()]], pa.string())
     if not _holds_bytes(column.type):
@@ -53,7 +56,7 @@ def as_texts(column: pa.ChunkedArray, name: str, expected: str = "a text") -> pa
         return pa.chunked_array([[_decode(value) for value in encoded.to_pylist()]], pa.string())
 
 
-def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+def decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return a column without dictionary encoding."""
     is_encoded = pa.types.is_dictionary(column.type)
     return column.cast(column.type.value_type) if is_encoded else column
@@ -86,7 +89,7 @@ def not_utf8(column: pa.ChunkedArray) -> np.ndarray:
         found = np.zeros(len(column), bool)
         found[rows[not_utf8(values)]] = True
         return found
-    column = _decoded(column)
+    column = decoded(column)
     if not _holds_bytes(column.type):
         return np.zeros(len(column), bool)
     return pc.and_(pc.is_null(as_texts(column, "texts")), pc.is_valid(column)).to_numpy()
@@ -103,71 +106,51 @@ def flatten(lists: pa.ChunkedArray) -> tuple[pa.ChunkedArray, np.ndarray]:
     return pc.list_flatten(lists), np.repeat(np.arange(len(lists)), lengths)
 
 
-def as_ids(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Return ids as strings; missing, empty and blank ids become null.
-
-    Integers get their decimal form. So do whole floats: pandas stores integers with gaps as floats.
-    """
-    column = _decoded(column)
+def missing(column: pa.ChunkedArray) -> np.ndarray:
+    """[rows] bool: the value is null, NaN, blank, or a word such as NULL that stands for that."""
+    column = decoded(column)
     if pa.types.is_floating(column.type):
-        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
-        whole = pc.and_(pc.equal(pc.floor(column), column), pc.less(pc.abs(column), 2.0**53))
-        numbers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
-        column = pc.coalesce(numbers.cast(pa.string()), column.cast(pa.string()))
-    ids = as_texts(column, "ids", "strings or integers")
-    blank = pc.or_(pc.equal(pc.binary_length(ids), 0), pc.utf8_is_space(ids))
-    if not pc.any(blank).as_py():
-        return ids
-    return pc.if_else(blank, pa.scalar(None, pa.string()), ids)
+        return pc.is_null(column, nan_is_null=True).to_numpy()
+    if not _holds_bytes(column.type):
+        return pc.is_null(column).to_numpy()
+    texts = as_texts(column, "texts")
+    words = pc.or_(pc.is_in(texts, _MISSING), pc.utf8_is_space(texts))
+    # Bytes that are not UTF-8 are there.
+    return pc.or_(pc.is_null(column), pc.and_(pc.is_valid(texts), words)).to_numpy()
 
 
-def as_times(column: pa.ChunkedArray) -> pa.Array:
-    """Return times as microseconds since 1970 in UTC; null if the value is not a time.
+def as_ids(column: pa.ChunkedArray, name: str = "ids") -> tuple[pa.ChunkedArray, int]:
+    """Return ids as strings, and how many whole numbers were written with decimals, such as 7.0.
 
-    Takes timestamps (UTC if they have no zone), dates, seconds since 1970, and strings with such
-    seconds or with ISO 8601.
+    These, whether floats or texts, get the decimal form of an integer: pandas stores integers with
+    gaps as floats. Missing ids, and floats too large to tell integers apart, become null. An
+    InputError calls the column `name`.
     """
-    kind = column.type
-    if pa.types.is_date(kind):
-        return as_times(column.cast(pa.timestamp("s")))
-    if pa.types.is_timestamp(kind) and kind.unit in _TICKS:
-        # Far years would overflow as microseconds.
-        return _microseconds(column.cast(pa.int64()).to_numpy() / _TICKS[kind.unit])
-    if pa.types.is_timestamp(kind):
-        return column.cast(pa.timestamp("us"), safe=False).cast(pa.int64()).combine_chunks()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-        return _microseconds(column.cast(pa.float64(), safe=False).to_numpy())
-    texts = pc.utf8_trim_whitespace(as_texts(column, "timestamp", "a time"))
-    is_number = pc.fill_null(pc.match_substring_regex(texts, _NUMBER), True)
-    seconds = pc.if_else(is_number, texts, pa.scalar(None, pa.string())).cast(pa.float64())
-    others = [_parse_time(text) for text in texts.filter(pc.invert(is_number)).to_pylist()]
-    return pc.replace_with_mask(
-        _microseconds(seconds.to_numpy()),
-        pc.invert(is_number).combine_chunks(),
-        pa.array(others, pa.int64()),
-    )
+    column = decoded(column)
+    if pa.types.is_floating(column.type):
+        column = pc.if_else(inexact(column), pa.scalar(None, column.type), column)
+        column = pc.if_else(pc.is_finite(column), column, pa.scalar(None, column.type))
+        whole = pc.equal(pc.floor(column), column)
+        numbers = pc.if_else(whole, column, pa.scalar(None, column.type)).cast(pa.int64())
+        ids = pc.coalesce(numbers.cast(pa.string()), column.cast(pa.string()))
+        return ids, pc.sum(whole).as_py() or 0
+    ids = as_texts(column, name, "strings or integers")
+    with_decimals = pc.and_(pc.match_substring(ids, ".0"), pc.match_substring_regex(ids, _WHOLE))
+    if count := pc.sum(with_decimals).as_py() or 0:
+        ids = pc.if_else(with_decimals, pc.replace_substring_regex(ids, _WHOLE, r"\1"), ids)
+    if (gone := missing(ids)).any():
+        ids = pc.if_else(pa.array(gone), pa.scalar(None, pa.string()), ids)
+    return ids, count
 
 
-def _microseconds(seconds: np.ndarray) -> pa.Array:
-    # ISO 8601 begins at the year 1. Far years (from milliseconds, say) stay in the future when
-    # they are clipped to the range of the type.
-    usable = np.isfinite(seconds) & (seconds >= _YEAR_1)
-    rounded = np.round(np.where(usable, np.minimum(seconds, 9e11), 0) * 1e6)
-    return pa.array(rounded.astype(np.int64), mask=~usable)
-
-
-def _parse_time(text: str) -> int | None:
-    if text.endswith(" UTC"):  # as BigQuery exports it
-        text = text.removesuffix(" UTC") + "+00:00"
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=datetime.UTC)
-    return (time - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)) // datetime.timedelta(
-        microseconds=1
-    )
+def inexact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """[rows] bool: the value is a float beyond which not every integer is one."""
+    column = decoded(column)
+    if not pa.types.is_floating(column.type):
+        return pa.chunked_array([np.zeros(len(column), bool)])
+    digits = {16: 11, 32: 24, 64: 53}[column.type.bit_width]
+    large = pc.and_(pc.is_finite(column), pc.greater_equal(pc.abs(column), 2.0**digits))
+    return pc.fill_null(large, False)
 
 
 def as_numbers(column: pa.ChunkedArray) -> pa.Array:
@@ -177,8 +160,8 @@ def as_numbers(column: pa.ChunkedArray) -> pa.Array:
     try:
         numbers = column.cast(pa.float64()).combine_chunks()
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        texts = as_texts(column, "ratings", "numbers")
-        numbers = pa.array([_parse_number(text) for text in texts.to_pylist()], pa.float64())
+        texts = as_texts(column, "ratings", "numbers").to_pylist()
+        numbers = pa.array(map(_parse_number, texts), pa.float64())
     numbers = numbers.cast(pa.float32())
     return pc.if_else(pc.is_finite(numbers), numbers, pa.scalar(math.nan, pa.float32()))
 
@@ -189,7 +172,7 @@ def _parse_number(text: str | None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return math.nan
+        return None if text.strip() in _WORDS else math.nan
 
 
 def as_keywords(column: pa.ChunkedArray) -> list[list[str]]:
@@ -226,6 +209,6 @@ def as_eligible(column: pa.ChunkedArray) -> pa.ChunkedArray:
     """Return [rows] bool: true for a missing value, null for an unclear one."""
     texts = as_texts(column, "the column eligible", "true or false")
     words = pc.utf8_lower(pc.utf8_trim_whitespace(texts))
-    yes = pc.or_(pc.is_in(words, pa.array(["true", "1", "1.0"])), pc.is_null(words))
-    no = pc.is_in(words, pa.array(["false", "0", "0.0"]))
+    yes = pc.or_(pc.is_in(words, _YES), pc.is_null(words))
+    no = pc.is_in(words, _NO)
     return pc.if_else(pc.or_(yes, no), yes, pa.scalar(None, pa.bool_()))

@@ -15,7 +15,8 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 
 from transforms.errors import InputError
-from transforms.inputs.read_files import BATCH_BYTES, BATCH_ROWS, POSITION
+from transforms.inputs.input_format import POSITION
+from transforms.inputs.read_files import BATCH_BYTES, BATCH_ROWS
 from transforms.storage import bigquery_client
 from transforms.storage.bigquery_client import TableName
 

@@ -14,13 +14,14 @@ import apache_beam as beam
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.inputs.filters import ALWAYS, Period
+from transforms.inputs.find_files import find_files
+from transforms.inputs.input_format import COLUMNS, STANDARD, InputFormat
+from transforms.inputs.match_columns import require_columns
 from transforms.inputs.read_bigquery import ROLES, ReadBigQuery, create_session
 from transforms.inputs.read_files import (
     ReadTables,
     check_columns,
-    find_files,
     has_column,
-    require_columns,
 )
 from transforms.storage import bigquery_client, files
 from transforms.storage.bigquery_client import TableName
@@ -31,25 +32,20 @@ if TYPE_CHECKING:
 TABLE_PREFIX = "bq://"
 _QUERY = re.compile(r"\s*(SELECT|WITH)\s", re.IGNORECASE)
 
-_IDS = ("STRING", "INTEGER", "BYTES", "FLOAT")
+_IDS = ("STRING", "INTEGER", "BYTES", "FLOAT", "NUMERIC", "BIGNUMERIC")
 _NUMBERS = ("FLOAT", "INTEGER", "NUMERIC", "BIGNUMERIC", "STRING")
-# The columns that are read from BigQuery, and so shown in the dead letter, with the types that they
-# may have. Files are read with all their columns; their types are checked while they are read.
-COLUMNS = {
-    "interactions": {
-        col.USER_ID: _IDS,
-        col.ITEM_ID: _IDS,
-        col.TIMESTAMP: ("TIMESTAMP", "DATETIME", "DATE", *_NUMBERS),
-        col.RATING: _NUMBERS,
-    },
-    "items": {
-        col.ITEM_ID: _IDS,
-        col.TITLE: ("STRING",),
-        col.KEYWORDS: ("STRING", "REPEATED STRING"),
-        col.TEXT: ("STRING",),
-        col.EMBEDDING: ("REPEATED FLOAT", "REPEATED INTEGER"),
-        col.ELIGIBLE: ("BOOLEAN", "INTEGER", "STRING"),
-    },
+# The types that columns of BigQuery may have. Only the COLUMNS are read from there, and so shown in
+# the dead letter. Files are read with all columns; their types are checked while they are read.
+_TYPES = {
+    col.USER_ID: _IDS,
+    col.ITEM_ID: _IDS,
+    col.TIMESTAMP: ("TIMESTAMP", "DATETIME", "DATE", *_NUMBERS),
+    col.RATING: _NUMBERS,
+    col.TITLE: ("STRING",),
+    col.KEYWORDS: ("STRING", "REPEATED STRING"),
+    col.TEXT: ("STRING",),
+    col.EMBEDDING: ("REPEATED FLOAT", "REPEATED INTEGER"),
+    col.ELIGIBLE: ("BOOLEAN", "INTEGER", "STRING"),
 }
 _LEGACY = {"INT64": "INTEGER", "FLOAT64": "FLOAT", "BOOL": "BOOLEAN", "STRUCT": "RECORD"}
 _READABLE = ("TABLE", "SNAPSHOT")
@@ -63,6 +59,7 @@ class Source(ABC):
     name: str  # of the flag
     period: Period = ALWAYS  # ReadInteractions drops the other rows, if the source reads them
     project: str | None = None  # that BigQuery bills; None: the project of the environment
+    written: InputFormat = STANDARD
 
     ordered: ClassVar[bool] = False  # whether POSITION tells which of two rows was first
 
@@ -94,6 +91,7 @@ def find_source(
     period: Period = ALWAYS,
     row_restriction: str | None = None,
     project: str | None = None,
+    written: InputFormat = STANDARD,
 ) -> Source:
     """Return the source that a flag names.
 
@@ -102,14 +100,14 @@ def find_source(
     language) is given for an input that is no table.
     """
     if value.startswith(TABLE_PREFIX):
-        return TableSource(value, name, period, project, row_restriction or "")
+        return TableSource(value, name, period, project, written, row_restriction or "")
     if row_restriction is not None:
         raise InputError(
             f"--row_restriction is for BigQuery tables, not for --{name}={_short(value)}; "
             "in a query, use WHERE"
         )
     kind = QuerySource if _QUERY.match(value) else FileSource
-    return kind(value, name, period, project)
+    return kind(value, name, period, project, written)
 
 
 def _short(value: str) -> str:
@@ -119,7 +117,7 @@ def _short(value: str) -> str:
 
 @dataclass(frozen=True)
 class FileSource(Source):
-    """Parquet and CSV files."""
+    """Files."""
 
     ordered: ClassVar[bool] = True
 
@@ -132,16 +130,16 @@ class FileSource(Source):
         return find_files(self.value, self.name)
 
     def check(self, required: list[str]) -> None:
-        check_columns(self.paths, self.name, required)
+        check_columns(self.paths, self.name, required, self.written)
 
     def has_column(self, column: str) -> bool:
-        return has_column(self.paths, column)
+        return has_column(self.paths, column, self.written)
 
     def fingerprint(self) -> list[str]:
         return files.fingerprints(self.paths)
 
     def read(self) -> beam.PTransform:
-        return ReadTables(tuple(self.paths))
+        return ReadTables(tuple(self.paths), self.written)
 
 
 @dataclass(frozen=True)
@@ -167,19 +165,21 @@ class _BigQuerySource(Source):
         }
 
     def has_column(self, column: str) -> bool:
-        return column in self._types
+        return self.written.name_of(column) in self._types
 
     @property
     def _columns(self) -> tuple[str, ...]:
-        return tuple(column for column in COLUMNS[self.name] if column in self._types)
+        """The columns to read, by the names of the input."""
+        names = map(self.written.name_of, COLUMNS[self.name])
+        return tuple(name for name in names if name in self._types)
 
     def _check_schema(self, required: list[str]) -> None:
-        require_columns(self._where, list(self._types), required)
-        for column in self._columns:
-            fitting = COLUMNS[self.name][column]
-            if self._types[column] not in fitting:
+        require_columns(self._where, self.name, list(self._types), required, self.written)
+        for ours in COLUMNS[self.name]:
+            column, fitting = self.written.name_of(ours), _TYPES[ours]
+            if (kind := self._types.get(column, fitting[0])) not in fitting:
                 raise InputError(
-                    f"{self._where}: the column {column!r} is {self._types[column]}, not "
+                    f"{self._where}: the column {column!r} is {kind}, not "
                     f"{' or '.join(fitting)}; a query can CAST it"
                 )
 
@@ -207,7 +207,10 @@ class TableSource(_BigQuerySource):
 
     @property
     def _restriction(self) -> str:
-        given = [self.row_restriction, self.period.restriction(self._types.get(col.TIMESTAMP, ""))]
+        name = self.written.name_of(col.TIMESTAMP)
+        column = name if name == col.TIMESTAMP else f"`{name}`"
+        kind, unit = self._types.get(name, ""), self.written.timestamp_unit
+        given = [self.row_restriction, self.period.restriction(kind, column, unit)]
         return " AND ".join(f"({one})" for one in given if one)
 
     def check(self, required: list[str]) -> None:

@@ -15,9 +15,10 @@ import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
 from transforms import schemas as col
-from transforms.inputs import dead_letter, parse
-from transforms.inputs.dead_letter import RowReasons
-from transforms.inputs.read_files import MALFORMED, POSITION
+from transforms.inputs import parse, reasons
+from transforms.inputs.dead_letter import RowReasons, dead_lines
+from transforms.inputs.input_format import COLUMNS, MALFORMED, POSITION, STANDARD, InputFormat
+from transforms.inputs.parse_times import Notes, read_times
 from transforms.storage.manifest import RowCounts
 from transforms.tables.shuffle import Spill, table_of
 
@@ -25,14 +26,20 @@ DEAD = "dead"
 ROW_COUNTS = "row_counts"
 DUPLICATES = "duplicates"
 
+WHOLE_IDS = "ids that are whole numbers with decimals, such as 7.0, are read as integers"
+
 # Valid items before duplicates are dropped. POSITION tells which of two rows was first.
 VALID_ITEMS = col.ITEMS.append(pa.field(POSITION, pa.int64()))
 
 
 def validate_interactions(
-    raw: pa.Table, known_items: pa.Array, latest: int
-) -> tuple[pa.Table, pa.Table]:
-    """Split raw interactions into INTERACTIONS and DEAD_ROWS.
+    raw: pa.Table,
+    known_items: pa.Array,
+    latest: int,
+    written: InputFormat = STANDARD,
+    needs_rating: bool = False,
+) -> tuple[pa.Table, pa.Table, Notes]:
+    """Split raw interactions into INTERACTIONS and DEAD_ROWS, with notes on how they were read.
 
     Parameters
     ----------
@@ -42,67 +49,88 @@ def validate_interactions(
         [items] ids; `item` of INTERACTIONS is the position in it.
     latest
         Microseconds since 1970. Later interactions are in the future.
+    written
+        How the input is written.
+    needs_rating
+        Whether a missing rating makes a row dead.
     """
-    reasons = RowReasons(raw.num_rows)
     if MALFORMED in raw.column_names:
-        reasons.add(dead_letter.MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
-        return col.INTERACTIONS.empty_table(), reasons.dead_rows(raw, "interactions")
-    users, items = parse.as_ids(raw[col.USER_ID]), parse.as_ids(raw[col.ITEM_ID])
-    times = parse.as_times(raw[col.TIMESTAMP])
-    has_rating = col.RATING in raw.column_names
-    ratings = parse.as_numbers(raw[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
+        return col.INTERACTIONS.empty_table(), dead_lines(raw, "interactions"), Notes()
+    rows, why = written.select(raw, COLUMNS["interactions"]), RowReasons(raw.num_rows)
+    (users, of_users), (items, of_items) = (
+        parse.as_ids(rows[name], written.name_of(name)) for name in (col.USER_ID, col.ITEM_ID)
+    )
+    times, notes = read_times(rows[col.TIMESTAMP], written.timestamp_unit, written.timestamp_format)
+    notes += Notes({WHOLE_IDS: of_users + of_items})
+    has_rating = col.RATING in rows.column_names
+    ratings = parse.as_numbers(rows[col.RATING]) if has_rating else pa.nulls(len(raw), pa.float32())
     index = pc.index_in(items, value_set=known_items)
 
     for name, parsed in ((col.USER_ID, users), (col.ITEM_ID, items)):
         if parsed.null_count:  # text that is not UTF-8 became null
-            reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(raw[name]))
+            why.add(reasons.NOT_UTF8, parse.not_utf8(rows[name]))
+            why.add(reasons.INEXACT_ID, parse.inexact(rows[name]))
     for name in (col.TIMESTAMP, *([col.RATING] if has_rating else [])):
-        reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(raw[name]))
-    reasons.add(dead_letter.NO_USER, pc.is_null(users))
-    reasons.add(dead_letter.NO_ITEM, pc.is_null(items))
-    reasons.add(dead_letter.NO_TIME, pc.is_null(raw[col.TIMESTAMP]))
-    reasons.add(dead_letter.BAD_TIME, pc.is_null(times))
-    reasons.add(dead_letter.FUTURE, pc.greater(times, latest))
-    reasons.add(dead_letter.BAD_RATING, pc.is_nan(ratings))
-    reasons.add(dead_letter.NO_METADATA, pc.is_null(index))
+        why.add(reasons.NOT_UTF8, parse.not_utf8(rows[name]))
+    why.add(reasons.NUL_BYTE, pc.match_substring(users, "\0"))
+    why.add(reasons.NO_USER, pc.is_null(users))
+    if written.anonymous_users:
+        anonymous = pa.array(written.anonymous_users, pa.string())
+        why.add(reasons.ANONYMOUS, pc.is_in(users, anonymous))
+    why.add(reasons.NO_ITEM, pc.is_null(items))
+    if times.null_count:
+        why.add(reasons.NO_TIME, parse.missing(rows[col.TIMESTAMP]))
+        why.add(reasons.BAD_TIME, pc.is_null(times))
+    why.add(reasons.FUTURE, pc.greater(times, latest))
+    why.add(reasons.BAD_RATING, pc.is_nan(ratings))
+    if needs_rating:
+        why.add(reasons.NO_RATING, pc.is_null(ratings))
+    why.add(reasons.NO_METADATA, pc.is_null(index))
     columns = [users, times.cast(col.TIME_TYPE), ratings, index]
     table = pa.table(columns, schema=col.INTERACTIONS)
-    if not (usable := reasons.usable).all():
+    if not (usable := why.usable).all():
         table = table.filter(pa.array(usable))
-    return table, reasons.dead_rows(raw, "interactions")
+    return table, why.dead_rows(raw, "interactions"), notes
 
 
-def validate_items(raw: pa.Table) -> tuple[pa.Table, pa.Table]:
-    """Split raw items into VALID_ITEMS and DEAD_ROWS; `drop_duplicates` finds duplicates."""
-    reasons = RowReasons(raw.num_rows)
+def validate_items(
+    raw: pa.Table, written: InputFormat = STANDARD
+) -> tuple[pa.Table, pa.Table, Notes]:
+    """Split raw items into VALID_ITEMS and DEAD_ROWS, with notes on how they were read.
+
+    `drop_duplicates` finds duplicates.
+    """
     if MALFORMED in raw.column_names:
-        reasons.add(dead_letter.MALFORMED_LINE, pc.is_valid(raw[MALFORMED]))
-        return VALID_ITEMS.empty_table(), reasons.dead_rows(raw, "items")
+        return VALID_ITEMS.empty_table(), dead_lines(raw, "items"), Notes()
+    rows, why = written.select(raw, COLUMNS["items"]), RowReasons(raw.num_rows)
     for name in (col.ITEM_ID, col.TITLE, col.TEXT, col.KEYWORDS, col.ELIGIBLE):
-        reasons.add(dead_letter.NOT_UTF8, parse.not_utf8(_column(raw, name)))
-    ids = parse.as_ids(raw[col.ITEM_ID])
-    reasons.add(dead_letter.NO_ITEM, pc.is_null(ids))
+        why.add(reasons.NOT_UTF8, parse.not_utf8(_column(rows, name)))
+    ids, whole = parse.as_ids(rows[col.ITEM_ID], written.name_of(col.ITEM_ID))
+    why.add(reasons.INEXACT_ID, parse.inexact(rows[col.ITEM_ID]))
+    why.add(reasons.NUL_BYTE, pc.match_substring(ids, "\0"))
+    why.add(reasons.NO_ITEM, pc.is_null(ids))
     titles, texts = (
-        parse.as_texts(_column(raw, name), f"the column {name}") for name in (col.TITLE, col.TEXT)
+        parse.as_texts(_column(rows, name), f"the column {name}") for name in (col.TITLE, col.TEXT)
     )
-    keywords = pa.array(parse.as_keywords(_column(raw, col.KEYWORDS)), pa.list_(pa.string()))
-    embeddings = parse.as_embeddings(_column(raw, col.EMBEDDING))
-    if col.EMBEDDING in raw.column_names:
+    keywords = pa.array(parse.as_keywords(_column(rows, col.KEYWORDS)), pa.list_(pa.string()))
+    embeddings = parse.as_embeddings(_column(rows, col.EMBEDDING))
+    if col.EMBEDDING in rows.column_names:
         lengths = pc.fill_null(pc.list_value_length(embeddings), 0)
-        reasons.add(dead_letter.NO_EMBEDDING, pc.equal(lengths, 0))
-        reasons.add(dead_letter.BAD_EMBEDDING, ~parse.all_finite(embeddings))
+        why.add(reasons.NO_EMBEDDING, pc.equal(lengths, 0))
+        why.add(reasons.BAD_EMBEDDING, ~parse.all_finite(embeddings))
     else:
         without = pc.equal(pc.list_value_length(keywords), 0)
         for column in (titles, texts):
             blank = pc.equal(pc.utf8_trim_whitespace(column), "")
             without = pc.and_(without, pc.fill_null(blank, True))
-        reasons.add(dead_letter.NO_TEXT, without)
-    eligible = parse.as_eligible(_column(raw, col.ELIGIBLE))
-    reasons.add(dead_letter.BAD_ELIGIBLE, pc.is_null(eligible))
+        why.add(reasons.NO_TEXT, without)
+    eligible = parse.as_eligible(_column(rows, col.ELIGIBLE))
+    why.add(reasons.BAD_ELIGIBLE, pc.is_null(eligible))
     table = pa.table(
-        [ids, titles, keywords, texts, embeddings, eligible, raw[POSITION]], schema=VALID_ITEMS
+        [ids, titles, keywords, texts, embeddings, eligible, rows[POSITION]], schema=VALID_ITEMS
     )
-    return table.filter(pa.array(reasons.usable)), reasons.dead_rows(raw, "items")
+    dead = why.dead_rows(raw, "items")
+    return table.filter(pa.array(why.usable)), dead, Notes({WHOLE_IDS: whole})
 
 
 def _column(raw: pa.Table, name: str) -> pa.ChunkedArray:
@@ -150,28 +178,32 @@ def _content_ranks(items: pa.Table, begins: np.ndarray) -> np.ndarray:
 
 def dead_duplicates(raw: pa.Table, positions: list[np.ndarray]) -> pa.Table:
     """Return the DEAD_ROWS of raw items at the positions that `drop_duplicates` dropped."""
-    reasons = RowReasons(raw.num_rows)
+    if MALFORMED in raw.column_names:
+        return col.DEAD_ROWS.empty_table()
+    why = RowReasons(raw.num_rows)
     again = np.concatenate([np.empty(0, np.int64), *positions])
-    reasons.add(dead_letter.DUPLICATE_ITEM, np.isin(raw[POSITION].to_numpy(), again))
-    return reasons.dead_rows(raw, "items")
+    why.add(reasons.DUPLICATE_ITEM, np.isin(raw[POSITION].to_numpy(), again))
+    return why.dead_rows(raw, "items")
 
 
 class _Validate(beam.DoFn):
-    """Applies a function table -> (usable, dead), and counts for a transform."""
+    """Applies a function table -> (usable, dead, notes), and counts for a transform."""
 
     def __init__(
-        self, check: Callable[..., tuple[pa.Table, pa.Table]], transform: type[beam.PTransform]
+        self,
+        check: Callable[..., tuple[pa.Table, pa.Table, Notes]],
+        transform: type[beam.PTransform],
     ) -> None:
         self._check = check
         self._read = Metrics.counter(transform, "rows_read")
         self._dropped = Metrics.counter(transform, "rows_dead")
 
     def process(self, raw: pa.Table, *side: Any) -> Iterator[Any]:
-        usable, dead = self._check(raw, *side)
+        usable, dead, notes = self._check(raw, *side)
         self._read.inc(raw.num_rows)
         self._dropped.inc(dead.num_rows)
         yield beam.pvalue.TaggedOutput(
-            ROW_COUNTS, RowCounts(read=raw.num_rows, used=usable.num_rows)
+            ROW_COUNTS, RowCounts(read=raw.num_rows, used=usable.num_rows, notes=notes)
         )
         if dead.num_rows:
             yield beam.pvalue.TaggedOutput(DEAD, dead)
@@ -188,23 +220,33 @@ class ValidateInteractions(beam.PTransform):
 
     known_items: beam.pvalue.AsSingleton
     latest: int  # microseconds since 1970
+    written: InputFormat = STANDARD
+    needs_rating: bool = False  # whether a missing rating makes a row dead
 
     def expand(self, raw: beam.PCollection[pa.Table]) -> Any:
-        latest = self.latest
+        settings = (self.latest, self.written, self.needs_rating)
 
-        def check(table: pa.Table, known: tuple[pa.Array, Any]) -> tuple[pa.Table, pa.Table]:
-            return validate_interactions(table, known[0], latest)
+        def check(table: pa.Table, known: tuple[pa.Array, Any]) -> tuple[pa.Table, pa.Table, Notes]:
+            return validate_interactions(table, known[0], *settings)
 
         return raw | beam.ParDo(
             _Validate(check, ValidateInteractions), self.known_items
         ).with_output_types(pa.Table).with_outputs(DEAD, ROW_COUNTS, main="usable")
 
 
+@dataclass(eq=False)
 class ValidateItems(beam.PTransform):
     """Raw tables -> VALID_ITEMS; outputs `usable`, DEAD and ROW_COUNTS."""
 
+    written: InputFormat = STANDARD
+
     def expand(self, raw: beam.PCollection[pa.Table]) -> Any:
-        return raw | beam.ParDo(_Validate(validate_items, ValidateItems)).with_output_types(
+        written = self.written
+
+        def check(table: pa.Table) -> tuple[pa.Table, pa.Table, Notes]:
+            return validate_items(table, written)
+
+        return raw | beam.ParDo(_Validate(check, ValidateItems)).with_output_types(
             pa.Table
         ).with_outputs(DEAD, ROW_COUNTS, main="usable")
 

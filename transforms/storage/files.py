@@ -168,14 +168,6 @@ def read_all(paths: Sequence[str]) -> Iterable[bytes]:
     return cloud_storage.read_all(paths)
 
 
-def list_files(pattern: str) -> list[str]:
-    """List the files that match a pattern, sorted."""
-    if is_local(pattern) and os.path.isfile(pattern):
-        return [pattern]
-    found = (match.path for match in FileSystems.match([pattern])[0].metadata_list)
-    return sorted(path for path in found if not (is_local(path) and os.path.isdir(path)))
-
-
 def list_folder(folder: str) -> list[str]:
     """List all files below a folder, sorted, with paths as `join` makes them."""
     if is_local(folder):

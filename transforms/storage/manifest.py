@@ -32,6 +32,7 @@ class RowCounts:
     dead: int = 0
     written: int = 0
     reasons: Counter[str] = field(default_factory=Counter)  # dead rows by reason
+    notes: Counter[str] = field(default_factory=Counter)  # what the user should know of used rows
     files: tuple[FileRecord, ...] = ()
     figures: dict[str, Any] = field(default_factory=dict)  # further facts about the output
 
@@ -42,6 +43,7 @@ class RowCounts:
             self.dead + other.dead,
             self.written + other.written,
             self.reasons + other.reasons,
+            self.notes + other.notes,
             self.files + other.files,
             self.figures | other.figures,
         )
@@ -75,6 +77,7 @@ def write_manifest(
         **asdict(plan),
         "rows": rows,
         "dead_letter": dict(sorted(counts.reasons.items())),
+        "notes": dict(sorted(counts.notes.items())),
         "figures": dict(sorted(counts.figures.items())),
         "files": [asdict(record) for record in sorted(counts.files)],
         "packages": packages,

@@ -139,6 +139,7 @@ class RequireRows(beam.PTransform):
     """Raises an InputError if no (shard, table) has a row."""
 
     otherwise: str  # the message
+    after: beam.PCollection  # whose errors explain more, and come first
 
     def expand(
         self, sharded: beam.PCollection[tuple[int, pa.Table]]
@@ -147,10 +148,10 @@ class RequireRows(beam.PTransform):
             sharded
             | "Count" >> beam.MapTuple(lambda _, table: table.num_rows)
             | "Sum" >> beam.CombineGlobally(SumFn(int))
-            | "Check" >> beam.Map(self._check)
+            | "Check" >> beam.Map(self._check, beam.pvalue.AsList(self.after))
         )
 
-    def _check(self, rows: int) -> RowCounts:
+    def _check(self, rows: int, _: list[RowCounts]) -> RowCounts:
         if not rows:
             raise InputError(self.otherwise)
         return RowCounts()

@@ -1,6 +1,8 @@
 """The sequences of users: their engagements in order, mined once and read by later stages."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -8,11 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from apache_beam.metrics import Metrics
 
+from models.common.hashing import mix
 from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.inputs.filters import filter_engagements
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
+from transforms.tables.sharding import stable_hash
 from transforms.tables.shuffle import PARTS, ShardBy
 from transforms.tables.write_tables import WriteShards, shard_file
 
@@ -23,14 +27,25 @@ _KEY_BITS = 63
 _FOLDER = "sequences"  # in the folder of the stage
 
 
-def user_sequences(interactions: pa.Table) -> pa.Table:
-    """Return the SEQUENCES of ENGAGEMENTS, sorted by user, and per user by (timestamp, item)."""
+def user_sequences(interactions: pa.Table, item_ids: pa.Array, seed: int) -> pa.Table:
+    """Return the SEQUENCES of ENGAGEMENTS, sorted by user, and per user by time.
+
+    Engagements of a user at the same time are in the order of a seeded hash of (user_id, item_id):
+    in the order of item ids, a log of dates would teach that interests follow their ids.
+    `item_ids` [items] are those of the catalogue.
+    """
     users = interactions[col.USER_ID].combine_chunks().dictionary_encode()
     rank = np.argsort(pc.sort_indices(users.dictionary).to_numpy())  # of each user by id
     user = rank[users.indices.to_numpy()]
     times = interactions[col.TIMESTAMP].cast(pa.int64()).to_numpy()
     items = interactions[col.ITEM].to_numpy()
-    order = order_by(user, times, items)
+
+    def tie_keys(rows: np.ndarray) -> tuple[np.ndarray, ...]:
+        of_users = stable_hash(users.dictionary.take(users.indices.take(pa.array(rows))), seed)
+        of_items = stable_hash(item_ids.take(pa.array(items[rows])), seed)
+        return items[rows], mix(of_users ^ mix(of_items, seed), seed)
+
+    order = order_by(user, times, tie_keys)
     lengths = np.bincount(user, minlength=len(rank))
     offsets = pa.array(np.append(0, np.cumsum(lengths)).astype(np.int32))
     return pa.table(
@@ -43,27 +58,34 @@ def user_sequences(interactions: pa.Table) -> pa.Table:
     )
 
 
-def order_by(user: np.ndarray, times: np.ndarray, items: np.ndarray) -> np.ndarray:
-    """Return the order [n] of rows by (user, time, item), for user [n] >= 0.
+def order_by(
+    user: np.ndarray,
+    times: np.ndarray,
+    tie_keys: Callable[[np.ndarray], tuple[np.ndarray, ...]],
+) -> np.ndarray:
+    """Return the order [n] of rows by (user, time), for user [n] >= 0.
 
     User and time are packed into one integer, which NumPy sorts with vector instructions; the few
-    rows that share both are sorted afterwards.
+    rows that share both are sorted afterwards, by the keys (as of np.lexsort) of their numbers.
     """
     if not len(user):
         return np.empty(0, np.int64)
-    first, last = int(times.min()), int(times.max())
-    time_bits = (last - first).bit_length()
-    if int(user.max()).bit_length() + time_bits > _KEY_BITS:
-        return np.lexsort((items, times, user))
-    key = (user << time_bits) | (times - first)
+    if int(user.max()).bit_length() + _bits(times) > _KEY_BITS:
+        times = np.unique(times, return_inverse=True)[1]
+    key = (user << _bits(times)) | (times - times.min())
     order = np.argsort(key)
     in_order = key[order]
     same = in_order[1:] == in_order[:-1]
     if same.any():
         tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
         rows = order[tied]
-        order[tied] = rows[np.lexsort((items[rows], key[rows]))]
+        order[tied] = rows[np.lexsort((*tie_keys(rows), key[rows]))]
     return order
+
+
+def _bits(times: np.ndarray) -> int:
+    """Return the number of bits of the difference of two times."""
+    return (int(times.max()) - int(times.min())).bit_length()
 
 
 def item_ids_of(sequences: pa.Table, item_ids: pa.Array) -> pa.Array:
@@ -77,6 +99,8 @@ class SequenceParts(beam.PTransform):
     """INTERACTIONS -> (part, SEQUENCES) of what users engage with: PARTS, each user in one."""
 
     min_rating: float | None
+    seed: int  # of the order of engagements at the same time
+    item_clusters: beam.PCollection  # one tuple that begins with the ids of the catalogue's items
 
     def expand(
         self, interactions: beam.PCollection[pa.Table]
@@ -86,10 +110,16 @@ class SequenceParts(beam.PTransform):
             | "Engagements" >> beam.Map(self._engagements).with_output_types(pa.Table)
             | "ByUser" >> ShardBy(col.USER_ID, PARTS, ENGAGEMENTS)
             | "Order"
-            >> beam.MapTuple(lambda part, table: (part, user_sequences(table))).with_output_types(
+            >> beam.Map(self._order, beam.pvalue.AsSingleton(self.item_clusters)).with_output_types(
                 tuple[int, pa.Table]
             )
         )
+
+    def _order(
+        self, numbered: tuple[int, pa.Table], item_clusters: tuple[pa.Array, Any]
+    ) -> tuple[int, pa.Table]:
+        part, engagements = numbered
+        return part, user_sequences(engagements, item_clusters[0], self.seed)
 
     def _engagements(self, interactions: pa.Table) -> pa.Table:
         engaged = filter_engagements(interactions, self.min_rating)

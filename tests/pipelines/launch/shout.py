@@ -6,11 +6,12 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines.launch.flags import Flag
-from pipelines.launch.shared_flags import ITEMS, SEED, WORKSPACE
+from pipelines.launch.shared_flags import ITEMS, ITEMS_FORMAT, SEED, TEXTS, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace
 from transforms.errors import InputError
-from transforms.inputs.read_files import ReadTables, find_files
+from transforms.inputs.find_files import find_files
+from transforms.inputs.read_files import ReadTables
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 
@@ -21,6 +22,8 @@ FLAGS = (
     WORKSPACE,
     SEED,
     ITEMS,
+    *ITEMS_FORMAT,
+    *TEXTS,
     Flag("fail", "fails", choices=("input", "other")),
     Flag("level", "level", type=int, default=0),
 )

@@ -223,3 +223,20 @@ def test_credentials_reach_no_log_and_no_file(cloud: Cloud, capfd, caplog, monke
     for table in bigquery_client.client().list_tables(dataset):
         said.append(str(bigquery_client.client().get_table(table).to_api_repr()))
     assert not [secret for secret in [*secrets, "nobody's"] for text in said if secret in text]
+
+
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), RuntimeError("KeyboardInterrupt [while running 'Read']")]
+)
+def test_ctrl_c_is_one_line(capfd: pytest.CaptureFixture[str], error: BaseException) -> None:
+    def work() -> None:
+        try:
+            raise error
+        except BaseException:  # as Beam does
+            logging.getLogger("apache_beam").exception("it failed")
+            raise
+
+    assert run_guarded(work) == 130
+    assert capfd.readouterr().err == (
+        "interrupted; no work is lost: rerun the same command to go on\n"
+    )

@@ -136,11 +136,24 @@ def test_a_cut_within_the_period_becomes_microseconds() -> None:
     assert microseconds(parse()[0].train_until) is None
 
 
-def test_a_required_flag_is_named(capsys) -> None:
+def refusal(capsys: pytest.CaptureFixture, *argv: str) -> str:
+    """Return the one line that refuses a command line."""
     with pytest.raises(SystemExit) as end:
-        command_line.parse(parser(), FLAGS, GIVEN[:1])
+        command_line.parse(parser(), FLAGS, argv)
     assert end.value.code == 2
-    assert "--interactions" in capsys.readouterr().err
+    [line] = capsys.readouterr().err.splitlines()
+    return line
+
+
+def test_a_required_flag_is_named(capsys) -> None:
+    assert refusal(capsys, GIVEN[0]).startswith("error: --interactions is missing: user_id,")
+
+
+def test_a_misspelt_flag_is_named_before_the_missing_one(capsys) -> None:
+    said = refusal(capsys, GIVEN[0], "--interactons=log.csv")
+    assert said.endswith(
+        "--interactons is a flag neither of this pipeline nor of Beam; did you mean --interactions?"
+    )
 
 
 @pytest.mark.parametrize(

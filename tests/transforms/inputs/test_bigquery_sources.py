@@ -78,7 +78,8 @@ def test_a_missing_column_is_named_with_the_nearest(cloud: Cloud, value: str) ->
     name = f"{cloud.dataset}.log"
     load(name, LOG.rename_columns(["User_ID", "item_id", "timestamp", "page"]))
     message = refusal(find_source(value.format(name), "interactions"))
-    assert "has no column 'user_id' (did you mean to rename 'User_ID'?)" in message
+    assert "has no column 'user_id'; it has: User_ID, " in message
+    assert message.endswith("give --interaction_columns=user_id=User_ID")
 
 
 @pytest.mark.parametrize("value", ["bq://{}", "SELECT * FROM `{}`"])

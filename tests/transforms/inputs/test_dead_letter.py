@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 
 from transforms import schemas as col
-from transforms.inputs.dead_letter import RowReasons
-from transforms.inputs.read_files import MALFORMED, POSITION
+from transforms.inputs.dead_letter import RowReasons, dead_lines
+from transforms.inputs.input_format import MALFORMED, POSITION, REASON
 
 NOON = datetime.datetime(2024, 5, 6, 12, 0, 0, 250_000, tzinfo=datetime.UTC)
 
@@ -54,8 +54,9 @@ def test_a_row_is_kept_verbatim() -> None:
 
 
 def test_a_malformed_line_is_its_text() -> None:
-    assert dead(**{MALFORMED: ['a,"b']}) == [
-        '{"line": "a,\\"b", "input": "items", "reason": "why"}'
+    found = dead_lines(pa.table({MALFORMED: ['a,"b'], REASON: ["why"]}), "items")
+    assert found.to_pylist() == [
+        {"line": '{"line": "a,\\"b", "input": "items", "reason": "why"}', "reason": "why"}
     ]
 
 

@@ -1,6 +1,7 @@
 """Filters of interactions by time and by rating."""
 
 import datetime
+import re
 
 import pyarrow as pa
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transforms.inputs.filters import Period, before, filter_engagements, from_on, in_period
-from transforms.inputs.read_files import MALFORMED
+from transforms.inputs.input_format import MALFORMED
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -29,11 +30,27 @@ def test_whole_seconds_are_compared_as_their_times_are(
     second: int, since: int | None, until: int | None
 ) -> None:
     period = Period(since, until)
-    written = period.restriction("INTEGER")
-    limits = written.partition("OR ")[2].replace("AND", "and") or "True"
+    written = period.restriction("INTEGER", unit="s")
+    limits = written.partition("OR ")[2].replace("AND", "and").replace("OR", "or") or "True"
     time = second * 1_000_000
     expected = (since is None or time >= since) and (until is None or time < until)
     assert eval(limits, {"timestamp": second}) == expected
+
+
+MOMENTS = st.integers(-(10**9), 4 * 10**9)  # seconds
+
+
+@given(MOMENTS, st.none() | MOMENTS, st.none() | MOMENTS, st.sampled_from([1, 10**3, 10**6, 10**9]))
+def test_no_number_of_the_period_is_left_out(
+    second: int, since: int | None, until: int | None, per_second: int
+) -> None:
+    limits = [None if time is None else time * 10**6 for time in (since, until)]
+    raw = pa.table({"timestamp": [second * per_second]})
+    kept = in_period(raw, Period(*limits)).num_rows
+    asked = Period(*limits).restriction("INTEGER")
+    asked = re.sub(r"timestamp BETWEEN (\d+) AND (\d+)", r"\1 <= timestamp <= \2", asked)
+    asked = asked.replace("timestamp IS NULL OR", "").replace("AND", "and").replace("OR", "or")
+    assert kept <= eval(asked or "True", {"timestamp": second * per_second})
 
 
 @pytest.mark.parametrize("kind", ["STRING", "DATE", "", "RECORD"])

@@ -8,8 +8,8 @@ from emulators.read_proxy import ReadProxy, read_proxy
 from emulators.tables import load
 from tests.transforms.eager import run
 from transforms.inputs import read_bigquery
+from transforms.inputs.input_format import POSITION
 from transforms.inputs.read_bigquery import ReadBigQuery, ReadStream, gather
-from transforms.inputs.read_files import POSITION
 from transforms.storage.bigquery_client import TableName
 
 ROWS = 300_000  # so that a stream is several messages

@@ -123,17 +123,6 @@ def test_folders_list_all_below_them_sorted(folder: str) -> None:
     assert files.list_folder(files.join(folder, "missing")) == []
 
 
-def test_patterns_list_the_files_they_match(folder: str) -> None:
-    for name in ("2.csv", "1.csv", "1.parquet"):
-        files.write_bytes(files.join(folder, name), b"")
-    found = files.list_files(files.join(folder, "*.csv"))
-    assert [path.rsplit("/", 1)[1] for path in found] == ["1.csv", "2.csv"]
-
-
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
-    assert files.list_files(str(tmp_path)) == []
-
-
 def test_deleting_takes_all_below_a_folder_and_nothing_else(folder: str) -> None:
     for name in ("gone/a", "gone/b/c", "kept"):
         files.write_bytes(files.join(folder, name), b"")

@@ -22,7 +22,7 @@ COUNTS = [
     RowCounts(
         written=1, files=(FileRecord("a", 1, "11", "1="),), figures={"warmth": {"mean": 0.5}}
     ),
-    RowCounts(figures={"taste": 3}),
+    RowCounts(figures={"taste": 3}, notes=Counter({"odd": 3})),
 ]
 
 
@@ -43,6 +43,7 @@ def test_the_manifest_says_what_was_planned_and_done(tmp_path: Path) -> None:
         "format": 2,
         "rows": {"read": 5, "used": 3, "dead": 2, "written": 4},
         "dead_letter": {"bitter": 1, "cold": 1},
+        "notes": {"odd": 3},
         "figures": {"taste": 3, "warmth": {"mean": 0.5}},
         "files": [
             {"path": "a", "size": 1, "sha256": "11", "crc32c": "1="},

@@ -201,7 +201,7 @@ def test_rows_are_required_of_all_shards_together() -> None:
             lambda pipeline: {
                 "count": pipeline
                 | beam.Create([(number, part) for number, part in enumerate(parts)])
-                | RequireRows("no rows; do something")
+                | RequireRows("no rows; do something", pipeline | "After" >> beam.Create([None]))
             }
         )
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.transforms.transitions.ties import tie_key
 from transforms import schemas as col
 from transforms.inputs.filters import filter_engagements
 from transforms.transitions.diversify import Sampling, diversify
@@ -46,7 +47,7 @@ def interactions(rows: list[Row], ratings: list[float] | None = None) -> pa.Tabl
 
 
 def sequences(rows: list[Row]) -> pa.Table:
-    return user_sequences(interactions(rows))
+    return user_sequences(interactions(rows), pa.array(ITEMS), seed=0)
 
 
 def found(transitions: pa.Table) -> list[Found]:
@@ -61,8 +62,8 @@ def oracle(rows: list[Row], earlier: int = 2) -> list[Found]:
     found = []
     for user in sorted({row[0] for row in rows}):
         latest: dict[int, int] = {}  # cluster -> number of its latest engagement
-        own = sorted((time, item) for name, item, time in rows if name == user)
-        for number, (time, item) in enumerate(own):
+        own = sorted((time, tie_key(user, item), item) for name, item, time in rows if name == user)
+        for number, (time, _, item) in enumerate(own):
             cluster = int(CLUSTERS[ITEMS.index(item)])
             if latest and cluster not in latest:
                 known = sorted(latest, key=lambda one: latest[one])[-earlier:]
@@ -86,7 +87,8 @@ def test_clusters_revisited_again_and_again_are_searched_through(rows: list[Row]
 def test_what_a_user_did_not_like_is_no_engagement(rows: list[Row], ratings: list[float]) -> None:
     ratings = ratings[: len(rows)]
     liked = [row for row, rating in zip(rows, ratings, strict=True) if rating == 5]
-    engaged = user_sequences(filter_engagements(interactions(rows, ratings), min_rating=3))
+    kept = filter_engagements(interactions(rows, ratings), min_rating=3)
+    engaged = user_sequences(kept, pa.array(ITEMS), seed=0)
     assert found(mine_transitions(engaged, CLUSTERS)) == oracle(liked)
 
 
@@ -206,3 +208,20 @@ def test_no_test_user_reaches_training(rows: list[Row], others: list[Row]) -> No
 def test_users_of_the_tests_are_in_different_splits() -> None:
     splits = split_of([(user, "item00", 0) for user in USERS])
     assert [splits[user] for user in USERS] == ["train", "train", "valid", "test"]
+
+
+def test_a_log_of_dates_teaches_no_order_of_ids() -> None:
+    rng = np.random.default_rng(0)
+    ids = [f"item{number:03d}" for number in range(120)]
+    items = np.concatenate([rng.choice(120, 6, replace=False) for _ in range(400)])
+    columns = {
+        col.USER_ID: pa.array([f"u{user}" for user in range(400) for _ in range(6)]),
+        col.TIMESTAMP: pa.array(np.zeros(2400, np.int64)).cast(col.TIME_TYPE),
+        col.RATING: pa.nulls(2400, pa.float32()),
+        col.ITEM: pa.array(items, pa.int32()),
+    }
+    log = pa.table(columns, schema=col.INTERACTIONS)
+    of_ten = np.arange(120, dtype=np.int32) // 10
+    mined = mine_transitions(user_sequences(log, pa.array(ids), seed=0), of_ten)
+    upwards = mined[col.NOVEL].to_numpy() > mined[col.C2].to_numpy()
+    assert 0.45 < upwards.mean() < 0.55

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transforms.eager import run
+from tests.transforms.transitions.ties import tie_key
 from transforms import schemas as col
 from transforms.tables.sharding import shards_of
 from transforms.tables.shuffle import PARTS
@@ -24,6 +25,8 @@ from transforms.transitions.user_sequences import (
     user_sequences,
 )
 
+ITEM_IDS = pa.array(list("abcde"))
+ITEMS = (ITEM_IDS, np.zeros(5, np.int32))
 Row = tuple[str, int, int]  # user, item, time
 rows = st.lists(
     st.tuples(st.sampled_from("uvwé"), st.integers(0, 4), st.integers(-4, 4)), max_size=30
@@ -43,8 +46,12 @@ def interactions(rows: list[Row], rating: float = 1.0) -> pa.Table:
 
 def expected(rows: list[Row]) -> list[tuple[str, list[tuple[int, int]]]]:
     """Return the (time, item) of each user in order."""
-    users = sorted({row[0] for row in rows}, key=str.encode)
-    return [(user, sorted((time, item) for u, item, time in rows if u == user)) for user in users]
+
+    def in_order(user: str) -> list[tuple[int, int]]:
+        own = [(time, item) for name, item, time in rows if name == user]
+        return sorted(own, key=lambda row: (row[0], tie_key(user, "abcde"[row[1]])))
+
+    return [(user, in_order(user)) for user in sorted({row[0] for row in rows}, key=str.encode)]
 
 
 def as_list(sequences: pa.Table) -> list[tuple[str, list[tuple[int, int]]]]:
@@ -55,9 +62,9 @@ def as_list(sequences: pa.Table) -> list[tuple[str, list[tuple[int, int]]]]:
 
 
 @given(rows, st.integers(1, 3))
-def test_sequences_are_in_order_of_time_and_item(rows: list[Row], batches: int) -> None:
+def test_sequences_are_in_order_of_time_and_of_the_hash(rows: list[Row], batches: int) -> None:
     log = pa.concat_tables(interactions(rows[number::batches]) for number in range(batches))
-    sequences = user_sequences(log)
+    sequences = user_sequences(log, ITEM_IDS, seed=0)
     assert sequences.schema == col.SEQUENCES
     assert as_list(sequences) == expected(rows)
 
@@ -68,13 +75,27 @@ times = st.one_of(st.integers(0, 3), st.integers(-(2**62), 2**62))
 @given(st.lists(st.tuples(st.integers(0, 2**31), times, st.integers(0, 3))))
 def test_rows_are_ordered_by_user_time_and_item(rows: list[tuple[int, int, int]]) -> None:
     columns = np.array(rows, np.int64).reshape(-1, 3).T
-    order = order_by(*columns)
+    user, times, keys = columns
+    order = order_by(user, times, lambda numbers: (keys[numbers],))
     assert [rows[number] for number in order] == sorted(rows)
+
+
+def test_the_seed_decides_the_order_of_equal_times() -> None:
+    log = interactions([("u", item, 1) for item in range(5)])
+    orders = {str(user_sequences(log, ITEM_IDS, seed)["items"][0]) for seed in range(20)}
+    assert len(orders) > 10
+
+
+def test_the_order_of_equal_times_does_not_depend_on_other_items() -> None:
+    log = [("u", item, 1) for item in range(3)]
+    more = [("u", item + 1, 1) for item in range(3)]  # the same items after one that is new
+    few = item_ids_of(user_sequences(interactions(log), pa.array(["b", "c", "d"]), 0), ITEM_IDS[1:])
+    assert few.equals(item_ids_of(user_sequences(interactions(more), ITEM_IDS, 0), ITEM_IDS))
 
 
 def test_item_ids_are_looked_up_in_the_catalogue() -> None:
     log = interactions([("t", 0, 1), ("u", 1, 2), ("u", 0, 3)])
-    sequences = user_sequences(log)
+    sequences = user_sequences(log, ITEM_IDS, seed=0)
     assert item_ids_of(sequences, pa.array(["a", "b"])).to_pylist() == [["a"], ["b", "a"]]
     assert item_ids_of(sequences.slice(1), pa.array(["a", "b"])).to_pylist() == [["b", "a"]]
 
@@ -86,7 +107,7 @@ def test_each_user_comes_out_once_with_what_was_liked() -> None:
         lambda pipeline: {
             "tables": pipeline
             | beam.Create(tables).with_output_types(pa.Table)
-            | SequenceParts(min_rating=2.0)
+            | SequenceParts(2.0, 0, pipeline | "Items" >> beam.Create([ITEMS]))
         }
     )["tables"]
     assert len(found) == PARTS
@@ -100,7 +121,7 @@ def test_parts_are_numbered_by_the_hash_of_their_users() -> None:
         lambda pipeline: {
             "parts": pipeline
             | beam.Create([log]).with_output_types(pa.Table)
-            | SequenceParts(min_rating=None)
+            | SequenceParts(None, 0, pipeline | "Items" >> beam.Create([ITEMS]))
         }
     )["parts"]
     assert sorted(part for part, _ in found) == list(range(PARTS))
@@ -116,10 +137,9 @@ def test_written_sequences_are_read_again(tmp_path: Path) -> None:
             "parts": (
                 parts := pipeline
                 | beam.Create([log]).with_output_types(pa.Table)
-                | SequenceParts(min_rating=None)
+                | SequenceParts(None, 0, catalogue := pipeline | "A" >> beam.Create([items]))
             ),
-            "written": parts
-            | WriteSequences(str(tmp_path), pipeline | "A" >> beam.Create([items])),
+            "written": parts | WriteSequences(str(tmp_path), catalogue),
         }
     )
     assert sum(counts.written for counts in made["written"]) == 3
@@ -168,8 +188,8 @@ def test_sequences_of_other_items_are_refused(tmp_path: Path) -> None:
         lambda pipeline: {
             "written": pipeline
             | beam.Create([log]).with_output_types(pa.Table)
-            | SequenceParts(min_rating=None)
-            | WriteSequences(str(tmp_path), pipeline | "Items" >> beam.Create([of_two]))
+            | SequenceParts(None, 0, catalogue := pipeline | "Items" >> beam.Create([of_two]))
+            | WriteSequences(str(tmp_path), catalogue)
         }
     )
     with pytest.raises(Exception, match="names items that the clusters do not have"):
