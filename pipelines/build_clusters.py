@@ -99,6 +99,14 @@ FLAGS = (
         form=("TEXT", r"[1-9][0-9]*(,[1-9][0-9]*)*"),
     ),
     Flag(
+        "min_items_per_cluster",
+        "least items of a finest cluster, at most half of the mean: a cluster with fewer gets the "
+        "nearest ones, also beyond its share of the traffic",
+        type=whole_number(1),
+        default=10,
+        group=_GROUP,
+    ),
+    Flag(
         "keywords_per_cluster",
         "most keywords in the description of a cluster",
         type=whole_number(1),
@@ -164,6 +172,7 @@ def build(
     folder, shards, seed = workspace.folder("clusters"), flags.output_shards, flags.seed
     sizes, keyword_count, min_rating = flags.clusters, flags.keywords_per_cluster, flags.min_rating
     cut = microseconds(flags.train_until)
+    least_items = flags.min_items_per_cluster
     fit_sample, base_model = flags.cluster_sample_size, flags.base_model
     previous = (
         None
@@ -222,7 +231,7 @@ def build(
         | "KeepSample" >> Spill()
     )
     fitted = sample | "Fit" >> beam.MapTuple(
-        lambda _, kept: fit_clusters.fit_tree(table_of(kept), sizes, previous)
+        lambda _, kept: fit_clusters.fit_tree(table_of(kept), sizes, least_items, previous)
     )
     fitted_once = beam.pvalue.AsSingleton(fitted)
     assigned = parts | "Assign" >> beam.Map(

@@ -1,5 +1,8 @@
 """Trains the retriever on the users' sequences and packs it with the novelty table.
 
+With --refresh it does not train: it packs the weights of the last training with today's items,
+their popularity and the novelty table.
+
 It learns from no interaction that evaluate tests on: none of test users or, where the clusters were
 built with --train_until, none after that time.
 """
@@ -19,10 +22,12 @@ from pipelines.launch.stage import Stage
 from pipelines.launch.upstream import ClustersInfo, NoveltyTableInfo, TransitionsInfo
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import ReadItemClusters
+from transforms.errors import InputError
+from transforms.retrieval.retriever_weights import HISTORY, WEIGHTS
 from transforms.retrieval.train_retriever import SAVED_MODEL_FILES, TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards
 from transforms.storage import files
-from transforms.storage.manifest import RowCounts
+from transforms.storage.manifest import RowCounts, read_manifest
 from transforms.transitions.user_sequences import CountSequences, ReadSequences
 
 PREFIX, _GROUP = "retriever_", "retriever"
@@ -34,6 +39,13 @@ FLAGS = (
         "most items that the SavedModel returns for a history",
         type=whole_number(1),
         default=20,
+        group=_GROUP,
+    ),
+    Flag(
+        "refresh",
+        "take the retriever's weights of the last training in this workspace, for today's items, "
+        "popularity and novelty table",
+        switch=True,
         group=_GROUP,
     ),
     *config_flags(
@@ -64,19 +76,34 @@ def check_flags(flags: argparse.Namespace) -> None:
     from_flags(RetrieverConfig, flags, PREFIX)
 
 
+def kept(flags: argparse.Namespace, workspace: Workspace) -> tuple[str, ...]:
+    """Return the files of the last training that --refresh starts from, also if it was interrupted.
+
+    Raises InputError if they are missing, or a complete stage has altered files.
+    """
+    if not flags.refresh:
+        return ()
+    if read_manifest(workspace.folder("retrieval")) is not None:
+        workspace.verify("retrieval")
+    for path in (workspace.folder("retrieval", name) for name in (HISTORY, WEIGHTS)):
+        if not files.exists(path):
+            raise InputError(f"--refresh: there is no {path}; train without --refresh first")
+    return HISTORY, WEIGHTS
+
+
 def build(
     pipeline: beam.Pipeline, flags: argparse.Namespace, workspace: Workspace
 ) -> list[beam.PCollection[RowCounts]]:
     """Wire the pipeline."""
     clusters, table = workspace.folder("clusters"), NoveltyTableInfo.read(workspace)
-    learned_from = TransitionsInfo.read(workspace).split.learned_from
+    split = TransitionsInfo.read(workspace).split
     unfinished = workspace.unfinished("train_retrieval")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, table.level)
     sequences = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
     trained = (
         sequences
         | "LearnedFrom"
-        >> beam.MapTuple(lambda part, users: (part, learned_from(users))).with_output_types(
+        >> beam.MapTuple(lambda part, users: (part, split.learned_from(users))).with_output_types(
             tuple[int, pa.Table]
         )
         | WriteSequenceShards(files.join(unfinished, "sequences"), flags.seed, item_clusters)
@@ -89,7 +116,9 @@ def build(
             folder=workspace.folder("retrieval"),
             unfinished=unfinished,
             config=from_flags(RetrieverConfig, flags, PREFIX),
+            split=split,
             k=flags.items_per_answer,
+            refresh=flags.refresh,
             hints=hints(flags),
         )
     )
@@ -101,9 +130,10 @@ STAGE = Stage(
     folder="retrieval",
     description=__doc__ or "",
     own_flags=FLAGS,
-    outputs=("history.parquet", *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
+    outputs=(HISTORY, WEIGHTS, *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
     stages=("clusters", "transitions", "novelty_table"),
     taken_over=lambda workspace: {"train_until": ClustersInfo.read(workspace).train_until},
+    kept=kept,
     check_flags=check_flags,
     level=lambda _, workspace: workspace.level("novelty_table"),
     build=build,

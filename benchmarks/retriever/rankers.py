@@ -117,13 +117,13 @@ class Ours:
 
         past = popularity(self.groups, self.items, survey(self.groups, self.items, 0))
         snapshots = past.snapshot_at(self.split.asked_at)
-        vectors = self.model.candidates(tf.range(self.items), None)
         answers = []
         for start in range(0, len(self.split.tested), _ROWS):
             part = slice(start, start + _ROWS)
             histories = self.split.histories[part]
-            queries = self.model.at_snapshots(encode(self.model, histories), snapshots[part])
-            answers.append(best(tf.matmul(queries, vectors, transpose_b=True).numpy(), histories))
+            queries = encode(self.model, histories)
+            scores = self.model.scores(queries, snapshots[part], tf.range(self.items), None)
+            answers.append(best(scores.numpy(), histories))
         return np.concatenate(answers)
 
 

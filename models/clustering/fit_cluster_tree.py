@@ -3,6 +3,7 @@
 The sites come from a k-means of all levels at once. Prices are raised where a cluster of any level
 has more traffic than allowed (dual ascent on a transport problem with capacities; Aurenhammer,
 Hoffmann and Aronov, "Minkowski-type theorems and least-squares clustering", Algorithmica 20, 1998).
+At last, prices fall where a cluster has too few items.
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from models.clustering.balancing import Cap, fair_share, shed
 from models.clustering.cluster_tree import ClusterTree, ancestors_of, most_traffic
 from models.clustering.embedding_arrays import rounded_unit_rows
 from models.clustering.initialization import CAPACITY, labels_of_points, split_tree
+from models.clustering.item_floor import filled
 from models.clustering.refinement import Points, refined
 
 _ROUNDS = 40
@@ -27,11 +29,13 @@ def fit_cluster_tree(
     sizes: Sequence[int],
     times: np.ndarray | None = None,
     start: tuple[np.ndarray, tuple[np.ndarray, ...]] | None = None,
+    least_items: int = 1,
 ) -> ClusterTree:
     """Group items into clusters with a limit on their traffic, `most_traffic` of each level.
 
-    An item heavier than a whole cluster's share counts as one share: it fills a cluster of its own
-    and does not reserve further clusters for its neighbours. Every cluster holds an item.
+    An item heavier than a whole cluster's share counts as one share: it fills a cluster and does
+    not reserve further clusters for its neighbours. A cluster with fewer than `least_items` gets
+    the nearest items of other clusters, also beyond the limit. Every cluster holds an item.
 
     Parameters
     ----------
@@ -46,6 +50,8 @@ def fit_cluster_tree(
     start
         An earlier fit to begin with: the finest cluster of each item [n], -1 for a new item, and
         the parents of each level.
+    least_items
+        Items of a finest cluster, at most half of the mean.
 
     Raises
     ------
@@ -92,6 +98,8 @@ def fit_cluster_tree(
     for above, size in zip(tree.ancestors[::-1], tree.sizes[::-1], strict=True):
         cap = Cap(loads, above, np.full(size, most_traffic(loads, size)))
         prices = shed(points, tree.sites, prices, cap)
+    least = min(least_items, counts.sum() / sizes[-1] / 2)
+    prices = filled(points, tree.sites, prices, counts, least)
     return replace(tree, prices=prices)
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 HALF_LIVES = (math.inf, 30.0, 7.0, 1.0)  # days
-SNAPSHOTS = 64
+_MOST_SNAPSHOTS = 256
+_MOST_COUNTS = 1 << 28  # items times snapshots times half-lives: 1 GB
 _DAY = 86_400_000_000  # microseconds
 
 Part = tuple[NDArray[np.int32], NDArray[np.int64]]  # items, and times in microseconds since 1970
@@ -33,7 +34,16 @@ class Popularity:
         return np.maximum(found, 0).astype(np.int32)
 
 
-def snapshot_moments(times: NDArray[np.int64], most: int = SNAPSHOTS) -> NDArray[np.int64]:
+def snapshots_of(items: int) -> int:
+    """Return how many snapshots fit into memory.
+
+    >>> snapshots_of(10_000), snapshots_of(1_000_000)
+    (256, 67)
+    """
+    return min(_MOST_SNAPSHOTS, max(2, _MOST_COUNTS // (items * len(HALF_LIVES))))
+
+
+def snapshot_moments(times: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     """Return the moments of snapshots for a sample of times, as many engagements between any two.
 
     The last one, "now", is after all of the sample; of no times it is the only one.

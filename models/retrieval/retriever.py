@@ -174,13 +174,12 @@ class RetrieverModel(tfrs.Model):
         self.config = config
         share = (counts + 1) / np.sum(counts + 1)  # add one: unseen items have a logarithm too
         self.share = tf.constant(share, tf.float32)  # [items]
-        _, self.snapshots, self.half_lives = popularity.shape
+        self.half_lives = popularity.shape[-1]
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
         self.items = ItemTower(config, catalogue, counts, popularity, seeds)
         with computing_in(compute_dtype):
             self.queries = QueryTower(config, self.half_lives, seeds)
-        self.task = tfrs.tasks.Retrieval(remove_accidental_hits=True)
         # Keras makes weights at the first call. At first all rank by popularity since ever.
         self.query(tf.zeros([1, config.max_length, config.dimension]), tf.ones([1], tf.int32))
         self.queries.tendency.bias.assign(tf.one_hot(0, self.half_lives))
@@ -231,60 +230,55 @@ class RetrieverModel(tfrs.Model):
         queries = self.queries(vectors, inputs["recency"], allowed, dropout)
 
         real = users >= 0
-        queries = self.at_snapshots(queries[real], inputs["snapshots"][real])
+        queries = queries[real], inputs["snapshots"][real]
         targets = inputs["targets"][real]  # [positions]
         if items > self.config.negatives:
             return self.sampled_loss(queries, targets, users[real], own, seed)
-        scores = tf.matmul(queries, self.candidates(tf.range(items), own), transpose_b=True)
+        scores = self.scores(*queries, tf.range(items), own)
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(targets, scores))
 
-    def at_snapshots(self, queries: tf.Tensor, snapshots: tf.Tensor) -> tf.Tensor:
-        """Return queries [n, D] for `candidates`, of queries [n, dimension + H] in snapshots [n].
+    def scores(
+        self, queries: tf.Tensor, snapshots: tf.Tensor, items: tf.Tensor, own: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Return the scores [n, m] of items [m] for queries [n, dimension + H].
 
-        D is dimension + S * H: the tendencies stand at the popularities of the snapshot.
+        The popularity is that of the snapshot [n] of each query. `own` is as in `ItemTower`.
         """
         affinity, tendency = tf.split(queries, [self.config.dimension, self.half_lives], axis=1)
-        placed = tf.one_hot(snapshots, self.snapshots)[:, :, None] * tendency[:, None]  # [n, S, H]
-        size = self.snapshots * self.half_lives
-        return tf.concat([affinity, tf.reshape(placed, [-1, size])], axis=1)
-
-    def candidates(self, items: tf.Tensor, own: tf.Tensor | None) -> tf.Tensor:
-        """Return the vectors [n, D] of items [n] for queries of `at_snapshots`."""
         vectors = self.items(items, own)[:, : self.config.dimension]
-        past = tf.gather(self.items.popularity, items)
-        size = self.snapshots * self.half_lives
-        return tf.concat([vectors, tf.reshape(past, [-1, size])], axis=1)
+        past = tf.transpose(tf.gather(self.items.popularity, items), [1, 2, 0])  # [S, H, m]
+        popular = tf.matmul(tendency[:, None], tf.gather(past, snapshots))[:, 0]
+        return tf.matmul(affinity, vectors, transpose_b=True) + popular
 
     def sampled_loss(
         self,
-        queries: tf.Tensor,
+        queries: tuple[tf.Tensor, tf.Tensor],
         targets: tf.Tensor,
         users: tf.Tensor,
         own: tf.Tensor | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Return the mean sampled softmax loss of `at_snapshots` queries [positions, D].
+        """Return the mean sampled softmax loss of queries [positions, dimension + H] in snapshots.
 
         A position is scored against its target, the targets of other users in the batch, and items
         drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). The logits are corrected
         for the probability that an item is drawn (the logQ correction, Yi et al.,
         "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
         negatives: they are drawn with the query, and a correction by popularity cannot undo that.
+        It is no `tfrs.tasks.Retrieval`, because a candidate has other scores at other times.
         """
         items, negatives = len(self.share), self.config.negatives
         drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32)
         candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
-        positions = tf.cast(tf.shape(targets)[0], tf.float32)
-        expected = tf.gather(self.share, candidates) * positions + negatives / items
-        # As a coordinate of its own: TFRS clips probabilities below one in a million.
-        correction = -tf.math.log(expected)[:, None]
-        vectors = tf.concat([self.candidates(candidates, own), correction], axis=1)
-        queries = tf.pad(queries, [[0, 0], [0, 1]], constant_values=1.0)
-        other_user = users[:, None] != users
-        itself = tf.eye(tf.shape(users)[0], dtype=tf.bool)
-        usable = tf.pad(other_user | itself, [[0, 0], [0, negatives]], constant_values=True)
-        options = {"candidate_ids": candidates, "score_mask": usable, "compute_metrics": False}
-        return self.task(queries, vectors, **options) / positions
+        count = tf.shape(targets)[0]
+        expected = tf.gather(self.share, candidates) * tf.cast(count, tf.float32)
+        logits = self.scores(*queries, candidates, own) - tf.math.log(expected + negatives / items)
+        of_others = tf.pad(users[:, None] != users, [[0, 0], [0, negatives]], constant_values=True)
+        negative = of_others & (targets[:, None] != candidates)
+        itself = tf.pad(tf.eye(count, dtype=tf.bool), [[0, 0], [0, negatives]])
+        logits = tf.where(negative | itself, logits, logits.dtype.min)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(count), logits)
+        return tf.reduce_mean(losses)
 
 
 @contextmanager

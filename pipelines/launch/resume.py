@@ -50,6 +50,7 @@ def prepare(
     outputs: Sequence[str],
     started: float,
     *,
+    kept: Sequence[str],
     resumes: bool,
     commits: bool,
     discard_partial: bool,
@@ -65,6 +66,8 @@ def prepare(
         Patterns of the names of all files that the stage writes, as of `stage_files.matching`.
     started
         When this run began, in seconds since 1970.
+    kept
+        Names of files in the folder that the stage starts from: they are not deleted.
     resumes
         The stage uses what an interrupted run left.
     commits
@@ -107,7 +110,7 @@ def prepare(
             )
         files.write_bytes(note, b"{}")  # killed from here on, there is nothing to resume
         files.delete_file(manifest)
-        stage_files.delete(folder, ours.intersection(names))
+        stage_files.delete(folder, ours.intersection(names).difference(kept))
         files.delete_folder(unfinished, keep=PLAN)
     note_plan(unfinished, plan, started)
     files.delete_file(manifest)  # before anything that makes the stage incomplete

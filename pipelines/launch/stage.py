@@ -86,6 +86,8 @@ class Stage:
     tables: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
     # Name -> files of models and of earlier runs that it reads.
     extra_files: Callable[[argparse.Namespace, Workspace], dict[str, list[str]]] = lambda *_: {}
+    # Names of files in its folder, of its last run, that it starts from in place of deleting them.
+    kept: Callable[[argparse.Namespace, Workspace], tuple[str, ...]] = lambda *_: ()
     # Settings of earlier stages that its output depends on.
     taken_over: Callable[[Workspace], dict[str, Any]] = lambda _: {}
     taken_over_paths: tuple[Flag, ...] = ()  # flags of these that name what its workers read
@@ -148,7 +150,11 @@ class Stage:
 
     def _run(self, flags: argparse.Namespace, options: PipelineOptions) -> None:
         started, workspace = time.time(), Workspace(flags.workspace)
+        kept = self.kept(flags, workspace)
         inputs = self._inputs(flags, workspace)
+        if kept:
+            paths = [workspace.folder(self.folder, name) for name in kept]
+            inputs["kept"] = digest(files.fingerprints(paths))
         self.check(flags, workspace)
         planned = sorted(flag.name for flag in self.flags if flag.in_plan and not flag.inspects)
         taken_over = self.taken_over(workspace)
@@ -176,6 +182,7 @@ class Stage:
                 plan,
                 self.outputs,
                 started,
+                kept=kept,
                 resumes=self.resumes,
                 commits=self.commits,
                 discard_partial=getattr(flags, "discard_partial", False),

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.retrieval.training import training_loop
+from pipelines.launch.workspace import Workspace
 from tests import contract
 from tests.pipelines import small
 from tests.pipelines.small import train
+from transforms.retrieval import train_retriever
 from transforms.storage.folders import Scratch
 
+NEW = "sku-0-new"
 HISTORY = ["sku-0-1", "sku-1-2", "sku-1-3"]
 
 
@@ -27,20 +31,41 @@ def trained(shop: Path) -> Path:
 
 def copy(workspace: Path, folder: Path) -> Path:
     """Copy what the stage reads."""
+    folder.mkdir(exist_ok=True)
     shutil.copy(workspace.parent / "log.parquet", folder)
     for stage in ("clusters", "transitions", "novelty_table"):
         shutil.copytree(workspace / stage, folder / "w" / stage)
     return folder / "w"
 
 
-def scores(workspace: Path) -> np.ndarray:
+@pytest.fixture(scope="module")
+def grown(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a trained workspace with an item and purchases that came later; to be copied."""
+    folder = tmp_path_factory.mktemp("grown")
+    shutil.copytree(trained, folder / "w")
+    hose = next(item for item in small.items() if item["item_id"] == "sku-0-1")
+    items = small.write(folder / "items.parquet", [*small.items(), hose | {"item_id": NEW}])
+    purchases = [row | {"item_id": NEW} for row in small.interactions()[::8]]  # of each user
+    log = small.write(folder / "log.parquet", small.interactions() + purchases)
+    assert small.build(folder / "w", items, log) == 0
+    assert small.mine(folder / "w", log) == 0
+    small.write_novelty_table(Workspace(str(folder / "w")))
+    return folder / "w"
+
+
+def answer(workspace: Path, history: list[str]) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
     model = tf.saved_model.load(str(workspace / "retrieval" / "saved_model"))
     answer = model.signatures["recommend"](
-        history=tf.constant([HISTORY]), cluster_ids=tf.constant([list(range(6))])
+        history=tf.constant([history], tf.string, [1, len(history)]),
+        cluster_ids=tf.constant([list(range(6))]),
     )
-    return answer["scores"].numpy()
+    return {name: output.numpy()[0] for name, output in answer.items()}
+
+
+def scores(workspace: Path) -> np.ndarray:
+    return answer(workspace, HISTORY)["scores"]
 
 
 def test_the_stage_leaves_its_model_and_history_alone(trained: Path) -> None:
@@ -75,6 +100,41 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     assert len(saves) == 2  # an epoch each, none twice
     assert small.digests(workspace / "retrieval") == small.digests(trained / "retrieval")
     np.testing.assert_array_equal(scores(workspace), scores(trained))
+
+
+def test_refresh_answers_with_a_new_item_without_training(
+    grown: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed and run again it gives the same answers, and after that it has nothing to do."""
+    whole, killed = (shutil.copytree(grown, tmp_path / name) for name in ("whole", "killed"))
+    monkeypatch.delattr(training_loop, "train_retriever")
+    assert train(whole, "--refresh") == 0
+    with monkeypatch.context() as patch:
+        patch.delattr(train_retriever, "publish")
+        with pytest.raises(NameError):
+            train(killed, "--refresh")
+    assert not (killed / "retrieval" / "manifest.json").exists()
+    assert train(killed, "--refresh") == 0
+    for workspace in (whole, killed):
+        for name in ("weights.safetensors", "history.parquet"):
+            kept, before = (path / "retrieval" / name for path in (workspace, grown))
+            assert kept.read_bytes() == before.read_bytes()
+        assert answer(workspace, [])["item_ids"][0].decode() == NEW  # the most popular one now
+        assert answer(workspace, [NEW])["scores"][0] != answer(workspace, [])["scores"][0]
+    np.testing.assert_array_equal(scores(whole), scores(killed))
+    manifest = small.manifest(whole, "retrieval")
+    assert train(whole, "--refresh") == 0
+    assert small.manifest(whole, "retrieval") == manifest
+
+
+def test_refresh_without_a_training_or_with_other_settings_is_refused(
+    clustered: Path, grown: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train(copy(clustered, tmp_path / "untrained"), "--refresh") == 2
+    assert "train without --refresh first" in capsys.readouterr().err
+    workspace = shutil.copytree(grown, tmp_path / "other")
+    assert train(workspace, "--refresh", "--retriever_layers=2") == 2
+    assert "trained with other settings (layers)" in capsys.readouterr().err
 
 
 def test_clusters_that_changed_since_are_refused(

@@ -35,11 +35,14 @@ class FittedClusters:
     figures: dict[str, Any]  # for the manifest; of the sample, with items weighted by traffic
 
 
-def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> FittedClusters:
+def fit_tree(
+    sample: pa.Table, sizes: Sequence[int], least_items: int, previous: str | None
+) -> FittedClusters:
     """Fit the tree of clusters, and the projection that gives items their features.
 
     `sample` is a TREE_SAMPLE sorted by id, `sizes` has the number of clusters of each level, coarse
-    to fine, and `previous` is the folder of the clusters of an earlier run to start from. Raises
+    to fine, `least_items` is the number of items that the finest ones should have, and `previous`
+    is the folder of the clusters of an earlier run to start from. Raises
     InputError if there are fewer items than clusters, or if the earlier run knows none of them.
     """
     flag = f"--clusters={','.join(map(str, sizes))}: "
@@ -53,7 +56,7 @@ def fit_tree(sample: pa.Table, sizes: Sequence[int], previous: str | None) -> Fi
     earlier = None if previous is None else read_previous(previous, sample[col.ITEM_ID])
     start = None if earlier is None else (earlier.cluster_ids[:, -1], earlier.parents)
     with as_input_error(flag):
-        tree = fit_cluster_tree(rows, traffic, sizes, times, start)
+        tree = fit_cluster_tree(rows, traffic, sizes, times, start, least_items)
     projection = fit_projection(rows, times)
     cluster_ids = assign_clusters(tree, rows)
     weights = times * traffic if traffic.any() else times

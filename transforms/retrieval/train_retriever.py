@@ -4,7 +4,7 @@ import logging
 import math
 import shutil
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -17,12 +17,15 @@ from transforms import schemas as col
 from transforms.clusters.read_clusters import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.language.read_novelty_table import read_novelty_table
+from transforms.retrieval.retriever_weights import HISTORY, WEIGHTS, read_weights
 from transforms.storage import files
-from transforms.storage.folders import publish, scratch
+from transforms.storage.folders import Scratch, publish, scratch
 from transforms.storage.manifest import RowCounts
+from transforms.transitions.splits import SplitSpec
 from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
+    from models.retrieval.retriever import RetrieverModel
     from models.retrieval.training.training_loop import Step
 
 log = logging.getLogger("interest-explorer")
@@ -34,7 +37,7 @@ _LOG_SECONDS = 10.0
 
 @dataclass(eq=False)
 class TrainRetriever(beam.PTransform):
-    """Paths of all shards of sequences -> the SavedModel and the training's history."""
+    """Paths of all shards of sequences -> the SavedModel, the weights and the history."""
 
     clusters: str  # a folder
     level: int
@@ -44,7 +47,9 @@ class TrainRetriever(beam.PTransform):
     folder: str
     unfinished: str  # folder for checkpoints until the model is published
     config: RetrieverConfig
+    split: SplitSpec  # by which the sequences are chosen
     k: int  # items in an answer
+    refresh: bool  # take the weights in `folder` in place of a training
     hints: dict[str, str] = field(default_factory=dict)  # resource hints of the worker
 
     def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[RowCounts]:
@@ -57,29 +62,64 @@ class TrainRetriever(beam.PTransform):
 
     def _train(self, _: None, shards: list[str]) -> RowCounts:
         from models.retrieval.serving.serving_module import export_saved_model
-        from models.retrieval.training.training_loop import Callbacks, train_retriever
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
-        reporter = _Reporter()
         with scratch(self.unfinished) as work:
             saved_model = work.path / "saved_model"
             shutil.rmtree(saved_model, ignore_errors=True)  # of a killed run
             with as_input_error():
-                model, history = train_retriever(
-                    catalogue,
-                    work.bring(sorted(shards), "sequences"),
-                    self.config,
-                    work.checkpoints,
-                    Callbacks(reporter.epoch, reporter.step, work.save),
-                )
+                paths = work.bring(sorted(shards), "sequences")
+                if self.refresh:
+                    model = self._refreshed(catalogue, paths)
+                else:
+                    model = self._trained(catalogue, paths, work)
                 table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
                 export_saved_model(model, catalogue, table, saved_model, self.k)
-            rows = pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY)
-            record = files.write_parquet(self.folder, "history.parquet", rows)
             exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
+        trained = tuple(
+            files.record(name, files.read_bytes(files.join(self.folder, name)))
+            for name in (HISTORY, WEIGHTS)
+        )
         nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
-        return RowCounts(written=len(history), files=(record, *nested))
+        epochs = files.read_parquet(files.join(self.folder, HISTORY), col.RETRIEVAL_HISTORY)
+        return RowCounts(written=epochs.num_rows, files=(*trained, *nested))
+
+    def _trained(self, catalogue: Catalogue, shards: list[str], work: Scratch) -> "RetrieverModel":
+        """Train, and write the history and the weights."""
+        from models.retrieval.trained_weights import TrainedWeights
+        from models.retrieval.training.training_loop import Callbacks, train_retriever
+
+        reporter = _Reporter()
+        callbacks = Callbacks(reporter.epoch, reporter.step, work.save)
+        model, history = train_retriever(
+            catalogue, shards, self.config, work.checkpoints, callbacks
+        )
+        rows = pa.Table.from_pylist(history, schema=col.RETRIEVAL_HISTORY)
+        files.write_parquet(self.folder, HISTORY, rows)
+        weights = TrainedWeights.of(model, catalogue, asdict(self.split))
+        files.write_bytes(files.join(self.folder, WEIGHTS), weights.to_bytes())
+        return model
+
+    def _refreshed(self, catalogue: Catalogue, shards: list[str]) -> "RetrieverModel":
+        """Put the trained weights on today's items and their popularity."""
+        from models.retrieval.refresh import put_weights
+        from models.retrieval.retriever import RetrieverModel
+        from models.retrieval.training.sequence_shards import row_groups
+        from models.retrieval.training.training_sequences import popularity, survey
+
+        weights = read_weights(self.folder, self.config, self.split)
+        groups = row_groups(shards, catalogue.vocabulary)
+        items = len(catalogue.item_ids)
+        found = survey(groups, items, validation_users=0)
+        now = popularity(groups, items, replace(found, moments=found.moments[-1:]))
+        log.info(
+            "train_retrieval: the weights of the last training, %+d items since",
+            items - len(weights.item_ids),
+        )
+        model = RetrieverModel(self.config, catalogue, found.counts, now.logs)
+        put_weights(weights, catalogue, model)
+        return model
 
     def _catalogue(self) -> Catalogue:
         item_ids, clusters = read_item_clusters(self.clusters, self.level)

@@ -153,13 +153,12 @@ def top_positions(
     not depend on the other queries of the batch.
     """
     clusters = tf.shape(starts)[0] - 1
-    asked = tf.clip_by_value(cluster_ids, -1, clusters)  # both ends have no candidates
+    asked = tf.where((cluster_ids >= 0) & (cluster_ids < clusters), cluster_ids, -1)
     alone = asked.shape[1] == 1
     if not alone:
-        asked = tf.sort(tf.pad(asked, [[0, 0], [1, 0]], constant_values=-1), axis=1)
-        asked = tf.where(asked[:, 1:] == asked[:, :-1], -1, asked[:, 1:])  # without repeats
+        asked = distinct(asked)
     starts, ends = (
-        tf.reshape(tf.gather(starts, tf.clip_by_value(cluster, 0, clusters)), [-1])
+        tf.reshape(tf.gather(starts, tf.maximum(cluster, 0)), [-1])
         for cluster in (asked, asked + 1)
     )
     batch, width = tf.unstack(tf.shape(asked))
@@ -218,6 +217,18 @@ def top_positions(
     keys = order_key(scores, tf.gather(order, tf.maximum(positions, 0)))
     top = tf.math.top_k(keys, k).indices
     return tf.gather(scores, top, batch_dims=1), tf.gather(positions, top, batch_dims=1)
+
+
+def distinct(ids: tf.Tensor) -> tf.Tensor:
+    """Return the distinct ids >= 0 of each row [batch, C], falling, filled up with -1.
+
+    The result is as wide as the row with the most of them: a query costs no more than its distinct
+    clusters, however many ids it has.
+    """
+    ids = tf.sort(tf.pad(ids, [[0, 0], [1, 0]], constant_values=-1), axis=1)
+    ids = tf.where(ids[:, 1:] == ids[:, :-1], -1, ids[:, 1:])
+    counts = tf.math.count_nonzero(ids >= 0, axis=1, dtype=tf.int32)  # [batch], may be empty
+    return tf.math.top_k(ids, tf.reduce_max(tf.pad(counts, [[0, 1]]))).values
 
 
 def order_key(scores: tf.Tensor, index: tf.Tensor) -> tf.Tensor:

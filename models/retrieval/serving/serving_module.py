@@ -82,6 +82,7 @@ class ServingModule(tf.Module):
         history the ranking is by popularity. The outputs are item_ids and scores [batch, k], best
         first, equal scores in the order of the catalogue, filled up with "" and -inf.
         """
+        check_rows(history, cluster_ids=cluster_ids)
         return self.rank(self.position_of.lookup(history), cluster_ids)
 
     @tf.function(input_signature=[_HISTORY])
@@ -99,6 +100,7 @@ class ServingModule(tf.Module):
     @tf.function(input_signature=[_HISTORY, tf.TensorSpec([None], tf.int64, name="seed")])
     def explore_sampled(self, history: tf.Tensor, seed: tf.Tensor) -> Outputs:
         """Do as `explore`, with a pair drawn by `seed` [batch]; newer interests are likelier."""
+        check_rows(history, seed=seed)
         return self.grounded(history, lambda *known: sampled(self.pairs(*known), seed))
 
     @tf.function(input_signature=[_HISTORY])
@@ -146,6 +148,16 @@ class ServingModule(tf.Module):
         longest = tf.maximum(tf.reduce_max(lengths), 1)
         vectors = tf.gather(self.vectors(), seen.to_tensor(0, shape=tf.stack([-1, longest])))
         return self.query(vectors[..., : self.dimension], lengths)
+
+
+def check_rows(history: tf.Tensor, **others: tf.Tensor) -> None:
+    """Raise InvalidArgumentError if another input has not one row for each history."""
+    for name, values in others.items():
+        tf.debugging.assert_equal(
+            tf.shape(values)[0],
+            tf.shape(history)[0],
+            f"{name} must have one row for each row of history",
+        )
 
 
 def export_saved_model(

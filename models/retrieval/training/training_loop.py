@@ -32,7 +32,7 @@ from models.retrieval.training.training_sequences import (
     survey,
 )
 
-EVALUATION_SCORES = 1 << 25  # scores (users times items) in memory at once
+EVALUATION_SCORES = 1 << 23  # scores (users times items) in memory at once
 STEPS = 16  # in a call of TensorFlow, so that no step waits for Python
 MEANS = 32  # at most so many updates of the means in an epoch: each takes all weights
 AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
@@ -275,14 +275,13 @@ def evaluate(
     snapshots: NDArray[np.int32],
 ) -> tuple[float, float]:
     """Return HR@10 and NDCG@10 of the held-out items, as `rank_of`, by popularity in snapshots."""
-    vectors = model.candidates(tf.range(len(model.share)), None)  # [items, D]
-    rows = max(1, EVALUATION_SCORES // len(vectors))
+    items = tf.range(len(model.share))
+    rows = max(1, EVALUATION_SCORES // len(items))
     ranks = []
     for start in range(0, len(histories), rows):
         part = slice(start, start + rows)
-        queries = model.at_snapshots(encode(model, histories[part]), tf.constant(snapshots[part]))
-        scores = tf.matmul(queries, vectors, transpose_b=True).numpy()  # [batch, items]
-        ranks.append(rank_of(scores, histories[part], held_out[part]))
+        scores = model.scores(encode(model, histories[part]), snapshots[part], items, None)
+        ranks.append(rank_of(scores.numpy(), histories[part], held_out[part]))
     rank = np.concatenate(ranks)
     return hit_rate(rank), ndcg(rank)
 

@@ -9,7 +9,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from models.retrieval.popularity import Part, Popularity, decayed_popularity, snapshot_moments
+from models.retrieval.popularity import (
+    Part,
+    Popularity,
+    decayed_popularity,
+    snapshot_moments,
+    snapshots_of,
+)
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.training.sequence_shards import ITEMS, KEY, TIMES, RowGroup
 
@@ -90,7 +96,7 @@ def survey(groups: Sequence[RowGroup], items: int, validation_users: int) -> Sur
         [sequence[:-1] for _, sequence, _ in chosen],
         held_out,
         np.array([time for *_, time in chosen], np.int64),
-        snapshot_moments(np.concatenate(sampled_times)),
+        snapshot_moments(np.concatenate(sampled_times), snapshots_of(items)),
         digest.hexdigest(),
     )
 

@@ -39,7 +39,7 @@ def test_a_snapshot_has_what_was_before_it(log: list[tuple[int, int]], cut: int)
 @given(events)
 def test_no_time_sees_itself_or_the_future(log: list[tuple[int, int]]) -> None:
     items, times = np.array(log, np.int64).T
-    moments = snapshot_moments(times)
+    moments = snapshot_moments(times, most=9)
     found = decayed_popularity([(items.astype(np.int32), times)], ITEMS, moments)
     assert (moments[found.snapshot_at(times)] <= times).all()
 
@@ -47,6 +47,8 @@ def test_no_time_sees_itself_or_the_future(log: list[tuple[int, int]]) -> None:
 @given(events)
 def test_now_has_everything(log: list[tuple[int, int]]) -> None:
     items, times = np.array(log, np.int64).T
-    found = decayed_popularity([(items.astype(np.int32), times)], ITEMS, snapshot_moments(times))
+    found = decayed_popularity(
+        [(items.astype(np.int32), times)], ITEMS, snapshot_moments(times, most=9)
+    )
     counts = np.bincount(items, minlength=ITEMS) + 1
     np.testing.assert_allclose(found.logs[:, -1, 0], np.log(counts / counts.sum()), rtol=1e-5)

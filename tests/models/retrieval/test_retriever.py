@@ -115,7 +115,8 @@ def test_sampled_loss_is_corrected_by_how_often_a_candidate_is_drawn() -> None:
     model = RetrieverModel(config, catalogue(items), counts, timeless_popularity(counts))
     queries = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     seed = tf.constant([0, 1])
-    found = model.sampled_loss(*map(tf.constant, (queries, targets, users)), None, seed)
+    at = tf.constant(queries), tf.zeros(4, tf.int32)
+    found = model.sampled_loss(at, tf.constant(targets), tf.constant(users), None, seed)
 
     drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32).numpy()
     candidates = np.concatenate([targets, drawn])

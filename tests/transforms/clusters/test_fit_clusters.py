@@ -26,7 +26,7 @@ def with_traffic(table: pa.Table) -> pa.Table:
 
 
 def fit(table: pa.Table, sizes: list[int]) -> fit_clusters.FittedClusters:
-    return fit_clusters.fit_tree(sample_of(table), sizes, None)
+    return fit_clusters.fit_tree(sample_of(table), sizes, 1, None)
 
 
 def list_clusters(

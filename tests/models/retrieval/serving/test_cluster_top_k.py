@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from models.retrieval.serving.cluster_top_k import ClusterTopK, order_key, tf, tfrs
+from models.retrieval.serving.cluster_top_k import ClusterTopK, distinct, order_key, tf, tfrs
 
 CLUSTERS, DIMENSION, BATCH = 6, 3, 4
 Answer = tuple[np.ndarray, np.ndarray]
@@ -85,6 +85,19 @@ def test_equals_brute_force_with_a_mask(
     layer = ClusterTopK(CLUSTERS, k=k).index(candidates, clusters=clusters)
     answer = layer.query_with_exclusions((queries, cluster_ids), tf.constant(exclusions))
     assert_equal(answer, brute_force(candidates, clusters, queries, cluster_ids, exclusions, k))
+
+
+@quick
+@given(ids(-1, CLUSTERS, 8))
+def test_distinct_ids_are_as_wide_as_the_most_of_a_row(rows: np.ndarray) -> None:
+    expected = [sorted({*row.tolist()} - {-1}, reverse=True) for row in rows]
+    width = max(map(len, expected))
+    filled = [row + [-1] * (width - len(row)) for row in expected]
+    assert distinct(tf.constant(rows)).numpy().tolist() == filled
+
+
+def test_distinct_ids_of_no_query_are_none() -> None:
+    assert distinct(tf.zeros([0, 3], tf.int32)).shape == (0, 0)
 
 
 RNG = np.random.default_rng(0)

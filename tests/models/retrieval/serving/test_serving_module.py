@@ -254,6 +254,23 @@ def test_empty_batch_gives_an_empty_answer(served: Any) -> None:
     assert answer["item_ids"].shape == (0, K)
 
 
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("recommend", {"cluster_ids": tf.zeros([2, 1], tf.int32)}),
+        ("explore_sampled", {"seed": tf.zeros([2], tf.int64)}),
+    ],
+)
+def test_inputs_of_different_lengths_are_an_error(
+    served: Any, name: str, given: dict[str, tf.Tensor], rows: int
+) -> None:
+    history = tf.constant([["id-3"]] * rows)
+    message = f"{next(iter(given))} must have one row for each row of history"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        served.signatures[name](history=history, **given)
+
+
 def test_signatures_are_those_of_the_contract(served: Any) -> None:
     def described(specs: dict[str, tf.TensorSpec]) -> dict[str, tuple[tf.DType, list[int | None]]]:
         return {name: (spec.dtype, spec.shape.as_list()) for name, spec in specs.items()}

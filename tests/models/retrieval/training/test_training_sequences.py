@@ -106,7 +106,7 @@ def test_a_target_comes_with_the_popularity_before_it(tmp_path: Path) -> None:
     items, _, _, recency, snapshots = next(
         batches(groups, found, RetrieverConfig(max_length=ITEMS, batch_size=5), 0)
     )
-    minutes = 60 * items + 5 - recency
+    minutes = 60 * items.astype(np.int64) + 5 - recency
     chosen = [np.flatnonzero(found.moments <= time)[-1] for time in 60_000_000 * minutes.ravel()]
     np.testing.assert_array_equal(snapshots.ravel(), chosen)
 
@@ -167,7 +167,7 @@ def test_no_more_than_a_window_is_decoded_at_once(
     for _ in batches(many, found, RetrieverConfig(), 0, window_items):
         pass
     assert len(decoded) == len(many)
-    assert window_items / 2 < max(decoded) < 1.1 * window_items + 200
+    assert window_items / 2 < max(decoded) < 1.1 * window_items + 1_000  # a group: Arrow rounds up
 
 
 def test_a_survey_decodes_a_row_group_at_a_time(many: list[RowGroup], decoded: list[float]) -> None:
