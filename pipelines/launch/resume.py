@@ -62,12 +62,12 @@ def prepare(
 
     Parameters
     ----------
-    kept
-        Names of files in the folder that the stage starts from: they are not deleted.
     outputs
         Patterns of the names of all files that the stage writes, as of `stage_files.matching`.
     started
         When this run began, in seconds since 1970.
+    kept
+        Names of files in the folder that the stage starts from: they are not deleted.
     resumes
         The stage uses what an interrupted run left.
     commits

@@ -1,7 +1,6 @@
 """Data after --train_until and data of test users change nothing that is learned."""
 
 import datetime
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,10 +151,7 @@ def test_the_retriever_is_trained_on_the_past(
     workspaces: tuple[Path, Path], trained_on: Callable[..., list[list[str]]]
 ) -> None:
     one = workspaces[0]
-    (one / "novelty_table").mkdir()
-    (one / "novelty_table" / "manifest.json").write_text(
-        json.dumps({"level": 1, "flags": {"blocked_clusters": []}})
-    )
+    small.write_novelty_table(Workspace(str(one)))
     past = [row for row in small.interactions() if row["timestamp"] < CUT]
     assert 0 < len(past) < len(small.interactions())
     assert trained_on(one) == histories(past)
