@@ -186,3 +186,9 @@ def digests(folder: Path) -> dict[str, str]:
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*.parquet"))
     }
+
+
+def epochs_trained(workspace: str | Path) -> int:
+    """Return the epochs of a retriever's training: with validation, and then on everything."""
+    history = files.read_parquet(f"{workspace}/retrieval/history.parquet", col.RETRIEVAL_HISTORY)
+    return len(history) + 1 + int(np.argmax(history["NDCG@10"]))

@@ -97,7 +97,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
     shards = small.digests(workspace / "unfinished" / "train_retrieval" / "sequences")
     assert len(shards) == 64
     assert train(workspace) == 0
-    assert len(saves) == 2  # an epoch each, none twice
+    assert len(saves) == small.epochs_trained(workspace)  # none twice
     assert small.digests(workspace / "retrieval") == small.digests(trained / "retrieval")
     np.testing.assert_array_equal(scores(workspace), scores(trained))
 
