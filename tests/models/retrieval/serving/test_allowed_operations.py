@@ -41,7 +41,7 @@ ATTACKS: dict[str, tuple[str, Body]] = {
         lambda text: tf.cond(text == "now", lambda: write(text), lambda: text),
     ),
     "in a loop": (
-        "WriteFile",
+        "While",  # of which the first is named
         lambda text: tf.while_loop(lambda it: it == "now", lambda it: [write(it)], [text])[0],
     ),
 }
