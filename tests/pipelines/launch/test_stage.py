@@ -12,6 +12,7 @@ import pytest
 
 from pipelines import mine_transitions
 from pipelines.launch.flags import parse
+from pipelines.launch.shared_flags import ITEMS_FORMAT, TEXTS
 from tests.pipelines.launch.shout import ECHO, RUNS, SHOUT
 from transforms import schemas as col
 from transforms.storage import files
@@ -22,7 +23,8 @@ def test_a_run_leaves_files_and_a_manifest_that_lists_them(run, stage_folder: Pa
     manifest = json.loads((stage_folder / "manifest.json").read_text())
     assert manifest["rows"] == {"read": 2, "used": 2, "dead": 0, "written": 2}
     assert [file["path"] for file in manifest["files"]] == ["words.txt"]
-    assert manifest["flags"] == {"fail": None, "level": 0, "seed": 0}
+    defaults = {flag.name: flag.default for flag in (*ITEMS_FORMAT, *TEXTS)}
+    assert manifest["flags"] == defaults | {"fail": None, "level": 0, "seed": 0}
     assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
 
 
