@@ -13,6 +13,7 @@ import pytest
 
 from pipelines import explore, mine_transitions
 from pipelines.launch.flags import parse
+from pipelines.launch.shared_flags import ITEMS_FORMAT, TEXTS
 from pipelines.launch.workspace import PIPELINES
 from tests.pipelines import small
 from tests.pipelines.launch.shout import ECHO, RUNS, SHOUT
@@ -27,7 +28,8 @@ def test_a_run_leaves_files_and_a_manifest_that_lists_them(run, stage_folder: Pa
     manifest = json.loads((stage_folder / "manifest.json").read_text())
     assert manifest["rows"] == {"read": 2, "used": 2, "dead": 0, "written": 2}
     assert [file["path"] for file in manifest["files"]] == ["words.txt"]
-    assert manifest["flags"] == {"fail": None, "level": 0, "seed": 0}
+    defaults = {flag.name: flag.default for flag in (*ITEMS_FORMAT, *TEXTS)}
+    assert manifest["flags"] == defaults | {"fail": None, "level": 0, "seed": 0}
     assert (stage_folder / "words.txt").read_text() == "HELLO\nWORLD"
 
 
