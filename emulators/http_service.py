@@ -19,6 +19,8 @@ class Request:
     body: bytes
 
 
+PORTS: set[int] = set()  # of the servers that run in this process
+
 Response = tuple[int, dict[str, str], bytes]  # status, headers, body
 
 
@@ -53,9 +55,11 @@ def serve(answer: Callable[[Request], Response]) -> Iterator[str]:
 
     with _Server(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
+        PORTS.add(server.server_port)
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
+            PORTS.remove(server.server_port)
             server.shutdown()
 
 

@@ -92,8 +92,7 @@ def test_killed_after_an_epoch_it_ends_with_the_same_model(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Scratch, "save", die_once)
-    with pytest.raises(BaseException, match=r"KeyboardInterrupt|^$"):
-        train(workspace)
+    assert train(workspace) == 130
     shards = small.digests(workspace / "unfinished" / "train_retrieval" / "sequences")
     assert len(shards) == 64
     assert train(workspace) == 0

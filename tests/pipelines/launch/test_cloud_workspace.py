@@ -60,8 +60,7 @@ def remote(model_in_process: None, cloud: Cloud, shop: Path) -> str:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Scratch, "save", save_and_die)
-        with pytest.raises(BaseException, match=r"KeyboardInterrupt|^$"):
-            small.train(root)
+        assert small.train(root) == 130
         assert not saves[0].exists()  # the disk of the worker
         assert small.train(root) == 0
     assert len(saves) == small.epochs_trained(root)  # none twice
