@@ -1,6 +1,7 @@
 """Pipelines submitted to a Dataflow service of ours, and what they staged there."""
 
 import functools
+import json
 import runpy
 import shutil
 import subprocess
@@ -19,6 +20,7 @@ from apache_beam.runners.portability import stager
 
 from emulators.dataflow_server import Dataflow
 from emulators.servers import PROJECT, ROOT
+from pipelines.launch.shared_flags import BASE_MODEL
 from pipelines.launch.workspace import FORMATS, PIPELINES, Workspace
 from tests.pipelines import small
 from transforms.storage import files
@@ -47,6 +49,9 @@ def make_shop(mined: Path, folder: Path) -> None:
     """
     shutil.copytree(mined, folder, dirs_exist_ok=True)
     workspace = folder / "workspace"
+    built = small.manifest(workspace, "clusters")
+    built["flags"]["base_model"] = BASE_MODEL.default  # one that workers have too
+    (workspace / "clusters" / "manifest.json").write_text(json.dumps(built))
     level = small.manifest(workspace, "transitions")["level"]
     small.write_language_model(Workspace(str(workspace)))
     for stage in ("novelty_table", "retrieval"):

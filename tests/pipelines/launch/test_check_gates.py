@@ -1,7 +1,6 @@
 """A novelty table reaches users only after a report that passes, unless its gates are ignored."""
 
 import argparse
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,10 +14,12 @@ from pipelines import build_novelty_table, explore, recommend
 from pipelines.launch.check_gates import check_gates, check_not_failed
 from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE
 from pipelines.launch.stage import Stage
-from pipelines.launch.workspace import Workspace
+from pipelines.launch.workspace import FORMATS, PIPELINES, Workspace
 from transforms import schemas as col
 from transforms.errors import InputError
-from transforms.storage.manifest import RowCounts
+from transforms.storage import files
+from transforms.storage.files import FileRecord
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 from transforms.tables.load_bigquery import LoadTable
 
 
@@ -42,23 +43,20 @@ SAID = (
 CHECKED, IGNORED = (argparse.Namespace(ignore_gates=ignored) for ignored in (False, True))
 
 
-def write_stage(root: Path, folder: str, inputs: dict[str, str], seed: int = 0) -> None:
-    """Write the manifest of a stage; the seed stands for what it decided."""
-    files: list[dict[str, Any]] = []
-    content = {"inputs": inputs, "flags": {}, "files": files, "level": seed}
-    (root / folder).mkdir(parents=True, exist_ok=True)
-    (root / folder / "manifest.json").write_text(json.dumps(content))
+def write_stage(
+    root: Path, folder: str, inputs: dict[str, str], level: int = 0, *records: FileRecord
+) -> None:
+    """Write the manifest of a stage; the level stands for what it decided."""
+    plan = StagePlan(PIPELINES[folder], inputs, {}, level, FORMATS[folder])
+    write_manifest(str(root / folder), plan, {}, 0.0, RowCounts(files=records))
 
 
 def write_report(root: Path, gates: dict[str, Any] = GATES) -> None:
     """Write a report on the novelty table that is there."""
     table = Workspace(str(root)).fingerprint("novelty_table")
     content = json.dumps({"gates": gates}).encode()
-    record = {"path": "metrics.json", "size": 0, "sha256": hashlib.sha256(content).hexdigest()}
-    manifest = {"inputs": {"novelty_table": table}, "files": [record], "flags": {}, "level": 0}
-    (root / "report").mkdir(parents=True, exist_ok=True)
-    (root / "report" / "metrics.json").write_bytes(content)
-    (root / "report" / "manifest.json").write_text(json.dumps(manifest))
+    record = files.write_record(str(root / "report"), "metrics.json", content)
+    write_stage(root, "report", {"novelty_table": table}, 0, record)
 
 
 @pytest.fixture
@@ -166,7 +164,7 @@ def test_recommend_refuses_in_one_line(root: Path, capsys) -> None:
 def test_a_table_without_a_report_of_its_own_is_not_a_failed_one(root: Path) -> None:
     check_not_failed(CHECKED, Workspace(str(root)))
     write_report(root)
-    write_stage(root, "novelty_table", {}, seed=1)
+    write_stage(root, "novelty_table", {}, level=1)
     check_not_failed(CHECKED, Workspace(str(root)))
 
 
@@ -197,9 +195,8 @@ EXPORT = Stage(
 def exported(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(LoadTable, "is_done", lambda load: True)
     monkeypatch.setattr("pipelines.launch.stage.check_target", lambda *of_load: None)
-    plan = {"pipeline": EXPORT.name, "inputs": {}, "flags": {"seed": 0}, "level": 0}
-    manifest = json.dumps({**plan, "files": []})
-    (root / "novelty_table" / "manifest.json").write_text(manifest)
+    plan = StagePlan(EXPORT.name, {}, {"seed": 0}, 0, FORMATS["novelty_table"])
+    write_manifest(str(root / "novelty_table"), plan, {}, 0.0, RowCounts())
     return root
 
 

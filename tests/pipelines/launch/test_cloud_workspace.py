@@ -15,6 +15,7 @@ from transforms import schemas as col
 from transforms.storage import files
 from transforms.storage.bigquery_client import client
 from transforms.storage.folders import Scratch
+from transforms.storage.stage_files import read_parts
 
 # The first test waits for the workspace of all.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.usefixtures("model_in_process")]
@@ -111,7 +112,7 @@ def test_a_complete_stage_is_only_loaded(request, cloud: Cloud, local, caplog, a
     for said in (f"complete already, loading it into {table}", "complete already, nothing to do"):
         assert recommended(root, f"--output_table={table}") == 0
         assert f"recommend: {said}" in caplog.messages
-    expected = files.read_parts(f"{root}/recommendations", col.RECOMMENDATIONS)
+    expected = read_parts(f"{root}/recommendations", "", col.RECOMMENDATIONS)
     assert expected.num_rows
     by_user = [one.sort_by("user_id").to_pylist() for one in (rows(table), expected)]
     assert by_user[0] == by_user[1]

@@ -145,11 +145,19 @@ def test_finished_training_is_not_repeated(whole: Whole, shards: list[str], tmp_
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["state.index", "state.data-00000-of-00001", "checksums.json"])
-@pytest.mark.parametrize("damaged", ["last", "all"])
+@pytest.mark.parametrize(
+    ("name", "damaged"), [("state.data-00000-of-00001", "last"), ("checksums.json", "all")]
+)
 def test_a_damaged_checkpoint_is_dropped_for_the_one_before_or_the_start(
-    whole: Whole, shards: list[str], tmp_path: Path, caplog: Any, name: str, damaged: str
+    whole: Whole,
+    shards: list[str],
+    tmp_path: Path,
+    caplog: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    damaged: str,
 ) -> None:
+    monkeypatch.setattr(training_loop, "STEPS", 2)
     folder = shutil.copytree(whole.folder, tmp_path / "copy")
     victims = []
     for run in folder.iterdir():
