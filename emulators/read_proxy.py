@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from emulators.http_service import PORTS
+
 _LARGE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 
@@ -60,9 +62,12 @@ def read_proxy(emulator: str, **options: Any) -> Iterator[ReadProxy]:
     with grpc.insecure_channel(emulator, options=_LARGE) as channel:
         proxy = ReadProxy(channel, **options)
         server = grpc.server(ThreadPoolExecutor(16), handlers=[proxy], options=_LARGE)
-        proxy.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+        port = server.add_insecure_port("127.0.0.1:0")
+        proxy.address = f"127.0.0.1:{port}"
         server.start()
+        PORTS.add(port)
         try:
             yield proxy
         finally:
+            PORTS.remove(port)
             server.stop(grace=0).wait()

@@ -92,7 +92,7 @@ def run_guarded(work: Callable[[], None]) -> int:
         if explained is None:
             raise
         code, message = explained
-        print(f"error: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
+        print(f"error: {printable(message)}", file=sys.stderr)
         return code
     return DONE
 

@@ -116,7 +116,8 @@ def missing(column: pa.ChunkedArray) -> np.ndarray:
     texts = as_texts(column, "texts")
     words = pc.or_(pc.is_in(texts, _MISSING), pc.utf8_is_space(texts))
     # Bytes that are not UTF-8 are there.
-    return pc.or_(pc.is_null(column), pc.and_(pc.is_valid(texts), words)).to_numpy()
+    stands_for_null = pc.and_kleene(pc.is_valid(texts), words)
+    return pc.or_kleene(pc.is_null(column), stands_for_null).to_numpy()
 
 
 def as_ids(column: pa.ChunkedArray, name: str = "ids") -> tuple[pa.ChunkedArray, int]:

@@ -93,7 +93,7 @@ SHAPES = {
     "carriage returns": (text(ROWS, end="\r\n"), STANDARD),
     "carriage returns alone": (text(ROWS, end="\r"), STANDARD),
     "UTF-16": (text(ROWS).encode("utf-16"), InputFormat(encoding="utf-16")),
-    "gzip": (gzip.compress(text(ROWS).encode()), STANDARD),
+    "gzip": (gzip.compress(text(ROWS).encode(), mtime=0), STANDARD),
     "zstd": (pa.Codec("zstd").compress(text(ROWS).encode(), asbytes=True), STANDARD),
     "other names": (
         text(ROWS).replace("user_id,item_id", "userId,movieId"),
