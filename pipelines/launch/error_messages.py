@@ -92,6 +92,8 @@ def run_guarded(work: Callable[[], None]) -> int:
         if explained is None:
             raise
         code, message = explained
+        # A text of the data begins no line; the lines of a list are indented.
+        message = re.sub(r"\s*[\r\n]+(?!  )", " ", message)
         print(f"error: {printable(message)}", file=sys.stderr)
         return code
     return DONE
