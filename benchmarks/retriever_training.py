@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from benchmarks.common.datasets import ENCODER, FOLDER, real_log, with_traffic
 from benchmarks.common.output import command_line, print_table, say, say_start
 from benchmarks.retriever.__main__ import build_catalogue, make_splits
-from benchmarks.retriever.rankers import RECTOOLS, Ours, by_rectools
+from benchmarks.retriever.rankers import RECTOOLS, Ours, add_rectools_flag, by_rectools
 from models.clustering.text_encoder import TextEncoder
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
@@ -75,12 +75,7 @@ def main() -> None:
     parser = command_line("retriever_training", __doc__)
     parser.add_argument("--data", type=Path, default=FOLDER, help="folder of the data set")
     parser.add_argument("--dataset", default="movietweetings-100k", help="name of a folder in it")
-    parser.add_argument(
-        "--rectools_python",
-        type=Path,
-        default=Path(".venv/rectools/bin/python"),
-        help="interpreter of the environment that has RecTools",
-    )
+    add_rectools_flag(parser)
     flags = parser.parse_args()
     log = real_log(flags.dataset, flags.data, Path())
     if log is None:

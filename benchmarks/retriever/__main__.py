@@ -33,6 +33,7 @@ from benchmarks.retriever.rankers import (
     RECTOOLS,
     RECTOOLS_DEFAULTS,
     Ranker,
+    add_rectools_flag,
     by_ours,
     by_popularity,
     by_recent_popularity,
@@ -144,12 +145,7 @@ def main() -> None:
     parser.add_argument("--splits", default="leave_one_out,temporal", help="splits to measure")
     parser.add_argument("--models", default="", help="names in the table; all, if not given")
     parser.add_argument("--seeds", default="0,1,2", help="seeds of the learned models")
-    parser.add_argument(
-        "--rectools_python",
-        type=Path,
-        default=Path(".venv/rectools/bin/python"),
-        help="interpreter of the environment that has RecTools",
-    )
+    add_rectools_flag(parser)
     parser.add_argument(
         "--rectools", type=json.loads, default={}, help="settings of RecTools, JSON"
     )

@@ -1,5 +1,6 @@
 """The compared retrievers: each ranks the items outside the history of every tested user."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -44,6 +45,16 @@ _OURS = threading.Lock()  # one training at a time in this process
 Answers = NDArray[np.int32]  # [tested users, TOP] items, best first, -1 pads
 Ranked = tuple[Answers, float]  # and the seconds of training until the best epoch
 Ranker = Callable[[Split, Catalogue, int, Path], Ranked]  # of a seed and a temporary folder
+
+
+def add_rectools_flag(parser: argparse.ArgumentParser) -> None:
+    """Add --rectools_python."""
+    parser.add_argument(
+        "--rectools_python",
+        type=Path,
+        default=Path(".venv/rectools/bin/python"),
+        help="interpreter of the environment that has RecTools",
+    )
 
 
 def by_popularity(split: Split, catalogue: Catalogue, seed: int, scratch: Path) -> Ranked:

@@ -1,6 +1,6 @@
 """The popularity of items at a moment: logarithms of decayed counts of their engagements.
 
-What was popular in the last days is a better guess of the next item than what was popular ever. An
+What was popular in the last days is often a better guess than what was popular ever. An
 engagement of an age of one half-life counts a half; each of several half-lives makes a popularity
 of its own, and the model learns how to mix them. A position of the training sees the snapshot from
 before it happened, and no later one; the exported model has the latest.

@@ -6,8 +6,8 @@ from models.retrieval.retriever import tf
 class LazyAdam(tf.keras.optimizers.Adam):
     """Keras' Adam, but the moments of a row do not decay while no step uses it.
 
-    Keras decays all rows in each step, which takes a second for a million items. Adam is as good
-    without: the LazyAdam of TensorFlow Addons, which is no longer maintained.
+    Keras decays all rows in each step, so a step costs the more, the more items there are. This is
+    the LazyAdam of TensorFlow Addons, which is no longer maintained.
     """
 
     def update_step(self, gradient: tf.Tensor | tf.IndexedSlices, variable: tf.Variable) -> None:

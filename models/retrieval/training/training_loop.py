@@ -176,13 +176,13 @@ class TrainingState:
 
     def _train_epoch(self, callbacks: Callbacks) -> None:
         epoch, total = int(self.done), self.found.steps(self.config)
-        rest = 1 + total // (STEPS * MEANS)  # calls of TensorFlow for each update of the means
+        calls = 1 + total // (STEPS * MEANS)  # of TensorFlow, for each update of the means
         saved = time.monotonic()
         stream = batches(self.groups, self.found, self.config, epoch)
         for chunk in chunks(itertools.islice(stream, int(self.steps_done), None)):
             self._train_steps(tf.constant(chunk))
             done = int(self.steps_done)
-            if done == total or done // STEPS % rest == 0:
+            if done == total or done // STEPS % calls == 0:
                 self._update_means()
             callbacks.on_step(
                 Step(
@@ -220,6 +220,7 @@ class TrainingState:
         return self.figures.numpy()[: int(self.done)]
 
     def _validate(self) -> tuple[float, float]:
+        """Return HR@10 and NDCG@10, NaN if nothing is held out."""
         if not self.found.held_out.size:
             return float("nan"), float("nan")
         return evaluate(
