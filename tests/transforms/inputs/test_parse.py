@@ -79,6 +79,12 @@ def test_words_for_a_missing_value_are_no_ids(text: str) -> None:
     assert parse.missing(column).tolist() == [True, False, False]
 
 
+def test_nulls_among_texts_are_missing_and_bytes_that_are_no_text_are_not() -> None:
+    assert parse.missing(chunked([None, "a", " "])).tolist() == [True, False, True]
+    column = chunked([None, b"a", b"\xff"], pa.binary())
+    assert parse.missing(column).tolist() == [True, False, False]
+
+
 @pytest.mark.parametrize(("kind", "limit"), [(pa.float32(), 2.0**24), (pa.float64(), 2.0**53)])
 def test_floats_that_stand_for_several_integers_are_no_ids(kind: pa.DataType, limit) -> None:
     column = chunked([limit, limit - 1, None, -limit], kind)
