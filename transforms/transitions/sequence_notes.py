@@ -100,11 +100,10 @@ class NoteSequences(beam.PTransform):
     item_clusters: beam.PCollection  # one tuple that begins with the ids of the catalogue's items
 
     def expand(self, parts: beam.PCollection[tuple[int, pa.Table]]) -> beam.PCollection[RowCounts]:
-        item_clusters = beam.pvalue.AsSingleton(self.item_clusters)
+        known = beam.pvalue.AsSingleton(self.item_clusters)
         return (
             parts
-            | "Facts"
-            >> beam.Map(lambda part, items: facts_of(part[1], len(items[0])), item_clusters)
+            | "Facts" >> beam.Map(lambda part, items: facts_of(part[1], len(items[0])), known)
             | "Add" >> beam.CombineGlobally(SumFn()).without_defaults()
-            | "Notes" >> beam.Map(lambda facts, items: notes_on(facts, items[0]), item_clusters)
+            | "Notes" >> beam.Map(lambda facts, items: notes_on(facts, items[0]), known)
         )
