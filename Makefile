@@ -133,6 +133,7 @@ bench-%: setup
 bench-novelty-table:  ## pairs/s of the novelty table beside other ways to build it
 bench-clusters:  ## clusters of real items beside plain k-means
 bench-retriever: setup-rectools  ## HR@10 and NDCG@10 beside RecTools' SASRec and popularity
+bench-retriever-training: setup-rectools  ## seconds to the best NDCG@10 beside RecTools' SASRec
 bench-quality:  ## the table beside every baseline: DATA= WORKSPACE=build/quality
 bench-report: setup-chromium  ## seconds until the report of 761 clusters is open, and its size
 bench-bigquery: setup-emulators  ## rows/s from BigQuery beside Beam's own readers

@@ -224,5 +224,5 @@ def test_an_earlier_run_that_cannot_be_used_is_one_line(
 
 def test_an_earlier_run_on_other_items_is_one_line(first: Path, run: Run, capsys) -> None:
     strangers = [{**row, "item_id": f"other {row['item_id']}"} for row in small.items()]
-    run("strangers", strangers, f"--previous_workspace={first}", code=2)
+    run("strangers", strangers, f"--previous_workspace={first}", "--max_dead_share=1", code=2)
     assert "knows none of the items" in capsys.readouterr().err

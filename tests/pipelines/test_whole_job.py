@@ -188,5 +188,5 @@ def test_interrupted_table_is_finished_to_the_same_bytes(
 def interrupted_plan(workspace: Path, stage: str) -> bytes:
     """Return the note that an interrupted run of a complete stage had left."""
     manifest = json.loads((workspace / stage / "manifest.json").read_text())
-    plan = {name: manifest[name] for name in ("pipeline", "inputs", "flags", "level")}
+    plan = {name: manifest[name] for name in ("pipeline", "inputs", "flags", "level", "format")}
     return json.dumps(plan, sort_keys=True).encode()

@@ -30,6 +30,13 @@ HOSTILE = (
 )
 
 
+@pytest.fixture(autouse=True)
+def no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget the values that the `make test` around the tests exports."""
+    for name in (*GIVEN, "ARGS", "DATA"):
+        monkeypatch.delenv(name, raising=False)
+
+
 def make(folder: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     """Run make in a folder with the Makefile, an environment that is set up, and stand-ins."""
     for command in ("docker", "gcloud", ".venv/bin/python"):

@@ -17,6 +17,7 @@ from transforms import schemas as col
 from transforms.language.finetune import Finetune, output_head_targets, to_examples
 from transforms.storage import files
 from transforms.storage.folders import Scratch
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 
 
 def test_the_pair_is_excluded_and_the_novel_cluster_is_the_label() -> None:
@@ -56,7 +57,7 @@ def test_no_pairs_are_no_targets() -> None:
 @pytest.fixture
 def step(storage, tmp_path: Path) -> Callable[[str], Finetune]:
     """Return the step that tunes a tiny model, with its artefacts in some folder."""
-    examples = f"gs://{storage.bucket}/examples"
+    transitions = f"gs://{storage.bucket}/transitions"
     rows = [
         (c1, c2, novel, f"{DESCRIPTIONS[c1]}, {DESCRIPTIONS[c2]}:\n", DESCRIPTIONS[novel])
         for c1, c2, novel in itertools.permutations(range(4), 3)
@@ -64,13 +65,18 @@ def step(storage, tmp_path: Path) -> Callable[[str], Finetune]:
     table = pa.Table.from_pylist(
         [dict(zip(col.EXAMPLES.names, row, strict=True)) for row in rows], schema=col.EXAMPLES
     )
-    for split, part in (("train", table.slice(0, 16)), ("valid", table.slice(16))):
-        files.write_parquet(files.join(examples, split), "part.parquet", part)
+    parts = {
+        "examples/train/part.parquet": table.slice(0, 16),
+        "examples/valid/part.parquet": table.slice(16),
+    }
+    records = tuple(files.write_parquet(transitions, name, part) for name, part in parts.items())
+    plan = StagePlan("mine_transitions", {}, {}, None, 1)
+    write_manifest(transitions, plan, {}, 0.0, RowCounts(files=records))
     base_model = str(save_tiny_llm(tmp_path / "tiny"))
 
     def step(root: str) -> Finetune:
         return Finetune(
-            examples,
+            transitions,
             AFFINITY,
             PROMPTS,
             files.join(root, "language_model"),

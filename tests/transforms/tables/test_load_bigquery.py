@@ -17,6 +17,7 @@ from transforms import schemas as col
 from transforms.errors import InputError
 from transforms.storage import bigquery_client, cloud_storage, files
 from transforms.storage.bigquery_client import TableName
+from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 from transforms.tables import load_bigquery
 from transforms.tables.load_bigquery import LoadTable, Version, can_load, check_target
 
@@ -50,8 +51,8 @@ def write_stage(folder: str, users: list[tuple]) -> None:
         files.write_parquet(folder, f"part-{number}.parquet", part)
         for number, part in enumerate((table.slice(0, 1), table.slice(1)))
     ]
-    content = {"files": [vars(record) for record in records], "rows": {"written": len(users)}}
-    files.write_bytes(files.join(folder, "manifest.json"), json.dumps(content).encode())
+    counts = RowCounts(written=len(users), files=tuple(records))
+    write_manifest(folder, StagePlan("recommend", {}, {}, None, 1), {}, 0.0, counts)
 
 
 @pytest.fixture(params=["local", "remote"])

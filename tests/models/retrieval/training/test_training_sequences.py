@@ -172,7 +172,7 @@ def test_no_more_than_a_window_is_decoded_at_once(
 
 def test_a_survey_decodes_a_row_group_at_a_time(many: list[RowGroup], decoded: list[float]) -> None:
     survey(many, ITEMS, 5)
-    assert max(decoded) < 2_500  # the one before is not gone yet
+    assert max(decoded) < 3_000  # the one before is not gone yet, and Arrow rounds up
 
 
 def test_a_user_with_a_million_items_fills_no_batch_alone(tmp_path: Path) -> None:
