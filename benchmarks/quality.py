@@ -1,4 +1,4 @@
-"""Whether the fine-tuned table finds next interests better than every baseline, on real data.
+"""Whether exploration finds next interests better than every baseline, on real data.
 
     make bench-quality DATA=../shared/data/movietweetings-100k WORKSPACE=build/quality
 
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.common.output import command_line, print_table, say
+from models.evaluation.policies.policy_names import ALIGNED, ALIGNED_WITHOUT_TABLE, OURS
 
 # The flags of mining (None: our transitions are used) and of tuning, for each other table.
 EXAMPLES_ALONE = "--finetune_affinity_pairs=0"
@@ -78,17 +79,24 @@ def print_metrics(metrics: dict) -> None:
             for name, values in policies.items()
         ],
     )
-    baselines = [v for name, v in policies.items() if not name.startswith("novelty_table")]
+    baselines = [values for name, values in policies.items() if name not in OURS]
     best = max(baselines, key=lambda values: values["macro_recall_at_5"]["value"])
     figures = {
         "policies": {
             name: {metric: (values.get(metric) or {}).get("value") for metric in METRICS}
             for name, values in policies.items()
         },
-        "not_beaten_macro": not_beaten(metrics["paired"]["macro_recall_at_5"]),
-        "not_beaten_micro": not_beaten(metrics["paired"]["recall_at_5"]),
-        "pooled_not_beaten_macro": not_beaten(metrics["paired_pooled"]["macro_recall_at_5"]),
-        "pooled_not_beaten_micro": not_beaten(metrics["paired_pooled"]["recall_at_5"]),
+        "weights": metrics["alignment"][ALIGNED],
+        **{
+            f"not_beaten_by_{name}": {
+                metric: not_beaten(differences) for metric, differences in metrics[where].items()
+            }
+            for name, where in (("aligned", "paired_aligned"), ("table", "paired"))
+        },
+        "llm_adds": {
+            metric: differences[ALIGNED_WITHOUT_TABLE]
+            for metric, differences in metrics["paired_aligned"].items()
+        },
         "coverage_of_the_best": best["coverage"]["value"],
     }
     print(json.dumps(figures))
@@ -99,7 +107,7 @@ def not_beaten(differences: dict[str, dict[str, float]]) -> list[str]:
     return [
         name
         for name, difference in differences.items()
-        if not name.startswith("novelty_table") and not difference["low"] > 0
+        if name not in OURS and not difference["low"] > 0
     ]
 
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 from models.evaluation.gates import GateThresholds
 from models.evaluation.policies.policy_names import PRIOR, TABLE
 from models.evaluation.simulation.simulation import SimulationConfig
+from models.interests.alignment import PARTS
 from pipelines.launch.compared_tables import (
     COMPARE_TABLE,
     check_named_tables,
@@ -43,6 +44,7 @@ from transforms.evaluation.score_policies import (
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import METRICS, PAGE, WriteReport
+from transforms.retrieval.align import read_alignment
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.combiners import SumFn
@@ -70,9 +72,9 @@ FLAGS = (
     ),
     Flag(
         "item_examples",
-        "most test transitions, drawn by hash, on which the retriever's items are evaluated",
+        "most test transitions, drawn by hash, on which the SavedModel is evaluated",
         type=whole_number(1),
-        default=2000,
+        default=10_000,
         group=_REPORT,
     ),
     Flag(
@@ -87,10 +89,10 @@ FLAGS = (
         GATE,
         {
             "match_rate": "least match rate of the fine-tuned model",
-            "recall": "macro recall@5 of the table less that of the best policy that counts: the "
-            "95% interval must lie above this; -1 for no such gate",
-            "popularity": "recall@5 of the table less that of popularity: the 95% interval must "
-            "lie above this; -1 for no such gate",
+            "recall": "macro recall@5 of --pair_choice=aligned less that of the best policy that "
+            "counts: the 95% interval must lie above this; -1 for no such gate",
+            "popularity": "recall@5 of --pair_choice=aligned less that of popularity: the 95% "
+            "interval must lie above this; -1 for no such gate",
             "coverage": "least share of the clusters that are the first answer to some pair that a "
             "user holds",
             "changed": "largest share of the pairs whose first answer differs from that in the "
@@ -145,6 +147,10 @@ def run_metadata(flags: argparse.Namespace, workspace: Workspace, split_by: str)
     return {
         "level": workspace.level("retrieval"),
         "split": split_by,
+        "alignment": {
+            name: dict(zip(PARTS, weights.tolist(), strict=True))
+            for name, weights in read_alignment(workspace.folder("retrieval")).items()
+        },
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
         "finetuning": nan_to_none(history),
@@ -205,7 +211,7 @@ def build(
     drawn = test | ScoreItems(
         sources=sources,
         weight=weight,
-        saved_model=workspace.folder("retrieval", "saved_model"),
+        retrieval=workspace.folder("retrieval"),
         item_clusters=item_clusters,
         popular=popular,
         size=size,

@@ -51,11 +51,12 @@ FLAGS = (
     MAX_DEAD_SHARE,
     Flag(
         "pair_choice",
-        "how the pair of known interests is chosen. recent: the two most recent; sampled: two, "
-        "drawn by recency, another draw for each --seed, such as the day's number; pooled: all "
-        "pairs of the eight most recent, their answers added up",
+        "how the new interest is chosen. aligned: the novelty table proposes for the eight most "
+        "recent interests, and the retriever and popularity have a say; recent: the table's answer "
+        "for the two most recent; sampled: for two, drawn by recency, another draw for each "
+        "--seed, such as the day's number; pooled: for all pairs of the eight, added up",
         choices=tuple(PAIR_CHOICES),
-        default="recent",
+        default="aligned",
     ),
     IGNORE_GATES,
 )

@@ -3,8 +3,9 @@
 With --refresh it does not train: it packs the weights of the last training with today's items,
 their popularity and the novelty table.
 
-It learns from no interaction that evaluate tests on: none of test users or, where the clusters were
-built with --train_until, none after that time.
+It learns from no interaction that evaluate tests on: none of valid and test users or, where the
+clusters were built with --train_until, none after that time. The valid users decide how much the
+novelty table, the retriever and popularity count in the choice of an interest.
 """
 
 import argparse
@@ -23,11 +24,13 @@ from pipelines.launch.upstream import ClustersInfo, NoveltyTableInfo, Transition
 from pipelines.launch.workspace import Workspace
 from transforms.clusters.read_clusters import ReadItemClusters
 from transforms.errors import InputError
+from transforms.retrieval.align import ALIGNMENT, case_count
 from transforms.retrieval.retriever_weights import HISTORY, WEIGHTS
 from transforms.retrieval.train_retriever import SAVED_MODEL_FILES, TrainRetriever
 from transforms.retrieval.write_sequence_shards import WriteSequenceShards
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts, read_manifest
+from transforms.transitions.held_out_cases import DrawCases
 from transforms.transitions.user_sequences import CountSequences, ReadSequences
 
 PREFIX, _GROUP = "retriever_", "retriever"
@@ -39,6 +42,13 @@ FLAGS = (
         "most items that the SavedModel returns for a history",
         type=whole_number(1),
         default=20,
+        group=_GROUP,
+    ),
+    Flag(
+        "candidates",
+        "most clusters that the novelty table proposes for a user to --pair_choice=aligned",
+        type=whole_number(1),
+        default=100,
         group=_GROUP,
     ),
     Flag(
@@ -100,27 +110,34 @@ def build(
     unfinished = workspace.unfinished("train_retrieval")
     item_clusters = pipeline | "Clusters" >> ReadItemClusters(clusters, table.level)
     sequences = pipeline | ReadSequences(workspace.folder("transitions"), item_clusters)
-    trained = (
+    cases = (
+        sequences
+        | "ValidUsers"
+        >> beam.MapTuple(lambda _, users: split.users(users, "valid")).with_output_types(pa.Table)
+        | DrawCases(item_clusters, split.cut, flags.seed, case_count(len(table.descriptions)))
+    )
+    shards = (
         sequences
         | "LearnedFrom"
         >> beam.MapTuple(lambda part, users: (part, split.learned_from(users))).with_output_types(
             tuple[int, pa.Table]
         )
         | WriteSequenceShards(files.join(unfinished, "sequences"), flags.seed, item_clusters)
-        | TrainRetriever(
-            clusters=clusters,
-            level=table.level,
-            descriptions=table.descriptions,
-            novelty_table=workspace.folder("novelty_table"),
-            blocked=table.blocked,
-            folder=workspace.folder("retrieval"),
-            unfinished=unfinished,
-            config=from_flags(RetrieverConfig, flags, PREFIX),
-            split=split,
-            k=flags.items_per_answer,
-            refresh=flags.refresh,
-            hints=hints(flags),
-        )
+    )
+    trained = (shards, cases) | TrainRetriever(
+        clusters=clusters,
+        level=table.level,
+        descriptions=table.descriptions,
+        novelty_table=workspace.folder("novelty_table"),
+        blocked=table.blocked,
+        folder=workspace.folder("retrieval"),
+        unfinished=unfinished,
+        config=from_flags(RetrieverConfig, flags, PREFIX),
+        split=split,
+        k=flags.items_per_answer,
+        candidates=flags.candidates,
+        refresh=flags.refresh,
+        hints=hints(flags),
     )
     return [sequences | CountSequences(), trained]
 
@@ -130,7 +147,7 @@ STAGE = Stage(
     folder="retrieval",
     description=__doc__ or "",
     own_flags=FLAGS,
-    outputs=(HISTORY, WEIGHTS, *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
+    outputs=(HISTORY, WEIGHTS, ALIGNMENT, *(f"saved_model/{name}" for name in SAVED_MODEL_FILES)),
     stages=("clusters", "transitions", "novelty_table"),
     taken_over=lambda workspace: {"train_until": ClustersInfo.read(workspace).train_until},
     kept=kept,

@@ -9,9 +9,9 @@ from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.popularity import timeless_popularity
 from models.retrieval.retriever import RetrieverModel
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.serving.serving_module import export_saved_model
+from models.retrieval.serving.serving_module import ServingModule, export_saved_model
 
-_CLUSTERS_PER_PAIR = 20
+_CLUSTERS_PER_PAIR, _CANDIDATES = 20, 100
 
 
 def untrained_retriever(catalogue: Catalogue, config: RetrieverConfig) -> RetrieverModel:
@@ -30,9 +30,18 @@ def random_novelty_table(clusters: int) -> NoveltyTable:
     return NoveltyTable(novel.astype(np.int32), probability, descriptions)
 
 
+def serving_module(
+    model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable, k: int
+) -> ServingModule:
+    """Return a module whose aligned score counts all parts."""
+    module = ServingModule(model, catalogue, table, k, _CANDIDATES)
+    module.alignment.assign([1.0, 1.0, 1.0])
+    return module
+
+
 def write_saved_model(
     path: Path, catalogue: Catalogue, clusters: int, config: RetrieverConfig, k: int
 ) -> None:
     """Export an untrained model that answers with k items."""
     model = untrained_retriever(catalogue, config)
-    export_saved_model(model, catalogue, random_novelty_table(clusters), path, k)
+    export_saved_model(serving_module(model, catalogue, random_novelty_table(clusters), k), path)

@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 from models.evaluation.gates import GateThresholds, gates
+from models.evaluation.policies.policy_names import OURS
 from models.evaluation.table_diff import table_diff
+from models.interests.alignment import ABLATIONS, PARTS
 from models.interests.novelty_table import NoveltyTable
 from models.interests.pairs import unpair
 from transforms.evaluation.report.data import ReportData
@@ -14,12 +16,20 @@ from transforms.evaluation.report.sentences import summary_sentences
 _FIRST = ("space", "war", "jazz", "garden", "crime", "family", "robot", "ocean", "desert", "school")
 _SECOND = ("adventure", "romance", "history", "comedy", "mystery", "documentary", "travel", "music")
 _POLICIES = (
+    *ABLATIONS,
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
     *("markov_2", "naive_bayes", "pair_counts"),
     *("cluster_neighbours", "affinity", "affinity_pooled"),
     *("llm_untuned", "llm_undiversified", "retriever", "retriever_novel"),
 )
-_SIMULATED = (*_POLICIES[:2], "popularity", "hierarchical_bandit", "retriever", "random")
+_SIMULATED = (
+    "novelty_table",
+    "novelty_table_prior",
+    "popularity",
+    "hierarchical_bandit",
+    "retriever",
+    "random",
+)
 _DAYS, _MIN_USERS, _ANSWERS, _FEW = 28, 10, 20, 0.3
 
 
@@ -64,7 +74,7 @@ def _interval(value: float, width: float = 0.008) -> dict[str, float]:
 
 def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
     policies = {name: _policy(rank, rng) for rank, name in enumerate(_POLICIES)}
-    baselines = [name for name in _POLICIES if not name.startswith("novelty_table")]
+    baselines = [name for name in _POLICIES if name not in OURS]
 
     def paired(metric: str, ours: str, others: list[str]) -> dict[str, dict[str, float]]:
         return {
@@ -80,15 +90,19 @@ def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
             "macro_recall_at_5": paired("macro_recall_at_5", "novelty_table", baselines),
             "recall_at_5": paired("recall_at_5", "novelty_table_prior", baselines),
         },
-        "paired_table": {"recall_at_5": paired("recall_at_5", "novelty_table", baselines)},
         "user_coverage": 0.6,
-        "paired_pooled": {
-            metric: paired(
-                metric,
-                "novelty_table_pooled",
-                ["novelty_table", "novelty_table_prior", *baselines],
+        **{
+            where: {
+                metric: paired(metric, ours, [name for name in _POLICIES if name != ours])
+                for metric in ("macro_recall_at_5", "recall_at_5")
+            }
+            for where, ours in (
+                ("paired_pooled", "novelty_table_pooled"),
+                ("paired_aligned", "aligned"),
             )
-            for metric in ("macro_recall_at_5", "recall_at_5")
+        },
+        "alignment": {
+            name: {part: 0.5 * (part in used) for part in PARTS} for name, used in ABLATIONS.items()
         },
         "items": {
             "top": 10,
@@ -121,14 +135,14 @@ def _metrics(names: list[str], rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _policy(rank: int, rng: np.random.Generator) -> dict[str, Any]:
-    best = 0.24 - 0.012 * rank
+    best = 0.24 - 0.009 * rank
     values = {
         "recall_at_1": best / 4,
         "recall_at_5": 0.2 + float(rng.uniform(0, 0.05)) + (0.06 if rank == 1 else 0),
         "recall_at_10": 0.4,
         "macro_recall_at_5": best,
         "mrr": best * 0.7,
-        "coverage": 0.9 - 0.06 * rank,
+        "coverage": 0.9 - 0.04 * rank,
         "novelty": 0.99 - 0.02 * rank,
         "head_recall_at_5": 0.2 + 0.015 * rank,
         "tail_recall_at_5": best * 0.8,

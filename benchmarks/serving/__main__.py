@@ -17,7 +17,11 @@ import numpy as np
 
 from benchmarks.common.masked_brute_force import MaskedBruteForce
 from benchmarks.common.output import command_line, print_table, say
-from benchmarks.common.synthetic_model import random_novelty_table, untrained_retriever
+from benchmarks.common.synthetic_model import (
+    random_novelty_table,
+    serving_module,
+    untrained_retriever,
+)
 from benchmarks.serving.calls import random_histories, time_calls
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
@@ -48,7 +52,7 @@ def masked_module(
     masked = MaskedBruteForce(tf.constant(catalogue.clusters), K).index(
         model.items(tf.range(len(catalogue.item_ids))), tf.constant(catalogue.item_ids.tolist())
     )
-    module = ServingModule(model, catalogue, table, K)
+    module = serving_module(model, catalogue, table, K)
     module.search = masked.search
     return module
 
@@ -59,7 +63,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
     catalogue = synthetic_catalogue(items, clusters)
     model = untrained_retriever(catalogue, RetrieverConfig())
     table = random_novelty_table(clusters)
-    export_saved_model(model, catalogue, table, folder, K)
+    export_saved_model(serving_module(model, catalogue, table, K), folder)
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20
     say("loading it in a new process")
     arguments = [str(folder), *map(str, (items, clusters, *BATCHES))]
@@ -94,6 +98,7 @@ def compare(folder: Path, items: int, clusters: int) -> dict[str, float]:
         "users_per_s": figures["explore"][str(BATCHES[-1])]["users_per_s"],
         "sampled_p50_ms": figures["explore_sampled"]["1"]["p50_ms"],
         "pooled_p50_ms": figures["explore_pooled"]["1"]["p50_ms"],
+        "aligned_p50_ms": figures["explore_aligned"]["1"]["p50_ms"],
         "size_mib": size,
         "load_s": served["load_s"],
         "peak_gib": served["gib"],

@@ -67,7 +67,7 @@ def main(path: str, items: int, clusters: int, batches: list[int]) -> None:
 
     figures = {
         name: {batch: time_calls(partial(call, name), batch, items) for batch in batches}
-        for name in ("explore", "explore_pooled", "explore_sampled", "recommend")
+        for name in ("explore_aligned", "explore", "explore_pooled", "explore_sampled", "recommend")
     }
     print(json.dumps({"load_s": load, "gib": peak_memory_gib(), "figures": figures}))
 

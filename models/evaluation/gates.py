@@ -17,10 +17,10 @@ class GateThresholds:
     # At least this share of the kept weights' free generations are descriptions. Wang et al.
     # (RecSys 2024) wait for 0.9.
     match_rate: float = 0.9
-    # The 95% intervals of these paired differences lie above: a threshold of 0 asks the same of a
-    # table of 3 clusters and of one of 761.
-    recall: float = 0.0  # macro recall@5 of the table less that of the best policy that counts
-    popularity: float = 0.0  # recall@5 of the table less that of popularity, over all transitions
+    # The 95% intervals of these paired differences lie above: a threshold of 0 asks the same with 3
+    # clusters and with 761.
+    recall: float = 0.0  # macro recall@5 of ALIGNED less that of the best policy that counts
+    popularity: float = 0.0  # recall@5 of ALIGNED less that of popularity
     # At least this share of the clusters is the first answer to some pair that a user holds.
     coverage: float = 0.25
     changed: float = 0.5  # at most this share of the pairs has a new first answer
@@ -40,9 +40,9 @@ def kept_weights(history: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict[str, Any]]:
-    """Judge a table by `report/metrics.json`.
+    """Judge a table, and the choice that is made with it, by `report/metrics.json`.
 
-    Reads `policies`, `paired`, `paired_table`, `user_coverage`, `finetuning` and `diff`. Returns by
+    Reads `policies`, `paired_aligned`, `user_coverage`, `finetuning` and `diff`. Returns by
     name: `value` (None if not measured, which fails), `threshold`, `passed`, `bound` and `why`. The
     gate `changed` exists only if a previous table is compared.
     """
@@ -55,13 +55,13 @@ def gates(metrics: dict[str, Any], thresholds: GateThresholds) -> dict[str, dict
             "fine-tune for more steps, or shorten the descriptions",
         ),
         "recall": _better(
-            metrics.get("paired", {}).get("macro_recall_at_5", {}),
+            metrics.get("paired_aligned", {}).get("macro_recall_at_5", {}),
             _best_counts(metrics["policies"]),
             "macro recall@5",
             thresholds.recall,
         ),
         "popularity": _better(
-            metrics.get("paired_table", {}).get("recall_at_5", {}),
+            metrics.get("paired_aligned", {}).get("recall_at_5", {}),
             "popularity",
             "recall@5",
             thresholds.popularity,
@@ -98,14 +98,14 @@ def _better(
 ) -> dict[str, Any]:
     """Judge the lower end of the interval of our difference to a baseline."""
     way_out = "use the baseline, evaluate on more users, or fine-tune for longer or a larger model"
-    what = f"{metric} of the table is better than that of {baseline or 'counts'}"
+    what = f"{metric} of the aligned choice is better than that of {baseline or 'counts'}"
     found = differences.get(baseline or "", {})
     low: Any = found.get("low")
     if not _is_number(low):
         return _unmeasured(threshold, "more than", f"by how much {what}", way_out)
     why = (
-        f"{metric} of the table less that of {baseline} is {100 * found['value']:+.1f} points, "
-        f"95% interval {100 * low:+.1f} to {100 * found['high']:+.1f} "
+        f"{metric} of the aligned choice less that of {baseline} is {100 * found['value']:+.1f} "
+        f"points, 95% interval {100 * low:+.1f} to {100 * found['high']:+.1f} "
         f"(must lie above {100 * threshold:+.1f})"
     )
     return _judged(low, threshold, low > threshold, "more than", why, way_out)

@@ -65,7 +65,8 @@ def load_language_model(name: str, dtype: str) -> tuple[Any, Any]:
     tokenizer = load_tokenizer(name)
     with quiet_transformers():
         if path is not None and path.is_file():
-            with redirect_stderr(StringIO()):  # a progress bar without an option
+            # A progress bar has no option.
+            with redirect_stderr(StringIO()), _reading_once():
                 read = AutoModelForCausalLM.from_pretrained(
                     str(path.parent),
                     gguf_file=path.name,
@@ -120,9 +121,25 @@ def _gguf_tokenizer(path: Path, modified: int) -> Any:
     """Read the tokenizer of a GGUF file once: it takes seconds."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        str(path.parent), gguf_file=path.name, trust_remote_code=False
-    )
+    with _reading_once():
+        return AutoTokenizer.from_pretrained(
+            str(path.parent), gguf_file=path.name, trust_remote_code=False
+        )
+
+
+@contextmanager
+def _reading_once() -> Iterator[None]:
+    """Let transformers read a GGUF file once in a load, not for each module of the model: 3 x."""
+    import gguf
+
+    before = {name: getattr(gguf, name) for name in ("GGUFReader", "get_tensor_name_map")}
+    for name, function in before.items():
+        setattr(gguf, name, functools.cache(function))
+    try:
+        yield
+    finally:
+        for name, function in before.items():
+            setattr(gguf, name, function)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 HALF_LIVES = (math.inf, 30.0, 7.0, 1.0)  # days
+_LAST_DAYS = 2  # the number of the half-life that tells what is popular now
 _MOST_SNAPSHOTS = 256
 _MOST_COUNTS = 1 << 28  # items times snapshots times half-lives: 1 GB
 _DAY = 86_400_000_000  # microseconds
@@ -56,6 +57,15 @@ def snapshot_moments(times: NDArray[np.int64], most: int) -> NDArray[np.int64]:
     ordered = np.sort(times)
     inner = ordered[np.linspace(0, len(ordered), most - 1, endpoint=False).astype(int)]
     return np.unique(np.append(inner, ordered[-1] + 1))
+
+
+def last_days(half_lives: int) -> int:
+    """Return which of the half-lives of a model tells what is popular now.
+
+    >>> last_days(len(HALF_LIVES)), last_days(1)
+    (2, 0)
+    """
+    return min(_LAST_DAYS, half_lives - 1)
 
 
 def decayed_popularity(parts: Iterable[Part], items: int, moments: NDArray[np.int64]) -> Popularity:

@@ -117,11 +117,13 @@ def test_columns_give_what_rows_give(path: Path, signature: str) -> None:
 
 
 def test_one_known_interest_leaves_nothing_to_draw(path: Path) -> None:
-    explored = send(path, requests()[0])["predictions"]
-    sampled = send(path, requests()[1])["outputs"]
-    assert sampled.keys() == explored[0].keys()
-    assert sampled["novel_cluster"][1] == explored[1]["novel_cluster"]
-    assert sampled["item_ids"][1] == explored[1]["item_ids"]
+    by_name = {request["signature_name"]: request for request in requests()}
+    explored, sampled = (
+        send(path, by_name[name])["outputs"] for name in ("explore", "explore_sampled")
+    )
+    assert sampled.keys() == explored.keys()
+    for name in ("novel_cluster", "item_ids"):
+        assert sampled[name][1] == explored[name][1]
 
 
 def test_the_program_prints_items_of_a_cluster(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from models.evaluation.policies.policy_names import OURS
+from models.interests.alignment import ABLATIONS
 from pipelines import evaluate
 from tests import contract
 from tests.pipelines import small
@@ -22,6 +23,7 @@ NAMES = {
     *("novelty_table", "novelty_table_prior", "novelty_table_pooled", "popularity", "markov_1"),
     *("markov_2", "naive_bayes", "pair_counts", "cluster_neighbours"),
     *("affinity", "affinity_pooled", "retriever", "retriever_novel", "llm_untuned"),
+    *ABLATIONS,
 }
 
 
@@ -53,8 +55,9 @@ def test_every_policy_has_every_metric(first: Path) -> None:
     assert list(metrics["policies"])[-2:] == ["retriever", "retriever_novel"]
     for compared in metrics["paired"].values():
         assert compared.keys() == NAMES - set(OURS)
-    for compared in metrics["paired_pooled"].values():
-        assert compared.keys() == NAMES - {"novelty_table_pooled"}
+    for where, ours in (("paired_pooled", "novelty_table_pooled"), ("paired_aligned", "aligned")):
+        for compared in metrics[where].values():
+            assert compared.keys() == NAMES - {ours}
 
 
 def test_transitions_are_those_that_were_mined(first: Path) -> None:

@@ -8,27 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from models.interests.pairs import pair_index
-from models.interests.recent_pairs import RECENT, recent_clusters, run_starts
+from models.interests.recent_pairs import recent_clusters, run_starts
 from transforms import schemas as col
-from transforms.tables.sharding import mix, stable_hash
-from transforms.transitions.mine import mine_transitions
-from transforms.transitions.splits import SplitSpec, on_side_of_cut
-from transforms.transitions.user_sequences import item_ids_of
+from transforms.transitions.held_out_cases import mine_with_recent
+from transforms.transitions.splits import SplitSpec
 
 _ROWS = 4096  # transitions in memory at a time, completed to whole users
 _NEVER = np.iinfo(np.int32).max
-# The sampled test transitions, for the retriever: (c1, c2) -> novel, the first item of novel, the
-# clusters and the items before it, and `Transitions.recent`.
-TEST_CASES = pa.schema(
-    {
-        **{name: col.TRANSITIONS.field(name).type for name in (col.USER_ID, col.C1, col.C2)},
-        col.NOVEL: pa.int32(),
-        col.ITEM: pa.int32(),
-        col.KNOWN: pa.list_(pa.int32()),
-        col.RECENT: pa.list_(pa.int32(), RECENT),
-        col.ITEM_IDS: pa.list_(pa.string()),
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,16 +35,6 @@ class Transitions:
         """Return which clusters the user knew at the time, [n, M]."""
         order = self.adoption_order[self.user]
         return order < np.take_along_axis(order, self.novel[:, None].astype(np.intp), axis=1)
-
-
-def mine_with_recent(sequences: pa.Table, clusters: np.ndarray) -> tuple[pa.Table, np.ndarray]:
-    """Mine TRANSITIONS, and `Transitions.recent` of each."""
-    mined = mine_transitions(sequences, clusters, RECENT)
-    newest_first = [mined[f"c{RECENT - rank}"] for rank in range(RECENT)]
-    columns = {name: mined[name] for name in col.TRANSITIONS.names}
-    columns |= {col.C1: newest_first[1], col.C2: newest_first[0]}
-    recent = np.stack([column.to_numpy() for column in newest_first], axis=1)
-    return pa.table(columns), recent
 
 
 def held_out_transitions(
@@ -99,52 +75,6 @@ def held_out_transitions(
             *(c1[rows], c2[rows], novel[rows], recent[rows]),
             adoption_order,
         )
-
-
-def hashes(user_ids: pa.Array, novel: np.ndarray, seed: int) -> np.ndarray:
-    """Hash transitions to sample them [n], not negative; each (user, novel) is unique."""
-    return (mix(stable_hash(user_ids, seed) ^ mix(novel, 0), seed) >> np.uint64(1)).view(np.int64)
-
-
-def lowest_hashes(
-    sequences: pa.Table, clusters: np.ndarray, cut: int | None, seed: int, count: int
-) -> np.ndarray:
-    """Return the `count` lowest hashes of the evaluated transitions, ascending."""
-    mined = on_side_of_cut(mine_transitions(sequences, clusters), "test", cut)
-    found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
-    return np.sort(found)[:count]
-
-
-def draw_test_cases(
-    sequences: pa.Table,
-    clusters: np.ndarray,
-    item_ids: pa.Array,
-    cut: int | None,
-    seed: int,
-    highest: int,
-) -> pa.Table:
-    """Return the TEST_CASES: the transitions with hashes up to `highest`."""
-    mined, recent = mine_with_recent(sequences, clusters)
-    of_recent = pa.FixedSizeListArray.from_arrays(recent.ravel(), RECENT)
-    mined = on_side_of_cut(mined.append_column(col.RECENT, of_recent), "test", cut)
-    found = hashes(mined[col.USER_ID].combine_chunks(), mined[col.NOVEL].to_numpy(), seed)
-    drawn = mined.filter(pa.array(found <= highest))
-    histories, first_items, known = [], [], []
-    at = pc.index_in(drawn[col.USER_ID], value_set=sequences[col.USER_ID].combine_chunks())
-    for row, novel in zip(at.to_pylist(), drawn[col.NOVEL].to_pylist(), strict=True):
-        items = sequences[col.ITEMS_OF_USER][row].values.to_numpy()
-        first = int(np.argmax(clusters[items] == novel))
-        histories.append(items[:first])
-        known.append(np.unique(clusters[items[:first]]))
-        first_items.append(int(items[first]))
-    lists = pa.table({col.ITEMS_OF_USER: pa.array(histories, pa.list_(pa.int32()))})
-    columns = {
-        **{name: drawn[name] for name in (col.USER_ID, col.C1, col.C2, col.NOVEL, col.RECENT)},
-        col.ITEM: pa.array(first_items, pa.int32()),
-        col.KNOWN: pa.array(known, pa.list_(pa.int32())),
-        col.ITEM_IDS: item_ids_of(lists, item_ids),
-    }
-    return pa.table(columns).select(TEST_CASES.names).cast(TEST_CASES).combine_chunks()
 
 
 def engagements_by_item(sequences: pa.Table, items: int, held_out: SplitSpec) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from models.evaluation.policies.policy_names import OURS, POOLED, PRIOR, TABLE
+from models.evaluation.policies.policy_names import ALIGNED, OURS, POOLED, PRIOR, TABLE
 from models.evaluation.statistics.bootstrap import interval
 from models.evaluation.statistics.calibration import ReliabilitySums
 from models.evaluation.statistics.ranking import head
@@ -15,6 +15,7 @@ from models.evaluation.statistics.ranking_statistics import RankSums
 from models.interests.novelty_table import NoveltyTable
 from transforms.evaluation.score_items import ItemSums
 
+_RECALLS = ("macro_recall_at_5", "recall_at_5")
 _BY_LABEL = (TABLE, "popularity")  # policies with a recall of each label
 _Samples = dict[str, dict[str, np.ndarray]]  # [1 + B] by policy and metric
 
@@ -50,18 +51,20 @@ class Measured:
         for name, found in drawn.items():
             if name not in samples:
                 policies[name] = _of_drawn(self.drawn[name], found)
+        both = (drawn, samples)
         return {
             "users": suppress_small(self.users, min_users),
             "transitions": int(self.ranks[TABLE].labels[:, 0].sum()),
             "policies": policies,
             "paired": {
-                metric: _differences((samples, drawn), metric, ours, OURS)
+                metric: _differences(both, metric, ours, OURS)
                 for metric, ours in (("macro_recall_at_5", TABLE), ("recall_at_5", PRIOR))
             },
-            "paired_table": {"recall_at_5": _differences((samples,), "recall_at_5", TABLE, OURS)},
             "paired_pooled": {
-                metric: _differences((drawn, samples), metric, POOLED, (POOLED,))
-                for metric in ("macro_recall_at_5", "recall_at_5")
+                metric: _differences(both, metric, POOLED, (POOLED,)) for metric in _RECALLS
+            },
+            "paired_aligned": {
+                metric: _differences(both, metric, ALIGNED, (ALIGNED,)) for metric in _RECALLS
             },
             "prior_weight": self.prior_weight,
             "items": self.items and _of_items(self.items, self.top),
@@ -106,10 +109,11 @@ def suppress_small(users: int, least: int) -> int | None:
 def _differences(
     compared: tuple[_Samples, ...], metric: str, ours: str, left_out: tuple[str, ...]
 ) -> dict[str, dict[str, Any]]:
-    """Return `ours` minus each other policy, on the same transitions; later ones overwrite."""
+    """Return `ours` minus each other policy on the same transitions, the last ones with both."""
     return {
         name: interval(samples[ours][metric] - values[metric])
         for samples in compared
+        if ours in samples
         for name, values in samples.items()
         if name not in left_out
     }

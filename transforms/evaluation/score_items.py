@@ -1,7 +1,7 @@
-"""Scores the retriever and our policies on sampled test transitions.
+"""Scores all policies on sampled test transitions, those of the SavedModel among them.
 
-The retriever is asked for items of the user's novel cluster, of all clusters new to the user, and
-of any cluster.
+The SavedModel is asked for items of the user's novel cluster and of any cluster, and for the parts
+of the aligned score of all clusters.
 """
 
 import secrets
@@ -14,22 +14,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
+from models.evaluation.policies.policy_names import RETRIEVER, RETRIEVER_NOVEL
 from models.evaluation.statistics.ranking import UNRANKED
 from models.evaluation.statistics.ranking_statistics import SHOWN, RankSums, rank_sums
+from models.interests.alignment import ABLATIONS, PARTS
 from transforms import schemas as col
-from transforms.evaluation.held_out_transitions import TEST_CASES, draw_test_cases, lowest_hashes
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
 from transforms.evaluation.score_policies import Resamples, sums_of_scores
+from transforms.retrieval.align import Weights, aligned_scores, read_alignment
+from transforms.storage import files
 from transforms.tables.combiners import SumFn
+from transforms.transitions.held_out_cases import CASES, DrawCases, known_clusters
 from transforms.workers.saved_model import HistoryModel, in_batches
 
 DRAWN, ITEMS = "drawn", "items"
 TOP = 10  # items of the retriever among which the user's item is a hit
-_WITHIN, _NEW, _ANYWHERE = "within", "new", "anywhere"  # columns of the retriever's items
-_ITEM_LISTS = pa.list_(pa.string())
+_WITHIN, _ANYWHERE = "within", "anywhere"  # columns of the retriever's items
+_PARTS, _LISTED, _ABLE = "parts", "candidates", "recommendable"  # of `score_clusters`, flat
 _ANSWERED = pa.schema(
-    [*TEST_CASES, *(pa.field(name, _ITEM_LISTS) for name in (_WITHIN, _NEW, _ANYWHERE))]
+    [
+        *CASES,
+        *(pa.field(name, pa.list_(pa.string())) for name in (_WITHIN, _ANYWHERE)),
+        pa.field(_PARTS, pa.list_(pa.float32())),
+        *(pa.field(name, pa.list_(pa.bool_())) for name in (_LISTED, _ABLE)),
+    ]
 )
 
 
@@ -50,13 +58,12 @@ class ItemSums:
 class ScoreItems(beam.PTransform):
     """SEQUENCES of test users -> DRAWN and ITEMS, sums over transitions sampled by hash.
 
-    DRAWN are (policy, RankSums) of the retriever, of the retriever restricted to clusters new to
-    the user, and of ours; ITEMS is one ItemSums, or None.
+    DRAWN are (policy, RankSums), ITEMS is one ItemSums, or None.
     """
 
     sources: PolicySources
     weight: beam.PCollection
-    saved_model: str
+    retrieval: str  # the folder of the SavedModel and its alignment
     item_clusters: beam.PCollection
     popular: beam.PCollection  # of one array, `popular_items`
     size: int  # M
@@ -67,33 +74,21 @@ class ScoreItems(beam.PTransform):
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         from transforms.workers.batch_inference import BatchHandler, RunInference
 
-        saved_model, size, secret = self.saved_model, self.size, secrets.token_hex(16)
-        blocked = self.sources.blocked
+        saved_model, size = files.join(self.retrieval, "saved_model"), self.size
+        secret = secrets.token_hex(16)
         handler = BatchHandler(
-            lambda: _Retriever(saved_model, size, blocked, secret),
+            lambda: _Retriever(saved_model, size, secret),
             lambda model, cases: model.ask(cases),
         )
         item_clusters = beam.pvalue.AsSingleton(self.item_clusters)
-        cut, seed, count = self.cut, self.resamples.seed, self.count
-        highest = (
-            sequences
-            | "Hashes"
-            >> beam.Map(
-                lambda part, items: lowest_hashes(part, items[1], cut, seed, count), item_clusters
-            )
-            | "Lowest" >> beam.CombineGlobally(lambda parts: _lowest(parts, count))
-            | "Highest" >> beam.Map(lambda hashes: int(hashes[-1]) if len(hashes) else 0)
+        alignment = (
+            sequences.pipeline
+            | "Folder" >> beam.Create([self.retrieval])
+            | beam.Map(read_alignment)
         )
         scored = (
             sequences
-            | "Draw"
-            >> beam.Map(
-                lambda part, items, highest: draw_test_cases(
-                    part, items[1], items[0], cut, seed, highest
-                ),
-                item_clusters,
-                beam.pvalue.AsSingleton(highest),
-            ).with_output_types(pa.Table)
+            | DrawCases(self.item_clusters, self.cut, self.resamples.seed, self.count)
             | "Ask" >> RunInference(handler).with_output_types(pa.Table)
             | "Score"
             >> beam.ParDo(
@@ -101,6 +96,7 @@ class ScoreItems(beam.PTransform):
                 item_clusters,
                 beam.pvalue.AsSingleton(self.popular),
                 beam.pvalue.AsSingleton(self.weight),
+                beam.pvalue.AsSingleton(alignment),
             ).with_outputs(ITEMS, main=DRAWN)
         )
         return {
@@ -115,38 +111,51 @@ class ScoreItems(beam.PTransform):
         item_clusters: tuple[pa.Array, np.ndarray],
         popular: np.ndarray,
         weight: float,
+        alignment: Weights,
     ) -> Iterator[Any]:
         if not answered.num_rows:
             return
         weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
         drawn = Drawn(answered, *item_clusters, weights, self.size)
-        yield RETRIEVER, drawn.ranks_of_retriever(_ANYWHERE)
-        yield RETRIEVER_NOVEL, drawn.ranks_of_retriever(_NEW)
-        pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
-        yield TABLE, drawn.ranks_of(policies.tables[TABLE].scores(*pair))
-        yield PRIOR, drawn.ranks_of(policies.prior(weight).scores(*pair))
-        recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(len(pair[0]), -1)
-        yield POOLED, drawn.ranks_of(policies.pooled[POOLED].scores(recent))
+        yield RETRIEVER, drawn.ranks_of_retriever()
+        for name, scores in scores_by_policy(policies, answered, weight, alignment):
+            yield name, drawn.ranks_of(scores)
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
 
-def _lowest(parts: Any, count: int) -> np.ndarray:
-    return np.sort(np.concatenate([np.empty(0, np.int64), *parts]))[:count]
+def scores_by_policy(
+    policies: Policies, answered: pa.Table, weight: float, alignment: Weights
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the scores [n, M] of every policy that scores clusters, for `_ANSWERED` rows."""
+    pair = tuple(answered[name].to_numpy() for name in (col.C1, col.C2))
+    for name, policy in policies.by_name(weight).items():
+        yield name, policy.scores(*pair)
+    recent = pc.list_flatten(answered[col.RECENT]).to_numpy().reshape(answered.num_rows, -1)
+    for name, pooled in policies.pooled.items():
+        yield name, pooled.scores(recent)
+    shape = (answered.num_rows, policies.size)
+    able, listed = (_flat(answered[name]).reshape(shape) for name in (_ABLE, _LISTED))
+    parts = _flat(answered[_PARTS]).reshape(*shape, len(PARTS))
+    for name, weights in alignment.items():
+        among = able & listed if "table" in ABLATIONS[name] else able
+        yield name, aligned_scores(parts, among, weights)
+    only_user = np.array([part == "user" for part in PARTS], np.float64)
+    yield RETRIEVER_NOVEL, aligned_scores(parts, able, only_user)
+
+
+def _flat(lists: pa.ChunkedArray) -> np.ndarray:
+    return pc.list_flatten(lists).to_numpy()
 
 
 class _Retriever:
-    """The SavedModel, asked for items of three choices of clusters."""
+    """The SavedModel, asked for items of two choices of clusters, and for scores of clusters."""
 
-    def __init__(self, saved_model: str, size: int, blocked: tuple[int, ...], secret: str) -> None:
+    def __init__(self, saved_model: str, size: int, secret: str) -> None:
         self._model = HistoryModel("evaluate", saved_model, secret)
         self._every = np.arange(size, dtype=np.int32)
-        self._allowed = np.where(np.isin(self._every, blocked), -1, self._every)
 
     def ask(self, cases: pa.Table) -> pa.Table:
-        """Append to TEST_CASES the items of the novel cluster, of new ones and of any, best first.
-
-        New ones exclude blocked clusters, as for all policies that rank new clusters.
-        """
+        """Append to CASES the items of the novel cluster and of any, best first, and scores."""
         batches = in_batches(cases, col.USER_ID, col.NOVEL)
         return pa.concat_tables(
             [_ANSWERED.empty_table(), *(self._batch(*batch) for batch in batches)]
@@ -155,28 +164,23 @@ class _Retriever:
     def _batch(self, cases: pa.Table, history: np.ndarray) -> pa.Table:
         clusters = {
             _WITHIN: cases[col.NOVEL].to_numpy()[:, None],
-            _NEW: np.where(known_clusters(cases, len(self._every)), -1, self._allowed),
             _ANYWHERE: np.tile(self._every, (cases.num_rows, 1)),
         }
         for name, asked in clusters.items():
             inputs = {"history": history, "cluster_ids": asked}
             answer = self._model.answer("recommend", inputs)["item_ids"]
             items = [[item.decode() for item in row if item] for row in answer.tolist()]
-            cases = cases.append_column(_ANSWERED.field(name), pa.array(items, _ITEM_LISTS))
+            field = _ANSWERED.field(name)
+            cases = cases.append_column(field, pa.array(items, field.type))
+        scored = self._model.answer("score_clusters", {"history": history})
+        for name in (_PARTS, _LISTED, _ABLE):
+            field, rows = _ANSWERED.field(name), scored[name].reshape(cases.num_rows, -1)
+            cases = cases.append_column(field, pa.array(list(rows), field.type))
         return cases
 
 
-def known_clusters(cases: pa.Table, size: int) -> np.ndarray:
-    """Return which of M = `size` clusters the users of TEST_CASES knew, [n, M]."""
-    lists = cases[col.KNOWN]
-    known = np.zeros((cases.num_rows, size), bool)
-    rows = np.repeat(np.arange(cases.num_rows), pc.list_value_length(lists).to_numpy())
-    known[rows, pc.list_flatten(lists).to_numpy()] = True
-    return known
-
-
 class Drawn:
-    """TEST_CASES with the retriever's items, and the users' weights [n, 1 + B]."""
+    """CASES with the retriever's items, and the users' weights [n, 1 + B]."""
 
     def __init__(
         self,
@@ -190,19 +194,17 @@ class Drawn:
         self._novel, self._item = (answered[name].to_numpy() for name in (col.NOVEL, col.ITEM))
         self._known = known_clusters(answered, size)
         self._within = _positions(answered[_WITHIN], item_ids)
-        self._clusters = {}  # of the items in the other two columns, [n, items]
-        for name in (_NEW, _ANYWHERE):
-            at = _positions(answered[name], item_ids)
-            self._clusters[name] = np.where(at >= 0, clusters[at], -1)
+        at = _positions(answered[_ANYWHERE], item_ids)
+        self._clusters = np.where(at >= 0, clusters[at], -1)  # [n, items]
 
-    def ranks_of_retriever(self, column: str) -> RankSums:
-        """Add up the retriever as a policy.
+    def ranks_of_retriever(self) -> RankSums:
+        """Add up the retriever, asked for any items, as a policy.
 
-        It ranks clusters in the order of their first items in a column, and shows the clusters of
-        the first items.
+        It ranks clusters in the order of their first items, and shows the clusters of the first
+        items.
         """
         rank = np.full(len(self._novel), UNRANKED)
-        named = self._clusters[column]
+        named = self._clusters
         for row, found in enumerate(named.tolist()):
             order = list(dict.fromkeys(found))
             if self._novel[row] in order:

@@ -18,7 +18,12 @@ from transforms.workers.progress import PartsDone
 from transforms.workers.saved_model import HistoryModel, in_batches
 
 # How the pair of interests is chosen -> the SavedModel's signature.
-PAIR_CHOICES = {"recent": "explore", "sampled": "explore_sampled", "pooled": "explore_pooled"}
+PAIR_CHOICES = {
+    "aligned": "explore_aligned",
+    "recent": "explore",
+    "sampled": "explore_sampled",
+    "pooled": "explore_pooled",
+}
 _LOG_SECONDS = 10.0
 
 

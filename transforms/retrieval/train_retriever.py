@@ -11,21 +11,27 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
+from models.evaluation.policies.policy_names import ALIGNED
+from models.interests.alignment import PARTS
 from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.retriever_config import RetrieverConfig
 from transforms import schemas as col
 from transforms.clusters.read_clusters import read_eligible, read_item_clusters, read_item_features
 from transforms.errors import as_input_error
 from transforms.language.read_novelty_table import read_novelty_table
+from transforms.retrieval.align import align, write_alignment
 from transforms.retrieval.retriever_weights import HISTORY, WEIGHTS, read_weights
 from transforms.storage import files
+from transforms.storage.files import FileRecord
 from transforms.storage.folders import Scratch, publish, scratch
 from transforms.storage.manifest import RowCounts
+from transforms.transitions.held_out_cases import CASES
 from transforms.transitions.splits import SplitSpec
 from transforms.workers.progress import LogThrottle
 
 if TYPE_CHECKING:
     from models.retrieval.retriever import RetrieverModel
+    from models.retrieval.serving.serving_module import ServingModule
     from models.retrieval.training.training_loop import Step
 
 log = logging.getLogger("interest-explorer")
@@ -37,7 +43,10 @@ _LOG_SECONDS = 10.0
 
 @dataclass(eq=False)
 class TrainRetriever(beam.PTransform):
-    """Paths of all shards of sequences -> the SavedModel, the weights and the history."""
+    """(Paths of all shards of sequences, CASES) -> the SavedModel and what it is made of.
+
+    The users of the CASES are not in the shards: the aligned score is fitted on them.
+    """
 
     clusters: str  # a folder
     level: int
@@ -49,19 +58,21 @@ class TrainRetriever(beam.PTransform):
     config: RetrieverConfig
     split: SplitSpec  # by which the sequences are chosen
     k: int  # items in an answer
+    candidates: int  # clusters that the table proposes for a user
     refresh: bool  # take the weights in `folder` in place of a training
     hints: dict[str, str] = field(default_factory=dict)  # resource hints of the worker
 
-    def expand(self, shards: beam.PCollection[str]) -> beam.PCollection[RowCounts]:
-        train = beam.Map(self._train, beam.pvalue.AsList(shards))
+    def expand(self, inputs: Any) -> beam.PCollection[RowCounts]:
+        shards, cases = inputs
+        train = beam.Map(self._train, beam.pvalue.AsList(shards), beam.pvalue.AsList(cases))
         return (
             shards.pipeline
             | "Once" >> beam.Create([None])
             | "Train" >> train.with_resource_hints(**self.hints)
         )
 
-    def _train(self, _: None, shards: list[str]) -> RowCounts:
-        from models.retrieval.serving.serving_module import export_saved_model
+    def _train(self, _: None, shards: list[str], cases: list[pa.Table]) -> RowCounts:
+        from models.retrieval.serving.serving_module import ServingModule, export_saved_model
 
         catalogue = self._catalogue()
         log.info("train_retrieval: %d shards, %d items", len(shards), len(catalogue.item_ids))
@@ -75,7 +86,9 @@ class TrainRetriever(beam.PTransform):
                 else:
                     model = self._trained(catalogue, paths, work)
                 table = read_novelty_table(self.novelty_table, self.descriptions, self.blocked)
-                export_saved_model(model, catalogue, table, saved_model, self.k)
+                module = ServingModule(model, catalogue, table, self.k, self.candidates)
+                aligned = self._aligned(module, cases)
+                export_saved_model(module, saved_model)
             exported = publish(str(saved_model), files.join(self.folder, "saved_model"))
         trained = tuple(
             files.record(name, files.read_bytes(files.join(self.folder, name)))
@@ -83,7 +96,7 @@ class TrainRetriever(beam.PTransform):
         )
         nested = tuple(replace(file, path=f"saved_model/{file.path}") for file in exported)
         epochs = files.read_parquet(files.join(self.folder, HISTORY), col.RETRIEVAL_HISTORY)
-        return RowCounts(written=epochs.num_rows, files=(*trained, *nested))
+        return RowCounts(written=epochs.num_rows, files=(*trained, aligned, *nested))
 
     def _trained(self, catalogue: Catalogue, shards: list[str], work: Scratch) -> "RetrieverModel":
         """Train, and write the history and the weights."""
@@ -100,6 +113,19 @@ class TrainRetriever(beam.PTransform):
         weights = TrainedWeights.of(model, catalogue, asdict(self.split))
         files.write_bytes(files.join(self.folder, WEIGHTS), weights.to_bytes())
         return model
+
+    def _aligned(self, module: "ServingModule", cases: list[pa.Table]) -> FileRecord:
+        """Fit the aligned score of the module, and write its weights."""
+        joined = pa.concat_tables([CASES.empty_table(), *cases])
+        weights = align(module, joined)
+        module.alignment.assign(weights[ALIGNED])
+        log.info(
+            "train_retrieval: score of a new interest, fitted on %d transitions of held-out users: "
+            "%s",
+            joined.num_rows,
+            " + ".join(f"{w:.2f} {part}" for part, w in zip(PARTS, weights[ALIGNED], strict=True)),
+        )
+        return write_alignment(self.folder, weights, joined.num_rows)
 
     def _refreshed(self, catalogue: Catalogue, shards: list[str]) -> "RetrieverModel":
         """Put the trained weights on today's items and their popularity."""

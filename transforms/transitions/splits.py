@@ -42,13 +42,14 @@ class SplitSpec:
     def learned_from(self, sequences: pa.Table) -> pa.Table:
         """Keep the SEQUENCES that a model may learn from.
 
-        Everything after the cut is left out; without a cut, the test users are.
+        Everything after the cut is left out; without a cut, the users of valid and test are.
         """
         if self.cut is not None:
             return truncate(sequences, self.cut)
-        split = self.split_users(sequences[col.USER_ID])
-        kept = sequences.filter(pc.not_equal(split, "test"))
-        Metrics.counter(SplitSpec, "test_users_left_out").inc(sequences.num_rows - kept.num_rows)
+        kept = self.users(sequences, "train")
+        Metrics.counter(SplitSpec, "held_out_users_left_out").inc(
+            sequences.num_rows - kept.num_rows
+        )
         return kept
 
 

@@ -1,8 +1,12 @@
 """Names of policies in metrics.json."""
 
+from models.interests.alignment import ABLATIONS
+
 TABLE, PRIOR = "novelty_table", "novelty_table_prior"
 POOLED = "novelty_table_pooled"  # the table, pooled over all recent pairs
-OURS = (TABLE, PRIOR, POOLED)
+ALIGNED, *_ABLATED = ABLATIONS  # the table, the retriever and popularity; and without one each
+OURS = (ALIGNED, TABLE, PRIOR, POOLED, *_ABLATED)
+ALIGNED_WITHOUT_TABLE = "aligned_without_table"
 RETRIEVER, RETRIEVER_NOVEL = "retriever", "retriever_novel"
 AFFINITY = "affinity"  # FollowLift, the training target of the language model's output head
 AFFINITY_POOLED = "affinity_pooled"  # the same, pooled over all recent pairs

@@ -7,7 +7,13 @@ pair with the weight with which `sampled` of `pair_choice` draws it: see `log_od
 import tensorflow as tf
 
 from models.interests.log_odds import UNIT
-from models.retrieval.serving.pair_choice import Choice, first, newest_pair, recent_pairs
+from models.retrieval.serving.pair_choice import (
+    Choice,
+    RecentPairs,
+    first,
+    newest_pair,
+    recent_pairs,
+)
 
 
 def pooled(
@@ -26,15 +32,8 @@ def pooled(
     among the allowed clusters that are new to the user, and propensity is 1.
     """
     pairs = recent_pairs(last)
-    batch, size = tf.shape(last)[0], last.shape[1]
-    at = tf.maximum(tf.stack([pairs.c1, pairs.c2], axis=-1), 0)
-    row = tf.gather_nd(novel, at)  # [batch, pairs, n]
-    weighted = tf.cast(tf.gather_nd(log_odds, at), tf.int64) * pairs.weight[..., None]
-    user = tf.range(batch)[:, None, None]
-    segment = tf.where(row < 0, -1, user * size + row)  # segments below 0 are dropped
-    total = tf.reshape(
-        tf.math.unsorted_segment_sum(weighted, segment, batch * size), [batch, size]
-    )  # whole numbers: exact in any order
+    size = last.shape[1]
+    total = log_odds_sums(pairs, size, novel, log_odds)
 
     fresh = last < 0
     listed = fresh & (total > 0)
@@ -44,9 +43,7 @@ def pooled(
     chosen = first(usable & (total == best))
     found = chosen < size
 
-    weight = tf.maximum(tf.reduce_sum(pairs.weight, axis=1, keepdims=True), 1)
-    mean = tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)
-    odds = tf.where(fresh & allowed, tf.exp(mean), 0)
+    odds = tf.where(fresh & allowed, tf.exp(mean_log_odds(pairs, total)), 0)
     chosen = tf.minimum(chosen, size - 1)
     probability = tf.math.divide_no_nan(
         tf.gather(odds, chosen, batch_dims=1), tf.reduce_sum(odds, axis=1)
@@ -59,3 +56,25 @@ def pooled(
         probability=tf.where(found, tf.cast(probability, tf.float32), 0),
         propensity=tf.ones_like(c1, tf.float32),
     )
+
+
+def log_odds_sums(
+    pairs: RecentPairs, size: int, novel: tf.Tensor, log_odds: tf.Tensor
+) -> tf.Tensor:
+    """Return the weighted sums of the log odds of all clusters, [batch, M = size] int64.
+
+    They are whole numbers, exact in any order; 0 for a cluster that no pair lists.
+    """
+    batch = tf.shape(pairs.c1)[0]
+    at = tf.maximum(tf.stack([pairs.c1, pairs.c2], axis=-1), 0)
+    row = tf.gather_nd(novel, at)  # [batch, pairs, n]
+    weighted = tf.cast(tf.gather_nd(log_odds, at), tf.int64) * pairs.weight[..., None]
+    user = tf.range(batch)[:, None, None]
+    segment = tf.where(row < 0, -1, user * size + row)  # segments below 0 are dropped
+    return tf.reshape(tf.math.unsorted_segment_sum(weighted, segment, batch * size), [batch, size])
+
+
+def mean_log_odds(pairs: RecentPairs, total: tf.Tensor) -> tf.Tensor:
+    """Return the mean log odds over pairs, [batch, M] float64, for sums of them."""
+    weight = tf.maximum(tf.reduce_sum(pairs.weight, axis=1, keepdims=True), 1)
+    return tf.cast(total, tf.float64) * UNIT / tf.cast(weight, tf.float64)

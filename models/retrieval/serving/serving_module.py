@@ -6,11 +6,20 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from models.interests.alignment import PARTS
 from models.interests.log_odds import log_odds
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.popularity import last_days
 from models.retrieval.retriever import RetrieverModel
+from models.retrieval.serving.aligned_choice import aligned, table_part
 from models.retrieval.serving.allowed_operations import check_operations
+from models.retrieval.serving.cluster_scores import (
+    ClusterMoments,
+    cluster_log_sums,
+    cluster_moments,
+    cluster_scores,
+)
 from models.retrieval.serving.cluster_top_k import ClusterTopK, constant
 from models.retrieval.serving.pair_choice import (
     Choice,
@@ -23,7 +32,10 @@ from models.retrieval.serving.pair_choice import (
 from models.retrieval.serving.pooled_choice import pooled
 
 Outputs = dict[str, tf.Tensor]
-SIGNATURES = ("recommend", "explore", "explore_sampled", "explore_pooled")
+SIGNATURES = (
+    *("recommend", "explore", "explore_sampled", "explore_pooled", "explore_aligned"),
+    "score_clusters",
+)
 _HISTORY = tf.TensorSpec([None, None], tf.string, name="history")
 
 
@@ -32,11 +44,19 @@ class ServingModule(tf.Module):
 
     Each takes `history` [batch, L], the item ids of users, oldest first. "" anywhere is padding,
     and ids outside the catalogue are skipped. All known clusters of a history count; the
-    transformer sees the latest `max_length` items.
+    transformer sees the latest `max_length` items. An answer has `k` items. `alignment` [PARTS] is
+    to be assigned.
+
+    Raises ValueError if an item's cluster is not in the table, or k is below 1.
     """
 
     def __init__(
-        self, model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable, k: int
+        self,
+        model: RetrieverModel,
+        catalogue: Catalogue,
+        table: NoveltyTable,
+        k: int,
+        candidates: int,
     ) -> None:
         super().__init__()
         if np.max(catalogue.clusters) >= table.size:
@@ -59,6 +79,16 @@ class ServingModule(tf.Module):
         self.log_odds = constant(log_odds(table), tf.int32)
         self.allowed = constant(table.allowed, tf.bool)
         self.descriptions = constant([text.encode() for text in table.descriptions], tf.string)
+
+        # What the aligned score reads.
+        self.candidates = candidates
+        vectors, starts = items.candidates.numpy(), items.starts.numpy()
+        stranger = model.query(tf.zeros([1, 1, model.config.dimension]), tf.constant([0]))[0]
+        moments = cluster_moments(vectors, starts, stranger.numpy())
+        self.moments = ClusterMoments(*map(constant, moments))
+        of_last_days = vectors[:, model.config.dimension + last_days(model.half_lives)]
+        self.recent = constant(cluster_log_sums(of_last_days, starts), tf.float32)  # [clusters]
+        self.alignment = tf.Variable(tf.zeros(len(PARTS)), trainable=False)
 
         # The weights of the Keras layers are saved; the layers, reached by methods alone, are not.
         self.weights = [*model.queries.variables, *items.variables]
@@ -95,33 +125,77 @@ class ServingModule(tf.Module):
         the pair c1 and c2; propensity, the probability that the choice comes to this novel_cluster.
         The items are the most popular ones if no interest is known, none if nothing is new.
         """
-        return self.grounded(history, lambda *known: most_recent(self.pairs(*known)))
+        return self.grounded(history, lambda _, last: most_recent(self.pairs(last)))
 
     @tf.function(input_signature=[_HISTORY, tf.TensorSpec([None], tf.int64, name="seed")])
     def explore_sampled(self, history: tf.Tensor, seed: tf.Tensor) -> Outputs:
         """Do as `explore`, with a pair drawn by `seed` [batch]; newer interests are likelier."""
         check_rows(history, seed=seed)
-        return self.grounded(history, lambda *known: sampled(self.pairs(*known), seed))
+        return self.grounded(history, lambda _, last: sampled(self.pairs(last), seed))
 
     @tf.function(input_signature=[_HISTORY])
     def explore_pooled(self, history: tf.Tensor) -> Outputs:
         """Do as `explore`, with all pairs of the newest interests pooled (see `pooled_choice`)."""
         table = self.novel, self.log_odds, self.allowed
-        return self.grounded(history, lambda last, has_items: pooled(last, has_items, *table))
+        return self.grounded(history, lambda _, last: pooled(last, self.has_items(), *table))
 
-    def pairs(self, last: tf.Tensor, has_items: tf.Tensor) -> Pairs:
+    @tf.function(input_signature=[_HISTORY])
+    def explore_aligned(self, history: tf.Tensor) -> Outputs:
+        """Do as `explore`, with the highest aligned score (see `models.interests.alignment`).
+
+        The answer is one of the `candidates` clusters that the novelty table proposes most for all
+        pairs of the newest interests, and has items to recommend.
+        """
+
+        def choose(positions: tf.Tensor, last: tf.Tensor) -> Choice:
+            parts, candidates, recommendable = self.scores_of_clusters(positions, last)
+            return aligned(last, parts, candidates & recommendable, self.alignment)
+
+        return self.grounded(history, choose)
+
+    @tf.function(input_signature=[_HISTORY])
+    def score_clusters(self, history: tf.Tensor) -> Outputs:
+        """Return what `explore_aligned` knows of all clusters.
+
+        The outputs are parts [batch, clusters, PARTS], of which the weighted sum is the aligned
+        score; and, [batch, clusters] each, candidates, which the table proposes, and recommendable,
+        which are new to the user, not blocked and have items.
+        """
+        positions = self.position_of.lookup(history)
+        found = self.scores_of_clusters(positions, self.last_engagements(positions))
+        return dict(zip(("parts", "candidates", "recommendable"), found, strict=True))
+
+    def scores_of_clusters(
+        self, positions: tf.Tensor, last: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Return the outputs of `score_clusters`; the parts of clusters without items are 0."""
+        table = self.novel, self.log_odds
+        proposed, candidates = table_part(last, *table, self.candidates)
+        user = cluster_scores(self.moments, self.encode(positions))
+        recent = tf.broadcast_to(self.recent, tf.shape(user))
+        parts = tf.stack([proposed, user, recent], axis=2)
+        parts = tf.where(self.has_items()[:, None], parts, 0.0)
+        return parts, candidates, (last < 0) & self.has_items() & self.allowed
+
+    def has_items(self) -> tf.Tensor:
+        """Return which clusters [clusters] have eligible items."""
+        return self.starts[1:] > self.starts[:-1]
+
+    def pairs(self, last: tf.Tensor) -> Pairs:
         """Look up the pairs of users, as `answered_pairs`."""
-        return answered_pairs(last, has_items, self.novel, self.probability)
+        return answered_pairs(last, self.has_items(), self.novel, self.probability)
+
+    def last_engagements(self, positions: tf.Tensor) -> tf.Tensor:
+        """Do as `pair_choice.last_engagements` for positions [batch, L]."""
+        clusters = tf.where(positions < 0, -1, tf.gather(self.clusters, tf.maximum(positions, 0)))
+        return last_engagements(clusters, len(self.descriptions))
 
     def grounded(
         self, history: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], Choice]
     ) -> Outputs:
-        """Do as `explore`; `choose` takes `last_engagements` and [clusters] bool, with items."""
-        positions = self.position_of.lookup(history)  # [batch, L]
-        clusters = tf.where(positions < 0, -1, tf.gather(self.clusters, tf.maximum(positions, 0)))
-        last = last_engagements(clusters, len(self.descriptions))
-        has_items = self.starts[1:] > self.starts[:-1]  # [clusters], eligible ones
-        choice = choose(last, has_items)
+        """Do as `explore`; `choose` takes positions [batch, L] and `last_engagements`."""
+        positions = self.position_of.lookup(history)
+        choice = choose(positions, self.last_engagements(positions))
         text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
         items = self.rank(positions, choice.novel[:, None])
         stranger = (choice.c2 < 0)[:, None]
@@ -160,15 +234,11 @@ def check_rows(history: tf.Tensor, **others: tf.Tensor) -> None:
         )
 
 
-def export_saved_model(
-    model: RetrieverModel, catalogue: Catalogue, table: NoveltyTable, path: Path, k: int
-) -> None:
-    """Write a SavedModel with the SIGNATURES, `k` items in an answer, into the folder `path`.
+def export_saved_model(module: ServingModule, path: Path) -> None:
+    """Write a SavedModel with the SIGNATURES into the folder `path`.
 
-    Plain TensorFlow loads it, without tensorflow-recommenders and Keras 2. Raises ValueError if an
-    item's cluster is not in the table, or k is below 1.
+    Plain TensorFlow loads it, without tensorflow-recommenders and Keras 2.
     """
-    module = ServingModule(model, catalogue, table, k)
     signatures = {name: getattr(module, name) for name in SIGNATURES}
     tf.saved_model.save(module, str(path), signatures=signatures)
     check_operations(str(path))

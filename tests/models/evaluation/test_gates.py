@@ -30,12 +30,12 @@ def metrics(
     return {
         "policies": {name: {"macro_recall_at_5": {"value": v}} for name, v in COUNTS.items()}
         | {"llm_untuned": {"macro_recall_at_5": {"value": 0.9}}},
-        "paired": {"macro_recall_at_5": macro | {"affinity": difference(over_counts)}},
-        "paired_table": {
+        "paired_aligned": {
+            "macro_recall_at_5": macro | {"affinity": difference(over_counts)},
             "recall_at_5": {
                 "popularity": difference(over_popularity),
                 "affinity": difference(-0.1),
-            }
+            },
         },
         "user_coverage": coverage,
         "finetuning": [
@@ -103,8 +103,8 @@ def test_the_whole_interval_must_lie_above_the_threshold(low: float, least: floa
 def test_the_rival_is_the_best_policy_that_counts(best: str) -> None:
     found = metrics()
     found["policies"][best]["macro_recall_at_5"]["value"] = 0.2
-    found["paired"]["macro_recall_at_5"] = dict.fromkeys(COUNTS, difference(0.1))
-    found["paired"]["macro_recall_at_5"][best] = difference(-0.01)
+    found["paired_aligned"]["macro_recall_at_5"] = dict.fromkeys(COUNTS, difference(0.1))
+    found["paired_aligned"]["macro_recall_at_5"][best] = difference(-0.01)
     gate = gates(found, THRESHOLDS)["recall"]
     assert (gate["value"], gate["passed"]) == (-0.01, False)
     assert f"less that of {best} is +0.0 points, 95% interval -1.0 to +1.0" in gate["why"]

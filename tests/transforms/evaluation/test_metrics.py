@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from benchmarks.common.synthetic_report import synthetic_report
-from models.evaluation.policies.policy_names import POOLED, PRIOR, RETRIEVER, RETRIEVER_NOVEL, TABLE
+from models.evaluation.policies.policy_names import (
+    ALIGNED,
+    POOLED,
+    PRIOR,
+    RETRIEVER,
+    RETRIEVER_NOVEL,
+    TABLE,
+)
 from models.evaluation.statistics.calibration import reliability_sums
 from models.evaluation.statistics.ranking_statistics import RankSums, rank_sums
 from models.interests.novelty_table import NoveltyTable
@@ -19,7 +26,7 @@ M, USERS = 3, 12
 NOVEL = np.array([0] * 9 + [1, 1, 2], np.int32)
 WEIGHTS = np.stack([np.ones(USERS), np.arange(USERS) % 2], axis=1).astype(np.int32)
 OF_ALL = (TABLE, PRIOR, POOLED, "popularity")
-OF_DRAWN = (TABLE, PRIOR, POOLED, RETRIEVER, RETRIEVER_NOVEL)
+OF_DRAWN = (*OF_ALL, RETRIEVER, RETRIEVER_NOVEL, ALIGNED)
 NAMES = ["tea", "salt", "bread"]
 
 
@@ -57,9 +64,9 @@ def test_ours_are_measured_on_all_transitions_and_the_retriever_on_those_drawn(
     measured: Measured,
 ) -> None:
     policies = measured.metrics(NAMES, 1)["policies"]
-    assert set(policies) == {*OF_ALL, RETRIEVER, RETRIEVER_NOVEL}
+    assert set(policies) == {*OF_ALL, *OF_DRAWN}
     recall = {name: found["recall_at_5"]["value"] for name, found in policies.items()}
-    assert recall == {name: float(name not in (TABLE, *OF_DRAWN[3:])) for name in policies}
+    assert recall == {name: float(name not in (TABLE, *OF_DRAWN[4:])) for name in policies}
     assert policies[RETRIEVER]["transitions"] == USERS
 
 
@@ -79,10 +86,10 @@ def test_each_is_compared_with_ours_on_the_same_transitions(measured: Measured) 
     assert values(metrics["paired"]["macro_recall_at_5"]) == dict.fromkeys(others, 0) | {
         "popularity": -1
     }
-    micro = values(metrics["paired_table"]["recall_at_5"])
-    assert micro == {"popularity": -1}
+    aligned = values(metrics["paired_aligned"]["recall_at_5"])
+    assert aligned == dict.fromkeys(OF_DRAWN[:-1], 0)
     pooled = values(metrics["paired_pooled"]["recall_at_5"])
-    assert pooled == {TABLE: 1, PRIOR: 0, "popularity": 0, RETRIEVER: 0, RETRIEVER_NOVEL: 0}
+    assert pooled == {TABLE: 1, **dict.fromkeys((PRIOR, "popularity", *OF_DRAWN[4:]), 0)}
 
 
 def test_coverage_of_users_is_of_the_pairs_that_they_hold() -> None:
@@ -116,7 +123,7 @@ def test_items_are_shares_of_those_drawn(measured: Measured) -> None:
 def test_made_up_evaluations_have_the_form_of_real_ones(measured: Measured) -> None:
     real, made_up = measured.metrics(NAMES, 1), synthetic_report(M).metrics
     assert real.keys() <= made_up.keys()
-    for one in ("labels", "calibration", "paired", "paired_table", "paired_pooled", "items"):
+    for one in ("labels", "calibration", "paired", "paired_aligned", "paired_pooled", "items"):
         assert type(real[one]) is type(made_up[one]), one
     assert real["labels"][0].keys() == made_up["labels"][0].keys()
     for real_one, other in zip(

@@ -20,9 +20,18 @@ _COLOURS = (ORANGE, GREEN, RED, PURPLE, SKY, GREY)
 # The number of markers has no common factor with that of colours: no two policies share both.
 _MARKERS = (
     *("square", "triangle-up", "diamond", "x", "triangle-down", "cross"),
-    *("pentagon", "star", "hourglass", "bowtie", "hexagon2"),
+    *("pentagon", "star-square", "hourglass", "bowtie", "hexagon2"),
 )
-_OWN_MARKERS = dict(zip(OURS, ("circle", "circle-open", "circle-x"), strict=True))
+_OWN_MARKERS = dict(
+    zip(
+        OURS,
+        (
+            *("circle", "circle-open", "circle-x", "star", "circle-cross"),
+            *("circle-x-open", "circle-cross-open"),
+        ),
+        strict=True,
+    )
+)
 _DASHES = ("dash", "dot", "dashdot", "longdash", "longdashdot", "5px 2px")
 _GRID = "rgba(128,128,128,0.25)"  # visible on light and on dark
 

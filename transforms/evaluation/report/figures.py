@@ -19,9 +19,10 @@ from transforms.evaluation.report.simulation_figures import growth, novelty_and_
 _SECTIONS: dict[str, list[Callable[[dict[str, Any]], Figure | None]]] = {
     "recall": [partial(recall, "macro_recall_at_5"), partial(recall, "recall_at_5")],
     "paired": [
-        partial(paired, "paired", "macro_recall_at_5", "The table"),
-        partial(paired, "paired", "recall_at_5", "The table with popularity"),
-        partial(paired, "paired_pooled", "macro_recall_at_5", "The pooled table"),
+        partial(paired, "paired_aligned", "macro_recall_at_5", "Exploration"),
+        partial(paired, "paired_aligned", "recall_at_5", "Exploration"),
+        partial(paired, "paired", "macro_recall_at_5", "The table alone"),
+        partial(paired, "paired_pooled", "macro_recall_at_5", "The pooled table alone"),
     ],
     "labels": [label_frequency, head_and_tail],
     "calibration": [calibration],

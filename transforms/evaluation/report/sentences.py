@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 from models.evaluation.policies.policy_names import (
     AFFINITY,
     AFFINITY_POOLED,
+    ALIGNED,
+    ALIGNED_WITHOUT_TABLE,
     OURS,
     POOLED,
     PRIOR,
@@ -14,6 +16,10 @@ from models.evaluation.policies.policy_names import (
 )
 
 _NAMES = {
+    ALIGNED: "Exploration (aligned)",
+    ALIGNED_WITHOUT_TABLE: "Exploration without the table",
+    "aligned_without_user": "Exploration without the retriever",
+    "aligned_without_recent": "Exploration without popularity",
     TABLE: "Novelty table",
     PRIOR: "Novelty table with popularity",
     POOLED: "Novelty table, pooled",
@@ -36,10 +42,15 @@ _NAMES = {
 }
 _MACRO, _MICRO = "macro_recall_at_5", "recall_at_5"
 _OUTCOMES = {
-    "better": "Exploring with the LLM helps on this data",
-    "unclear": "It is not clear whether exploring with the LLM helps on this data",
-    "worse": "Exploring with the LLM does not help on this data",
-    "unknown": "No baseline shows whether exploring with the LLM helps on this data",
+    "better": "Exploration finds new interests better than every baseline on this data",
+    "unclear": "Exploration and the best baseline find new interests equally well on this data",
+    "worse": "A baseline finds new interests better than exploration on this data",
+    "unknown": "No baseline was compared with exploration on this data",
+}
+_ENDS = {
+    "better": "significantly better",
+    "worse": "significantly worse",
+    "unclear": "no significant difference",
 }
 
 
@@ -52,11 +63,8 @@ class Comparison(NamedTuple):
     words: str
 
 
-_TABLE = Comparison("paired", _MACRO, TABLE, "averaged over interests")
-_POOLED = Comparison(
-    "paired_pooled", _MACRO, POOLED, "averaged over interests, with --pair_choice=pooled,"
-)
-_PRIOR = Comparison("paired", _MICRO, PRIOR, "over all transitions, with popularity added,")
+_ALIGNED = Comparison("paired_aligned", _MACRO, ALIGNED, "averaged over interests")
+_BY_TRANSITION = Comparison("paired_aligned", _MICRO, ALIGNED, "over all transitions")
 
 
 def policy_name(name: str) -> str:
@@ -81,21 +89,18 @@ def outcome(metrics: dict[str, Any], how: Comparison) -> str:
     """
     if (best := best_baseline(metrics, how)) is None:
         return "unknown"
-    difference = metrics[how.where][how.metric][best]
+    return _sign(metrics[how.where][how.metric][best])
+
+
+def _sign(difference: dict[str, float]) -> str:
     if difference["low"] > 0:
         return "better"
     return "worse" if difference["high"] < 0 else "unclear"
 
 
-def best_of_ours(metrics: dict[str, Any]) -> Comparison:
-    """Return the pair choice with the higher macro recall."""
-    table, pooled = (_value(metrics, name, _MACRO) for name in (TABLE, POOLED))
-    return _POOLED if pooled is not None and pooled > (table or 0) else _TABLE
-
-
 def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
     """Return "good", "warn" or "bad", and the heading of the report."""
-    found = outcome(metrics, best_of_ours(metrics))
+    found = outcome(metrics, _ALIGNED)
     if not metrics["passed"]:
         return "bad", f"{_OUTCOMES[found]}, and the table failed its gates"
     kind = "good" if found == "better" else "warn"
@@ -103,12 +108,14 @@ def verdict(metrics: dict[str, Any]) -> tuple[str, str]:
 
 
 def summary_sentences(metrics: dict[str, Any]) -> list[str]:
-    """Return sentences about `report/metrics.json`, the three most important ones first.
+    """Return sentences about `report/metrics.json`, the most important ones first.
 
-    These say whether the LLM helps, whether the table passed the gates, and what users see.
+    These say how exploration compares with the best baseline, what the LLM adds, whether the gates
+    passed, and what users see.
     """
-    sentences = [_helps(metrics), _usable(metrics), _seen(metrics)]
-    sentences += _pooled(metrics) + _affinity(metrics) + _head_and_tail(metrics)
+    sentences = [_helps(metrics), *_llm_adds(metrics), _usable(metrics), _seen(metrics)]
+    sentences += _weights(metrics) + _table_alone(metrics) + _affinity(metrics)
+    sentences += _head_and_tail(metrics)
     sentences += _simulated(metrics) + _difference(metrics)
     users, transitions = metrics.get("users"), metrics.get("transitions")
     if users and transitions:
@@ -121,11 +128,10 @@ def summary_sentences(metrics: dict[str, Any]) -> list[str]:
 
 
 def _helps(metrics: dict[str, Any]) -> str:
-    best = best_of_ours(metrics)
-    text = f"{_OUTCOMES[outcome(metrics, best)]}."
+    text = f"{_OUTCOMES[outcome(metrics, _ALIGNED)]}."
     parts = [
         f"{how.words} {compared}"
-        for how in (best, _PRIOR)
+        for how in (_ALIGNED, _BY_TRANSITION)
         if (compared := _compared(metrics, how)) is not None
     ]
     if not parts:
@@ -140,11 +146,7 @@ def _compared(metrics: dict[str, Any], how: Comparison) -> str | None:
     text = f"in {ours['value']:.1%} of cases ({ours['low']:.1%} to {ours['high']:.1%})"
     if (best := best_baseline(metrics, how)) is None:
         return text
-    end = {
-        "better": "significantly better",
-        "worse": "significantly worse",
-        "unclear": "no significant difference",
-    }[outcome(metrics, how)]
+    end = _ENDS[outcome(metrics, how)]
     low, high = _range(metrics[how.where][how.metric][best])
     return (
         f"{text}, against {_value(metrics, best, how.metric):.1%} for the best baseline "
@@ -183,12 +185,40 @@ def _seen(metrics: dict[str, Any]) -> str:
     return text + "."
 
 
-def _pooled(metrics: dict[str, Any]) -> list[str]:
-    if (points := _points(metrics, "paired_pooled", TABLE)) is None:
+def _llm_adds(metrics: dict[str, Any]) -> list[str]:
+    """Return the gain from the novelty table: the difference to the same choice without it."""
+    parts = []
+    for metric, words in ((_MACRO, "averaged over interests"), (_MICRO, "over all transitions")):
+        points = _points(metrics, "paired_aligned", ALIGNED_WITHOUT_TABLE, metric)
+        if points is None:
+            return []
+        difference = metrics["paired_aligned"][metric][ALIGNED_WITHOUT_TABLE]
+        parts.append(f"{points} {words}: {_ENDS[_sign(difference)]}")
+    return [
+        "What the LLM adds is the difference to the same choice without its novelty table: "
+        f"recall@5 changes by {'; '.join(parts)}."
+    ]
+
+
+def _weights(metrics: dict[str, Any]) -> list[str]:
+    weights = metrics.get("alignment", {}).get(ALIGNED)
+    if not weights:
+        return []
+    names = {"table": "the novelty table", "user": "the retriever", "recent": "recent popularity"}
+    listed = ", ".join(f"{value:.2f} for {names[part]}" for part, value in weights.items())
+    return [
+        "Held-out users decide how much each part of the choice counts. The weights of the "
+        f"logarithms of their probabilities are {listed}."
+    ]
+
+
+def _table_alone(metrics: dict[str, Any]) -> list[str]:
+    how = Comparison("paired", _MACRO, TABLE, "")
+    if (compared := _compared(metrics, how)) is None:
         return []
     return [
-        "Pooling all recent interests of a user, instead of the newest two "
-        f"(--pair_choice=pooled), changes the macro recall@5 of the table by {points}."
+        "The novelty table alone, asked about the two newest interests (--pair_choice=recent), "
+        f"contains the next new interest, averaged over interests, {compared}."
     ]
 
 
@@ -202,9 +232,9 @@ def _affinity(metrics: dict[str, Any]) -> list[str]:
     ]
 
 
-def _points(metrics: dict[str, Any], where: str, other: str) -> str | None:
-    """Return the difference of macro recall to another policy, if it was measured."""
-    difference = metrics.get(where, {}).get(_MACRO, {}).get(other)
+def _points(metrics: dict[str, Any], where: str, other: str, metric: str = _MACRO) -> str | None:
+    """Return the difference of a recall to another policy, if it was measured."""
+    difference = metrics.get(where, {}).get(metric, {}).get(other)
     if difference is None or difference["value"] is None:
         return None
     low, high = _range(difference)

@@ -16,7 +16,7 @@ from models.retrieval.item_catalogue import Catalogue
 from models.retrieval.popularity import timeless_popularity
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
-from models.retrieval.serving.serving_module import export_saved_model
+from models.retrieval.serving.serving_module import ServingModule, export_saved_model
 
 ITEMS, CLUSTERS, K, LENGTH = 30, 5, 4, 3
 RNG = np.random.default_rng(0)
@@ -40,6 +40,8 @@ for older in range(CLUSTERS):
 PROBABILITY = RNG.random(NOVEL.shape).astype(np.float32)
 TABLE = NoveltyTable(NOVEL, PROBABILITY, [f"description {c}" for c in range(CLUSTERS)])
 
+CANDIDATES, WEIGHTS = 3, np.array([0.5, 1.5, 0.25], np.float32)
+
 Row = dict[str, Any]
 
 
@@ -53,10 +55,16 @@ def model() -> RetrieverModel:
     return model
 
 
+def module(model: RetrieverModel, table: NoveltyTable = TABLE, k: int = K) -> ServingModule:
+    made = ServingModule(model, CATALOGUE, table, k, CANDIDATES)
+    made.alignment.assign(WEIGHTS)
+    return made
+
+
 @pytest.fixture(scope="module")
 def path(model: RetrieverModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("retrieval") / "saved_model"
-    export_saved_model(model, CATALOGUE, TABLE, path, K)
+    export_saved_model(module(model), path)
     return path
 
 
@@ -191,6 +199,41 @@ def test_pooled_interest_of_a_user_with_one_pair_is_that_of_the_pair(served: Any
         assert np.array_equal(pooled[name], newest[name]), name
 
 
+@quick
+@given(history=histories)
+def test_aligned_interest_has_the_highest_score_of_what_may_be_recommended(
+    served: Any, history: list[str]
+) -> None:
+    rows = tf.constant([history], tf.string, [1, len(history)])
+    scored = served.signatures["score_clusters"](history=rows)
+    able = scored["candidates"][0].numpy() & scored["recommendable"].numpy()
+    answer = call(served, "explore_aligned", history)
+    if not able.any():
+        assert answer["novel_cluster"] == -1
+        return
+    scores = np.where(able, scored["parts"][0].numpy() @ WEIGHTS, -np.inf)
+    assert answer["novel_cluster"] == np.argmax(scores)
+    share = np.exp(scores - scores.max())
+    assert answer["probability"] == pytest.approx(np.max(share) / share.sum(), rel=1e-4)
+    known = {ITEM_CLUSTERS[IDS.tolist().index(item)] for item in history if item in IDS}
+    assert answer["novel_cluster"] not in known
+
+
+def test_parts_are_of_the_table_the_user_and_popularity(served: Any, model: RetrieverModel) -> None:
+    history = [of_cluster(4)[0], of_cluster(0)[0]]
+    scored = served.signatures["score_clusters"](history=tf.constant([history]))
+    assert scored["candidates"][0].numpy().tolist() == [False, True, True, True, False]
+    assert scored["recommendable"][0].numpy().tolist() == [False, True, True, False, False]
+    table, user, recent = np.moveaxis(scored["parts"][0].numpy(), -1, 0)
+    ratio = PROBABILITY[4, 0, NOVEL[4, 0] == 1] / PROBABILITY[4, 0, NOVEL[4, 0] == 2]
+    assert table[1] - table[2] == pytest.approx(float(np.log(ratio)[0]), abs=1e-3)
+    for cluster in (0, 1, 2):
+        items = CATALOGUE.eligible & (cluster == ITEM_CLUSTERS)
+        share = (COUNTS[items] + 1).sum() / (COUNTS + 1).sum()
+        assert recent[cluster] == pytest.approx(np.log(share), rel=1e-4)
+    assert user[3] == user[4] == recent[3] == 0  # nothing to recommend
+
+
 def test_ineligible_items_count_as_history(served: Any) -> None:
     item_id = of_cluster(4)[0]
     assert not CATALOGUE.eligible[IDS.tolist().index(item_id)]
@@ -229,7 +272,7 @@ def test_blocked_clusters_change_the_answer_without_a_history_alone(
     served: Any, model: RetrieverModel, tmp_path: Path
 ) -> None:
     """Which says too that two exports give the same answers."""
-    export_saved_model(model, CATALOGUE, replace(TABLE, blocked=(0, 2)), tmp_path, K)
+    export_saved_model(module(model, replace(TABLE, blocked=(0, 2))), tmp_path)
     blocked = tf.saved_model.load(str(tmp_path))
     able = np.flatnonzero(CATALOGUE.eligible & (ITEM_CLUSTERS == 1))
     popular = sorted(able, key=lambda index: (-COUNTS[index], index))[:K]
@@ -284,9 +327,16 @@ def test_signatures_are_those_of_the_contract(served: Any) -> None:
     explore, sampled, pooled = (
         served.signatures[name] for name in ("explore", "explore_sampled", "explore_pooled")
     )
-    for one in (explore, pooled):
+    aligned, scored = (served.signatures[name] for name in ("explore_aligned", "score_clusters"))
+    for one in (explore, pooled, aligned, scored):
         assert described(one.structured_input_signature[1]) == history
-    assert described(pooled.structured_outputs) == described(explore.structured_outputs)
+    for one in (pooled, aligned):
+        assert described(one.structured_outputs) == described(explore.structured_outputs)
+    assert described(scored.structured_outputs) == {
+        "parts": (tf.float32, [None, CLUSTERS, 3]),
+        "candidates": (tf.bool, [None, CLUSTERS]),
+        "recommendable": (tf.bool, [None, CLUSTERS]),
+    }
     seed = {"seed": (tf.int64, [None])}
     assert described(sampled.structured_input_signature[1]) == history | seed
     assert described(sampled.structured_outputs) == described(explore.structured_outputs)
@@ -322,12 +372,12 @@ def test_loads_in_plain_tensorflow(path: Path) -> None:
     assert run.stdout.strip() == "description 1"
 
 
-def test_items_outside_the_table_are_an_error(model: RetrieverModel, tmp_path: Path) -> None:
+def test_items_outside_the_table_are_an_error(model: RetrieverModel) -> None:
     small = NoveltyTable(NOVEL[:3, :3] % 3, PROBABILITY[:3, :3], ["a", "b", "c"])
     with pytest.raises(ValueError, match="cluster 4"):
-        export_saved_model(model, CATALOGUE, small, tmp_path, K)
+        module(model, small)
 
 
-def test_no_items_in_an_answer_is_an_error(model: RetrieverModel, tmp_path: Path) -> None:
+def test_no_items_in_an_answer_is_an_error(model: RetrieverModel) -> None:
     with pytest.raises(ValueError, match="k is 0"):
-        export_saved_model(model, CATALOGUE, TABLE, tmp_path, 0)
+        module(model, k=0)
