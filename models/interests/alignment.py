@@ -8,8 +8,8 @@ The score of a novel cluster c for a user is
 
 The table proposes, and the user's own sequence model has a say in the choice (a logarithmic opinion
 pool: Genest & Zidek, Statistical Science 1986; Wang et al., arXiv 2504.05522, choose the best of n
-proposals with a model of the user). The weights are fitted by maximum likelihood on transitions of
-users from whom no part has learned.
+proposals with a model of the user). The weights are fitted by maximum likelihood on transitions
+from which no part has learned.
 """
 
 from dataclasses import dataclass

@@ -32,7 +32,7 @@ def case_count(clusters: int) -> int:
 
 
 def align(module: "ServingModule", cases: pa.Table) -> Weights:
-    """Fit the weights on CASES of users from whom neither the model nor the table learned."""
+    """Fit the weights on CASES from which neither the model nor the table learned."""
     size = module.descriptions.shape[0]
     found = {
         "parts": [np.zeros([0, size, len(PARTS)], np.float32)],

@@ -2,7 +2,8 @@
 
 Google's libraries find credentials in the environment. The address of an emulator comes from there
 too: BIGQUERY_EMULATOR_HOST for the REST API (the library reads it), and
-BIGQUERY_STORAGE_EMULATOR_HOST (host:port) for the Storage Read API.
+BIGQUERY_STORAGE_EMULATOR_HOST (host:port) for the Storage Read API. The libraries are imported
+where they are used, because that takes seconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from google.cloud import bigquery, bigquery_storage_v1
 
 RETRY_SECONDS = 300.0  # for which a request is retried while the service is unavailable
+
+_CREDENTIALS = (
+    "credentials: run `gcloud auth application-default login`, or name a key file in "
+    "GOOGLE_APPLICATION_CREDENTIALS"
+)
+_QUOTA = {"quotaExceeded", "rateLimitExceeded"}  # reasons of transient errors of type Forbidden
 
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects, with the domain of old
 # projects; https://cloud.google.com/bigquery/docs/datasets#dataset-naming; and the characters of
@@ -72,7 +79,7 @@ def client(project: str | None = None) -> bigquery.Client:
         return bigquery.Client(project)
     except DefaultCredentialsError:
         raise InputError(f"BigQuery needs {_CREDENTIALS}") from None
-    except OSError:
+    except OSError:  # the library found no project
         raise InputError(
             "BigQuery needs a project that the work is billed to: give --project or set "
             "GOOGLE_CLOUD_PROJECT"
@@ -117,13 +124,6 @@ def read_retry() -> Retry:
     return Retry(predicate=if_exception_type(ServiceUnavailable), timeout=RETRY_SECONDS)
 
 
-_CREDENTIALS = (
-    "credentials: run `gcloud auth application-default login`, or name a key file in "
-    "GOOGLE_APPLICATION_CREDENTIALS"
-)
-_QUOTA = {"quotaExceeded", "rateLimitExceeded"}  # reasons of transient errors of type Forbidden
-
-
 @contextmanager
 def user_errors(what: str, roles: str) -> Iterator[None]:
     """Turn errors that the user can fix into an InputError of one line.
@@ -137,7 +137,7 @@ def user_errors(what: str, roles: str) -> Iterator[None]:
     try:
         yield
     except (RefreshError, google.Unauthorized):
-        raise InputError(f"{what}: Google takes none of your {_CREDENTIALS}") from None
+        raise InputError(f"{what}: Google rejected your {_CREDENTIALS}") from None
     except google.Forbidden as error:
         if _reason(error) in _QUOTA:
             raise

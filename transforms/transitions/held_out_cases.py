@@ -1,4 +1,4 @@
-"""Transitions of users from whom nothing was learned, drawn by hash, with what came before."""
+"""Held-out transitions, drawn by hash, with the history of the user before each."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -149,12 +149,12 @@ def _satiation(histories: Histories, size: int, half_life: float, discovery: Flo
     for clusters, there in histories.steps():
         rows = np.flatnonzero(there[:, 0] & state.known.any(axis=1))
         chosen = clusters[rows, 0]
-        tired = np.digitize(state.fatigue[rows], FATIGUE_EDGES)
+        bin_of = np.digitize(state.fatigue[rows], FATIGUE_EDGES)
         known = state.known[rows]
         chance = (1 - discovery[known.sum(axis=1)])[:, None] * interest_shares(state)[rows]
-        expected += np.bincount(tired[known], chance[known], minlength=bins)
+        expected += np.bincount(bin_of[known], chance[known], minlength=bins)
         own = np.arange(len(rows)), chosen
-        observed += np.bincount(tired[own][known[own]], minlength=bins)
+        observed += np.bincount(bin_of[own][known[own]], minlength=bins)
         state.engage(clusters, there, half_life)
     ratio = (observed + _PRIOR) / (expected + _PRIOR)
     factor = np.ones(bins)

@@ -24,8 +24,8 @@ simulation has an outside option with a given weight); the recommendations of th
 and discovery depend on them); tastes beyond the known clusters; why users leave. Compare one policy
 with another; do not read absolute numbers.
 
-The model is fitted on users on whom no policy was fitted, and on all known clusters, while policies
-see the latest two: no policy is judged by itself.
+`fit_user_model` fits the model on users on whom no policy was fitted, and on all known clusters,
+while policies see the latest two: no policy is judged by itself.
 """
 
 from collections.abc import Iterator
@@ -63,9 +63,9 @@ class UserState:
             nobody.copy(),
         )
 
-    def rows(self, rows: slice = slice(None)) -> "UserState":
+    def rows(self, part: slice = slice(None)) -> "UserState":
         """Return a copy of the state of some users, by default of all."""
-        return UserState(**{name: array[rows].copy() for name, array in vars(self).items()})
+        return UserState(**{name: array[part].copy() for name, array in vars(self).items()})
 
     def engage(
         self, clusters: NDArray[np.int32], engaged: NDArray[np.bool_], half_life: float
@@ -80,10 +80,10 @@ class UserState:
             np.add.at(kept, (row, cluster), np.exp2(-after[row, slot] / life).astype(np.float32))
         self.known[row, cluster] = True
         for column in range(clusters.shape[1]):
-            new = engaged[:, column] & (clusters[:, column] != self.c2)
-            first = new & (self.c2 < 0)
-            self.c1 = np.where(first, clusters[:, column], np.where(new, self.c2, self.c1))
-            self.c2 = np.where(new, clusters[:, column], self.c2)
+            switched = engaged[:, column] & (clusters[:, column] != self.c2)
+            first = switched & (self.c2 < 0)  # the first cluster is both c1 and c2
+            self.c1 = np.where(first, clusters[:, column], np.where(switched, self.c2, self.c1))
+            self.c2 = np.where(switched, clusters[:, column], self.c2)
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ class UserModel:
         share = interest_shares(state)
         opened = self.discovery[state.known.sum(axis=1)][:, None]
         new = new_cluster(share @ self.log_lift + self.log_popularity, state.known)
-        tired = np.full_like(share, self.satiation[0])
+        satiation = np.full_like(share, self.satiation[0])
         for edge, step in zip(FATIGUE_EDGES, np.diff(self.satiation), strict=True):
-            if step:
-                tired += step * (state.fatigue >= edge)
-        return opened * new + (1 - opened) * share * tired
+            if step:  # faster than a lookup by np.digitize
+                satiation += step * (state.fatigue >= edge)
+        return opened * new + (1 - opened) * share * satiation
 
 
 def interest_shares(state: UserState) -> Floats:

@@ -113,6 +113,7 @@ def count_work(
             asks = row_asked[low:high]
             if not asks.any():
                 continue
+            # Rows that are put together from parts share their rests.
             key = (id(row.rests), over, low, asks.tobytes())
             if key not in known:
                 ends = [row.rests[low + place] for place in np.flatnonzero(asks).tolist()]
@@ -155,6 +156,7 @@ def _rows(tokenizer: Any, prompts: Prompts) -> list[_Row]:
 
     count = min(size, max(1, _SAMPLED_PROMPTS // size))
     if count < size:
+        # One row, one column and the other diagonal show whether every prompt is start + rest.
         rests = whole(0).rests
         columns = tokenised([(c1, 0) for c1 in range(size)])
         starts = [row[: -len(rests[0])] for row in columns]
@@ -175,6 +177,7 @@ def _first_asked(top: Branch, allowed: np.ndarray, rows: Sequence[int]) -> np.nd
     behind = np.where(token < 0, 0, counts[token])  # [M]
     c1 = np.array(rows)[:, None]
     other = c1 != np.arange(len(allowed))  # [rows, M]
+    # How many first tokens lead to no cluster but c1 and c2.
     closed = (behind[c1] == 1).astype(np.int8) + ((behind == 1) & other)
     closed += (behind == 2) & (token == token[c1]) & other
     asked: np.ndarray = (counts > 0).sum() - closed > 1
@@ -233,7 +236,8 @@ def _deeper(
     """
     top = len(branches[0].path)
     paths = {branch.path for branch in branches}
-    further, before = np.zeros((2, len(reach)), np.int64)
+    further = np.zeros(len(reach), np.int64)  # tokens from the first branch to this one
+    before = np.zeros(len(reach), np.int64)  # tokens from the first branch to the one above
     for index, branch in enumerate(branches[1:]):
         further[index] = len(branch.path) - top
         depths = range(len(branch.path) - 1, top - 1, -1)

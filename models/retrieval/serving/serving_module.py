@@ -113,7 +113,8 @@ class ServingModule(tf.Module):
         first, equal scores in the order of the catalogue, filled up with "" and -inf.
         """
         check_rows(history, cluster_ids=cluster_ids)
-        return self.rank(self.position_of.lookup(history), cluster_ids)
+        positions = self.position_of.lookup(history)
+        return self.rank(positions, self.encode(positions), cluster_ids)
 
     @tf.function(input_signature=[_HISTORY])
     def explore(self, history: tf.Tensor) -> Outputs:
@@ -147,8 +148,8 @@ class ServingModule(tf.Module):
         pairs of the newest interests, and has items to recommend.
         """
 
-        def choose(positions: tf.Tensor, last: tf.Tensor) -> Choice:
-            parts, candidates, recommendable = self.scores_of_clusters(positions, last)
+        def choose(queries: tf.Tensor, last: tf.Tensor) -> Choice:
+            parts, candidates, recommendable = self.scores_of_clusters(queries, last)
             return aligned(last, parts, candidates & recommendable, self.alignment)
 
         return self.grounded(history, choose)
@@ -162,16 +163,16 @@ class ServingModule(tf.Module):
         which are new to the user, not blocked and have items.
         """
         positions = self.position_of.lookup(history)
-        found = self.scores_of_clusters(positions, self.last_engagements(positions))
+        found = self.scores_of_clusters(self.encode(positions), self.last_engagements(positions))
         return dict(zip(("parts", "candidates", "recommendable"), found, strict=True))
 
     def scores_of_clusters(
-        self, positions: tf.Tensor, last: tf.Tensor
+        self, queries: tf.Tensor, last: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Return the outputs of `score_clusters`; the parts of clusters without items are 0."""
         table = self.novel, self.log_odds
         proposed, candidates = table_part(last, *table, self.candidates)
-        user = cluster_scores(self.moments, self.encode(positions))
+        user = cluster_scores(self.moments, queries)
         recent = tf.broadcast_to(self.recent, tf.shape(user))
         parts = tf.stack([proposed, user, recent], axis=2)
         parts = tf.where(self.has_items()[:, None], parts, 0.0)
@@ -193,11 +194,16 @@ class ServingModule(tf.Module):
     def grounded(
         self, history: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], Choice]
     ) -> Outputs:
-        """Do as `explore`; `choose` takes positions [batch, L] and `last_engagements`."""
+        """Do as `explore`; `choose` takes queries and `last_engagements`."""
         positions = self.position_of.lookup(history)
-        choice = choose(positions, self.last_engagements(positions))
+        queries = self.encode(positions)
+        return self.answer(positions, queries, choose(queries, self.last_engagements(positions)))
+
+    @tf.function
+    def answer(self, positions: tf.Tensor, queries: tf.Tensor, choice: Choice) -> Outputs:
+        """Return the outputs of `explore` for a choice; one graph for all signatures."""
         text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
-        items = self.rank(positions, choice.novel[:, None])
+        items = self.rank(positions, queries, choice.novel[:, None])
         stranger = (choice.c2 < 0)[:, None]
         return {
             "novel_cluster": choice.novel,
@@ -210,13 +216,14 @@ class ServingModule(tf.Module):
             "propensity": choice.propensity,
         }
 
-    def rank(self, positions: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
-        """Do as `recommend` for a history of positions [batch, L], -1 for unknown items."""
-        scores, item_ids = self.search((self.encode(positions), cluster_ids), positions)
+    def rank(self, positions: tf.Tensor, queries: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
+        """Do as `recommend` for positions [batch, L], -1 for unknown items, and their queries."""
+        scores, item_ids = self.search((queries, cluster_ids), positions)
         return {"item_ids": item_ids, "scores": scores}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
     def encode(self, positions: tf.Tensor) -> tf.Tensor:
-        """Return the queries [batch, dimension + H] of histories of positions, as `rank`."""
+        """Return the queries [batch, dimension + H] of histories of positions [batch, L]."""
         seen = tf.ragged.boolean_mask(positions, positions >= 0)[:, -self.length :]
         lengths = tf.cast(seen.row_lengths(), tf.int32)
         longest = tf.maximum(tf.reduce_max(lengths), 1)
