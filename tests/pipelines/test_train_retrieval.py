@@ -12,7 +12,6 @@ from tests import contract
 from tests.pipelines import small
 from tests.pipelines.small import train
 from transforms.retrieval import train_retriever
-from transforms.storage.folders import Scratch
 
 NEW = "sku-0-new"
 HISTORY = ["sku-0-1", "sku-1-2", "sku-1-3"]
@@ -79,26 +78,6 @@ def test_the_stage_leaves_its_model_and_history_alone(trained: Path) -> None:
     assert "saved_model/saved_model.pb" in listed
     assert not (trained / "unfinished" / "train_retrieval").exists()
     assert np.isfinite(scores(trained)).all()
-
-
-def test_killed_after_an_epoch_it_ends_with_the_same_model(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workspace, saves = copy(trained, tmp_path), []
-
-    def die_once(self: Scratch) -> None:
-        saves.append(self.path)
-        if len(saves) == 1:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Scratch, "save", die_once)
-    assert train(workspace) == 130
-    shards = small.digests(workspace / "unfinished" / "train_retrieval" / "sequences")
-    assert len(shards) == 64
-    assert train(workspace) == 0
-    assert len(saves) == small.epochs_trained(workspace)  # none twice
-    assert small.digests(workspace / "retrieval") == small.digests(trained / "retrieval")
-    np.testing.assert_array_equal(scores(workspace), scores(trained))
 
 
 def test_refresh_answers_with_a_new_item_without_training(

@@ -1,11 +1,9 @@
 """One whole job with the real components: text encoder, SmolLM2 in vLLM, TFRS and Beam.
 
 It reads from BigQuery, keeps its workspace in Cloud Storage, and loads its tables into BigQuery.
-A local copy of the workspace is inspected, and the novelty table is finished there.
+A local copy of the workspace is inspected.
 """
 
-import json
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -18,11 +16,9 @@ import pytest
 from emulators import tables
 from emulators.fixtures import Cloud
 from pipelines import build_novelty_table, explore
-from pipelines.launch.workspace import Workspace
 from tests import contract
-from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, hashes, slice_of_movielens
+from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, slice_of_movielens
 from transforms.storage import files
-from transforms.storage.files import FileRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -163,30 +159,3 @@ def test_estimate_for_an_unknown_machine_names_those_known(
     assert "--estimate: the machine type 'abacus' is not known; give c3-standard-8" in (
         capsys.readouterr().err
     )
-
-
-def test_interrupted_table_is_finished_to_the_same_bytes(
-    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(workspace, copy)
-    manifest = copy / "novelty_table" / "manifest.json"
-    records = [FileRecord(**file) for file in json.loads(manifest.read_text())["files"]]
-    Workspace(str(copy)).committed("novelty_table", "build_novelty_table").adopt(records[:3])
-    for record in records[3:]:
-        (copy / "novelty_table" / record.path).unlink()
-    plan = copy / "unfinished" / "build_novelty_table" / "plan.json"
-    plan.write_bytes(interrupted_plan(workspace, "novelty_table"))
-    manifest.unlink()
-    assert build_table(copy, "--status") == 0
-    assert capsys.readouterr().out.startswith("3 of 8 units done")
-    flags = [f"--workspace={copy}", f"--clusters_per_pair={TOP_N}"]
-    assert "resumes an interrupted run" in run("build_novelty_table", *flags).stderr
-    assert hashes(copy / "novelty_table") == hashes(workspace / "novelty_table")
-
-
-def interrupted_plan(workspace: Path, stage: str) -> bytes:
-    """Return the note that an interrupted run of a complete stage had left."""
-    manifest = json.loads((workspace / stage / "manifest.json").read_text())
-    plan = {name: manifest[name] for name in ("pipeline", "inputs", "flags", "level", "format")}
-    return json.dumps(plan, sort_keys=True).encode()

@@ -26,7 +26,7 @@ def hashes(root: str) -> dict[str, str]:
     return {
         path.removeprefix(root).lstrip("/"): hashlib.sha256(files.read_bytes(path)).hexdigest()
         for path in files.list_folder(root)
-        if path.endswith((".parquet", ".jsonl"))
+        if path.endswith((".parquet", ".jsonl", ".safetensors", "alignment.json"))
     }
 
 
