@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
@@ -197,25 +197,72 @@ def generate_completions(
     return completions
 
 
-def last_hidden_states(model: Any, tokenizer: Any, texts: Sequence[Sequence[int]]) -> np.ndarray:
-    """Return the hidden state of the last token of each text after the final norm.
+def hidden_states(
+    model: Any,
+    texts: Sequence[Sequence[int]],
+    lengths: np.ndarray,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> np.ndarray:
+    """Return the hidden states after the final norm where beginnings of texts end.
 
-    Texts are token ids; the states are [texts, width] float32.
+    Texts are token ids, `lengths` [texts, p] are of p beginnings of each, in tokens; the states are
+    [texts, p, width] float32. Texts in a row with a common start cost the start once.
+    `on_progress` is called with the number of texts that are done.
     """
     import torch
+    from transformers import DynamicCache
 
     states: list[np.ndarray] = []
-    for batch in _batches(texts, 0):
-        ids, mask = left_padded(batch, tokenizer.pad_token_id)
+    done = 0
+    for batch, start in _with_common_start(texts):
+        part = lengths[done : done + len(batch)]
+        # The rest of each text holds the states that are asked for.
+        start = min(start, int(part.min()) - 1)
+        rests = [text[start:] for text in batch]
+        longest = max(map(len, rests))
+        ids = torch.tensor([[*rest, *[0] * (longest - len(rest))] for rest in rests])
+        cache = DynamicCache()
         with torch.no_grad():
+            if start:
+                common = torch.tensor([batch[0][:start]], device=model.device)
+                model.base_model(input_ids=common, past_key_values=cache, use_cache=True)
+                cache.batch_repeat_interleave(len(batch))
+            # What pads a text comes after it: causal attention does not see it.
             output = model.base_model(
-                input_ids=torch.from_numpy(ids).to(model.device),
-                attention_mask=torch.from_numpy(mask).to(model.device),
-                position_ids=torch.from_numpy(positions(mask)).to(model.device),
-                use_cache=False,
+                input_ids=ids.to(model.device),
+                past_key_values=cache,
+                use_cache=True,
+                position_ids=torch.arange(start, start + longest, device=model.device)[None],
             )
-        states.append(output.last_hidden_state[:, -1].float().cpu().numpy())
+        rows, places = torch.arange(len(batch))[:, None], torch.from_numpy(part - start - 1)
+        states.append(output.last_hidden_state[rows, places].float().cpu().numpy())
+        done += len(batch)
+        on_progress(done)
     return np.concatenate(states)
+
+
+def _with_common_start(
+    texts: Sequence[Sequence[int]],
+) -> Iterator[tuple[Sequence[Sequence[int]], int]]:
+    """Yield texts in a row that have at least half of the first one in common, and how much."""
+    begin = 0
+    while begin < len(texts):
+        first, end = texts[begin], begin + 1
+        start = len(first)
+        tokens = len(first)
+        while end < len(texts) and tokens + len(texts[end]) <= TOKENS_PER_BATCH:
+            same = _common_start(first, texts[end])
+            if 2 * same < len(first):
+                break
+            start, end, tokens = min(start, same), end + 1, tokens + len(texts[end])
+        yield texts[begin:end], start
+        begin = end
+
+
+def _common_start(one: Sequence[int], other: Sequence[int]) -> int:
+    """Return the number of tokens with which both begin."""
+    pairs = enumerate(zip(one, other, strict=False))
+    return next((at for at, (a, b) in pairs if a != b), min(len(one), len(other)))
 
 
 def branch_log_probabilities(

@@ -54,6 +54,7 @@ class Finetune(beam.PTransform):
             len(train),
             len(valid),
         )
+        reporter = _Reporter()
         with scratch(self.unfinished) as work:
             with as_input_error():
                 history = finetune(
@@ -64,10 +65,11 @@ class Finetune(beam.PTransform):
                     work.path / "model",
                     work.checkpoints,
                     self.config,
-                    _Reporter(),
+                    reporter,
                     work.save,
                     output_head_targets(self.prompts, self.affinity, self.config),
-                    lambda phase: log.info("finetune: %s", phase),
+                    reporter.phase,
+                    reporter.read,
                 )
             rows = [asdict(row) for row in history]
             table = pa.Table.from_pylist(rows, schema=col.FINETUNE_HISTORY)
@@ -121,3 +123,11 @@ class _Reporter:
             if progress.step < progress.total
             else "measuring the weights",
         )
+
+    def phase(self, name: str) -> None:
+        log.info("finetune: %s", name)
+        self._line.restart()
+
+    def read(self, pairs: int) -> None:
+        if self._line.is_due():
+            log.info("finetune: the model has read %s pairs", f"{pairs:,}")

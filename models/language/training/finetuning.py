@@ -59,6 +59,7 @@ def finetune(
     on_checkpoint: Callable[[], None] = lambda: None,
     targets: HeadTargets | None = None,
     on_phase: Callable[[str], None] = lambda _: None,
+    on_read: Callable[[int], None] = lambda done: None,
 ) -> list[HistoryRow]:
     """Fine-tune a language model and save the weights with the best validation loss in bfloat16.
 
@@ -82,6 +83,8 @@ def finetune(
         Called after each step, after each checkpoint.
     on_phase
         Called with the name of a long phase without steps, before it.
+    on_read
+        Called with the number of prompts of the targets that the model has read.
     """
     for name, examples in (("training", train), ("validation", valid)):
         if not examples:
@@ -114,9 +117,10 @@ def finetune(
         log = last.log
         model, tokenizer = _best_model(base_model, run, log, config)
         if targets is not None:
-            on_phase(f"the output head is fitted to what follows {len(targets.prompts):,} pairs")
+            pairs = len(targets.prompts)
+            on_phase(f"the output head is fitted to what follows {pairs:,} pairs")
             token_ids = description_token_ids(tokenizer, valid[0].prompt, descriptions)
-            fit_output_head(model, tokenizer, targets, token_ids, config.seed)
+            fit_output_head(model, tokenizer, targets, token_ids, config.seed, on_read)
         model = model.bfloat16()
         save_language_model(model, tokenizer, output)
 

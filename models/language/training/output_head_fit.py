@@ -8,14 +8,14 @@ and it is a nearly linear function of the last layer's states (a linear probe: A
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.language.language_model import last_hidden_states
+from models.language.language_model import hidden_states
 
 _DECAY = 3e-4  # of squared weights, in units of the states' spread
 _ITERATIONS = 200
@@ -96,6 +96,7 @@ def fit_output_head(
     targets: HeadTargets,
     completions: Sequence[Sequence[int]],
     seed: int,
+    on_progress: Callable[[int], None] = lambda done: None,
 ) -> None:
     """Fit the head's rows of the first tokens of the clusters' descriptions; changes the model.
 
@@ -104,6 +105,7 @@ def fit_output_head(
     middle too. The head is untied from the token embeddings, which stay.
 
     `completions` are the [M] token ids of the descriptions; equal first tokens share a row.
+    `on_progress` is called with the number of prompts that the model has read.
     """
     import torch
 
@@ -117,11 +119,13 @@ def fit_output_head(
     begin = [tokenizer(prompt)["input_ids"] for prompt in targets.prompts]
     inside, after = _inside(begin, targets, completions, tokenizer.eos_token_id, seed)
 
-    def positions(
-        texts: Sequence[Sequence[int]], wanted: NDArray[np.float64], allowed: NDArray[np.bool_]
-    ) -> Positions:
-        states = last_hidden_states(model, tokenizer, texts)
-        return Positions(states, _others(states, weight, bias, tokens), wanted, allowed)
+    # A prompt begins the text that goes on inside the answer: one pass gives both states.
+    ends = np.array([list(map(len, pair)) for pair in zip(begin, inside, strict=True)])
+    states = hidden_states(model, inside, ends, on_progress)  # [n, 2, width]
+
+    def positions(kind: int, wanted: NDArray[np.float64], allowed: NDArray[np.bool_]) -> Positions:
+        there = np.ascontiguousarray(states[:, kind])
+        return Positions(there, _others(there, weight, bias, tokens), wanted, allowed)
 
     first = np.zeros((len(begin), len(tokens) + 1))
     np.add.at(first.T, token_of, targets.probabilities.T)
@@ -130,8 +134,8 @@ def fit_output_head(
     later = np.eye(len(tokens) + 1)[np.where(known, column, len(tokens))]
     fitted = fit_head_rows(
         weight[tokens].float().cpu().numpy(),
-        positions(begin, first, first[:, :-1] > 0),
-        positions(inside, later, np.ones_like(later[:, :-1], bool)),
+        positions(0, first, first[:, :-1] > 0),
+        positions(1, later, np.ones_like(later[:, :-1], bool)),
     )
     weight[tokens] = torch.from_numpy(fitted).to(weight)
     untied = torch.nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")

@@ -3,11 +3,13 @@ import json
 import numpy as np
 import pytest
 
+from models.language import language_model
 from models.language.description_trie import DescriptionTrie
 from models.language.language_model import (
     branch_log_probabilities,
     generate_completions,
     has_bfloat16,
+    hidden_states,
     load_language_model,
     save_language_model,
 )
@@ -152,3 +154,19 @@ def test_branch_scores_are_those_of_reading_prompt_and_path_alone(
 
 def test_one_description_needs_no_scores(loaded):
     assert branch_log_probabilities(*loaded, PROMPTS, DescriptionTrie([[5, 6]], 0)) == []
+
+
+@pytest.mark.parametrize("most", [1, 20, 10_000])
+def test_a_state_is_that_of_the_beginning_alone(loaded, monkeypatch, most):
+    """Neither what follows in the text, nor another text in the batch, changes it."""
+    monkeypatch.setattr(language_model, "TOKENS_PER_BATCH", most)
+    model, _ = loaded
+    texts = [[5, 6, 7, 8], [5, 6, 7, 9, 10], [5, 6, 7], [9, 10], [11, 12, 13], [11, 12, 13, 14]]
+    lengths = [(2, 4), (4, 5), (3, 3), (1, 2), (2, 3), (3, 4)]
+    progress = []
+    found = hidden_states(model, texts, np.array(lengths), progress.append)
+    assert progress[-1] == len(texts)
+    for text, asked, states in zip(texts, lengths, found, strict=True):
+        for length, state in zip(asked, states, strict=True):
+            [[alone]] = hidden_states(model, [text[:length]], np.array([[length]]))
+            np.testing.assert_allclose(state, alone, atol=1e-5)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from models.language.language_model import last_hidden_states, load_language_model
+from models.language.language_model import hidden_states, load_language_model
 from models.language.training.output_head_fit import (
     HeadTargets,
     Positions,
@@ -84,7 +84,8 @@ def test_a_head_says_a_beginning_where_a_description_begins_alone(tmp_path: Path
     fit_output_head(model, tokenizer, HeadTargets(prompts, right), completions, seed=0)
 
     def said(texts: list[list[int]]) -> list[int]:
-        states = last_hidden_states(model, tokenizer, texts)
+        lengths = np.array([[len(text)] for text in texts])
+        states = hidden_states(model, texts, lengths)[:, 0]
         head = model.get_output_embeddings().weight.detach().numpy()
         return (states @ head.T).argmax(axis=1).tolist()
 
