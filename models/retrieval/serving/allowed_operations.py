@@ -11,16 +11,16 @@ from typing import Any
 from tensorflow.python.saved_model import loader_impl
 
 _NAMES = """
-    AddV2 All Any AsString Assert BatchMatMulV2 BiasAdd Bitcast BitwiseXor BroadcastTo Cast
-    ConcatV2 Const Cumsum DivNoNan EnsureShape Equal Erfc Exp ExpandDims Fill FloorDiv GatherV2
-    Greater GreaterEqual HashTableV2 Identity If Less LogicalAnd LookupTableFindV2
+    AddV2 All Any AsString Assert BatchMatMulV2 BiasAdd Bitcast BitwiseXor BroadcastTo Cast ConcatV2
+    Const Cumsum DivNoNan EnsureShape Equal Erfc Exp ExpandDims Fill FloorDiv GatherV2 Greater
+    GreaterEqual HashTableV2 Identity If IsFinite Less Log LogicalAnd LookupTableFindV2
     LookupTableImportV2 MatMul Max Maximum Mean Min Minimum Mul Neg NoOp OneHot OnesLike Pack Pad
-    PadV2 PartitionedCall Prod RaggedRange RaggedTensorToTensor Range ReadVariableOp RealDiv
-    Reshape ResourceGather ResourceGatherNd Rsqrt SelectV2 Shape Slice Softmax Split Sqrt
-    SquaredDifference Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StopGradient
-    StridedSlice StringToHashBucketFast Sub Sum TensorListFromTensor TensorListGetItem
-    TensorListReserve TensorListSetItem TensorListStack TensorScatterUpdate Tile TopKV2 Transpose
-    Unpack UnsortedSegmentMax UnsortedSegmentSum Where ZerosLike
+    PadV2 PartitionedCall Prod RaggedRange RaggedTensorToTensor Range ReadVariableOp RealDiv Reshape
+    ResourceGather ResourceGatherNd Rsqrt SelectV2 Shape Slice Softmax Split Sqrt SquaredDifference
+    Squeeze StatefulPartitionedCall StatelessIf StatelessWhile StopGradient StridedSlice
+    StringToHashBucketFast Sub Sum TensorListFromTensor TensorListGetItem TensorListReserve
+    TensorListSetItem TensorListStack TensorScatterUpdate Tile TopKV2 Transpose Unpack
+    UnsortedSegmentMax UnsortedSegmentSum Where ZerosLike
 """
 OPERATIONS = frozenset(_NAMES.split())
 

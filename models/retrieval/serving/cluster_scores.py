@@ -1,15 +1,14 @@
 """The score of a whole cluster for a query: the logarithm of the sum of exp(score) of its items.
 
 It is, up to a constant of the query, the log probability that the next item is of the cluster. The
-exact sum reads all items. This approximation reads a mean and a covariance for each cluster, as
-many numbers for ten thousand items as for a billion. With d = query - origin, and expectations over
-the items of a cluster in proportion to exp(origin . item),
+exact sum reads all items. Here a cluster has representatives: its most popular items, which have
+most of the sum, and the mean of all others, in which items count by their popularity. With p the
+log popularity of the others, the representative r of them has the score
 
-    log sum_i exp(query . item_i) = log sum_i exp(origin . item_i) + log E[exp(d . item)]
-                                  ~ log sum_i exp(origin . item_i) + d . mean + d' covariance d / 2
+    log sum_i exp(p_i) + E[query . item_i - p_i] ~ log sum_i exp(query . item_i)
 
-which is exact for items with a normal distribution. With the query of a user without a history as
-the origin, items count in it by their popularity.
+for i drawn in proportion to exp(p_i). So as many numbers are read for a billion items as for ten
+thousand, and clusters of few items are exact.
 """
 
 from typing import NamedTuple
@@ -18,31 +17,46 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-
-class ClusterMoments(NamedTuple):
-    """What `cluster_scores` reads of M clusters."""
-
-    level: tf.Tensor  # [M] log sum exp(origin . item), -inf for a cluster without items
-    mean: tf.Tensor  # [M, d]
-    covariance: tf.Tensor  # [d, M * d], half of it: row by row of all clusters
-    origin: tf.Tensor  # [d]
+# Of each cluster. Of 8, 32 and 64, on the valid users of ml-latest-small with 48 clusters, the
+# recall@5 of the aligned choice is .418, .430 and .428; with all items it is .426.
+_POPULAR = 32
 
 
-def cluster_moments(
-    vectors: NDArray[np.float32], starts: NDArray[np.int32], origin: NDArray[np.float32]
-) -> ClusterMoments:
-    """Return the moments of items [n, d] of which those of cluster c begin at starts[c]."""
+class Representatives(NamedTuple):
+    """What `cluster_scores` reads of M clusters, n representatives each."""
+
+    vectors: tf.Tensor  # [M * n, d]
+    offsets: tf.Tensor  # [M * n] added to the scores; the least number for none
+
+
+def cluster_representatives(
+    vectors: NDArray[np.float32], starts: NDArray[np.int32]
+) -> Representatives:
+    """Return the representatives of items [n, d] of which those of cluster c begin at starts[c].
+
+    The last number of a vector is the log popularity of the item.
+    """
     clusters, d = len(starts) - 1, vectors.shape[1]
-    level = cluster_log_sums(vectors @ origin, starts)
-    mean, covariance = np.zeros([clusters, d]), np.zeros([clusters, d, d])
-    for cluster in np.flatnonzero(np.diff(starts)):
+    means = np.zeros([clusters, _POPULAR + 1, d])
+    offsets = np.full([clusters, _POPULAR + 1], np.finfo(np.float32).min)
+    for cluster in range(clusters):
         items = vectors[starts[cluster] : starts[cluster + 1]].astype(np.float64)
-        share = np.exp(items @ origin - level[cluster])
-        mean[cluster] = share @ items
-        far = items - mean[cluster]
-        covariance[cluster] = (far * share[:, None]).T @ far / 2
-    by_row = covariance.transpose(1, 0, 2).reshape(d, -1)
-    return ClusterMoments(*(tf.constant(one, tf.float32) for one in (level, mean, by_row, origin)))
+        order = np.argsort(-items[:, -1], kind="stable")
+        popular, others = items[order[:_POPULAR]], items[order[_POPULAR:]]
+        means[cluster, : len(popular)], offsets[cluster, : len(popular)] = popular, 0
+        if len(others):
+            p = others[:, -1]
+            total = np.logaddexp.reduce(p)
+            share = np.exp(p - total)
+            means[cluster, -1], offsets[cluster, -1] = share @ others, total - share @ p
+    flat = means.reshape(-1, d), offsets.ravel()
+    return Representatives(*(tf.constant(one, tf.float32) for one in flat))
+
+
+def cluster_scores(representatives: Representatives, queries: tf.Tensor) -> tf.Tensor:
+    """Return the scores [batch, M] of clusters for queries [batch, d]."""
+    scores = tf.matmul(queries, representatives.vectors, transpose_b=True) + representatives.offsets
+    return tf.reduce_logsumexp(tf.reshape(scores, [tf.shape(queries)[0], -1, _POPULAR + 1]), axis=2)
 
 
 def cluster_log_sums(scores: NDArray[np.float32], starts: NDArray[np.int32]) -> NDArray[np.float64]:
@@ -53,11 +67,3 @@ def cluster_log_sums(scores: NDArray[np.float32], starts: NDArray[np.int32]) -> 
     if len(full):
         sums[full] = np.logaddexp.reduceat(used, starts[full])
     return sums
-
-
-def cluster_scores(moments: ClusterMoments, queries: tf.Tensor) -> tf.Tensor:
-    """Return the scores [batch, M] of clusters for queries [batch, d]."""
-    far = queries - moments.origin
-    batch, d = tf.unstack(tf.shape(far))
-    turned = tf.reshape(tf.matmul(far, moments.covariance), [batch, -1, d])  # [batch, M, d]
-    return moments.level + tf.reduce_sum((turned + moments.mean) * far[:, None], axis=2)

@@ -15,9 +15,9 @@ from models.retrieval.retriever import RetrieverModel
 from models.retrieval.serving.aligned_choice import aligned, table_part
 from models.retrieval.serving.allowed_operations import check_operations
 from models.retrieval.serving.cluster_scores import (
-    ClusterMoments,
+    Representatives,
     cluster_log_sums,
-    cluster_moments,
+    cluster_representatives,
     cluster_scores,
 )
 from models.retrieval.serving.cluster_top_k import ClusterTopK, constant
@@ -83,9 +83,10 @@ class ServingModule(tf.Module):
         # What the aligned score reads.
         self.candidates = candidates
         vectors, starts = items.candidates.numpy(), items.starts.numpy()
-        stranger = model.query(tf.zeros([1, 1, model.config.dimension]), tf.constant([0]))[0]
-        moments = cluster_moments(vectors, starts, stranger.numpy())
-        self.moments = ClusterMoments(*map(constant, moments))
+        # A user's score knows how popular items were ever: what is popular now is another part.
+        self.of_user = model.config.dimension + 1
+        representatives = cluster_representatives(vectors[:, : self.of_user], starts)
+        self.representatives = Representatives(*map(constant, representatives))
         of_last_days = vectors[:, model.config.dimension + last_days(model.half_lives)]
         self.recent = constant(cluster_log_sums(of_last_days, starts), tf.float32)  # [clusters]
         self.alignment = tf.Variable(tf.zeros(len(PARTS)), trainable=False)
@@ -172,7 +173,7 @@ class ServingModule(tf.Module):
         """Return the outputs of `score_clusters`; the parts of clusters without items are 0."""
         table = self.novel, self.log_odds
         proposed, candidates = table_part(last, *table, self.candidates)
-        user = cluster_scores(self.moments, queries)
+        user = cluster_scores(self.representatives, queries[:, : self.of_user])
         recent = tf.broadcast_to(self.recent, tf.shape(user))
         parts = tf.stack([proposed, user, recent], axis=2)
         parts = tf.where(self.has_items()[:, None], parts, 0.0)
