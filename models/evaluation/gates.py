@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from models.evaluation.policies.policy_names import AFFINITY, COUNT_BASELINES
+from models.evaluation.policies.policy_names import AFFINITY, AFFINITY_POOLED, COUNT_BASELINES
 
 _SHARES, _DIFFERENCES = ("match_rate", "coverage", "changed"), ("recall", "popularity")
 
@@ -87,7 +87,7 @@ def _best_counts(policies: dict[str, Any]) -> str | None:
     """Return the policy that counts with the highest macro recall@5."""
     values = {
         name: value
-        for name in (*COUNT_BASELINES, AFFINITY)
+        for name in (*COUNT_BASELINES, AFFINITY, AFFINITY_POOLED)
         if _is_number(value := policies.get(name, {}).get("macro_recall_at_5", {}).get("value"))
     }
     return max(values, key=lambda name: values[name], default=None)
