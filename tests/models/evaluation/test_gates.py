@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from models.evaluation.gates import GateThresholds, gates, kept_weights
 
 THRESHOLDS = GateThresholds()
-COUNTS = {"popularity": 0.02, "markov_1": 0.06, "affinity_pooled": 0.065, "affinity": 0.07}  # macro recall@5
+COUNTS = {
+    "popularity": 0.02,
+    "markov_1": 0.06,
+    "affinity_pooled": 0.065,
+    "affinity": 0.07,
+}  # macro recall@5
 
 
 def difference(low: float | None) -> dict[str, float | None]:
