@@ -70,11 +70,13 @@ def _best(history: pa.Table, column: str) -> dict[str, float]:
 
 
 def _examples(recommended: pa.Table, descriptions: list[str], items: pa.Table) -> list[str]:
-    """Return a few users of different novel interests, the most probable ones first."""
-    order = [(col.PROBABILITY, "descending"), (col.USER_ID, "ascending")]
+    """Return a few users of different novel interests, whose probability is about the median."""
+    probability = recommended[col.PROBABILITY]
+    far = pc.abs(pc.subtract(probability, pc.quantile(probability, 0.5)[0]))
+    order = [("far", "ascending"), (col.USER_ID, "ascending")]
     lines: list[str] = []
     seen: set[int] = set()
-    for row in recommended.sort_by(order).to_pylist():
+    for row in recommended.append_column("far", far).sort_by(order).to_pylist():
         if row[col.NOVEL_CLUSTER] in seen or len(seen) == _USERS:
             continue
         seen.add(row[col.NOVEL_CLUSTER])
