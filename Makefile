@@ -19,8 +19,9 @@ ifneq ($(DEVICE),gpu)
 $(error DEVICE must be cpu or gpu)
 endif
 endif
-# ARGS holds words, quoted as in a shell.
-args := mapfile -td '' args < <(xargs -r printf '%s\0' <<<"$$ARGS") && wait $$! &&
+# ARGS holds words, quoted as in a shell. The first xargs is for its exit code.
+split := xargs -r printf '%s\0' <<<"$$ARGS"
+args := $(split) >/dev/null && mapfile -td '' args < <($(split)) &&
 words := "$${args[@]}"
 
 # Containers set it. Without bytecode every process compiles its imports: 11 s more for Beam,

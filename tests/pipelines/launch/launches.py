@@ -15,14 +15,17 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from apache_beam.runners.portability import stager
 
 from emulators.dataflow_server import Dataflow
 from emulators.servers import PROJECT, ROOT
+from models.interests.alignment import ABLATIONS, PARTS
 from pipelines.launch.shared_flags import BASE_MODEL
 from pipelines.launch.workspace import FORMATS, PIPELINES, Workspace
 from tests.pipelines import small
+from transforms.retrieval.align import write_alignment
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts, StagePlan, write_manifest
 
@@ -54,8 +57,10 @@ def make_shop(mined: Path, folder: Path) -> None:
     (workspace / "clusters" / "manifest.json").write_text(json.dumps(built))
     level = small.manifest(workspace, "transitions")["level"]
     small.write_language_model(Workspace(str(workspace)))
-    for stage in ("novelty_table", "retrieval"):
-        record = files.write_record(str(workspace / stage), "stand-in", stage.encode())
+    stand_in = files.write_record(str(workspace / "novelty_table"), "stand-in", b"table")
+    weights = dict.fromkeys(ABLATIONS, np.zeros(len(PARTS)))
+    alignment = write_alignment(str(workspace / "retrieval"), weights, 0)
+    for stage, record in (("novelty_table", stand_in), ("retrieval", alignment)):
         flags = {"blocked_clusters": [], "items_per_answer": 20}
         plan = StagePlan(PIPELINES[stage], {}, flags, level, FORMATS[stage])
         write_manifest(str(workspace / stage), plan, {}, time.time(), RowCounts(files=(record,)))
