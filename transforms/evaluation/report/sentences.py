@@ -43,7 +43,7 @@ _NAMES = {
 _MACRO, _MICRO = "macro_recall_at_5", "recall_at_5"
 _OUTCOMES = {
     "better": "Exploration finds new interests better than every baseline on this data",
-    "unclear": "Exploration and the best baseline find new interests equally well on this data",
+    "unclear": "Exploration and the best baseline do not differ significantly on this data",
     "worse": "A baseline finds new interests better than exploration on this data",
     "unknown": "No baseline was compared with exploration on this data",
 }

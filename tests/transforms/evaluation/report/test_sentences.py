@@ -24,8 +24,8 @@ def with_difference(low: float, high: float) -> dict[str, Any]:
     ("low", "high", "found", "words"),
     [
         (0.01, 0.02, "better", "Exploration finds new interests better than every baseline"),
-        (-0.01, 0.02, "unclear", "Exploration and the best baseline find new interests equally"),
-        (0.0, 0.02, "unclear", "Exploration and the best baseline find new interests equally"),
+        (-0.01, 0.02, "unclear", "Exploration and the best baseline do not differ significantly"),
+        (0.0, 0.02, "unclear", "Exploration and the best baseline do not differ significantly"),
         (-0.02, -0.01, "worse", "A baseline finds new interests better than exploration"),
     ],
 )
