@@ -113,7 +113,8 @@ test: setup setup-emulators setup-chromium  ## all tests but those of test-fault
 NOT_FAST = pipelines benchmarks faults docs models/common models/retrieval \
   models/language/training models/language/decoding/test_vllm_engine.py \
   transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py \
-  transforms/retrieval
+  transforms/retrieval models/language/test_language_model.py models/language/test_output_head.py \
+  models/language/cost
 .PHONY: test-fast
 test-fast: setup  ## the tests for while you type: no engine, no emulator
 	$(PYTEST) -m "not slow and not faults and not emulator" $(addprefix --ignore=tests/,$(NOT_FAST))
