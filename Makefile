@@ -109,7 +109,7 @@ PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
 	$(PYTEST) -m "not faults"
 
-# Without whole stages, training, a browser and waiting for processes that hang.
+# Without whole stages, PyTorch, TensorFlow, a browser and waiting for processes that hang.
 NOT_FAST = pipelines benchmarks faults docs models/common models/retrieval \
   models/language/training models/language/decoding/test_vllm_engine.py \
   transforms/clusters/test_real_clusters.py transforms/evaluation/report/test_in_browser.py \

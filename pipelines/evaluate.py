@@ -44,7 +44,7 @@ from transforms.evaluation.score_policies import (
 )
 from transforms.evaluation.simulate import Simulate, read_arms
 from transforms.evaluation.write_report import METRICS, PAGE, WriteReport
-from transforms.retrieval.align import read_alignment
+from transforms.retrieval.align import Weights, read_alignment
 from transforms.storage import files
 from transforms.storage.manifest import RowCounts
 from transforms.tables.combiners import SumFn
@@ -137,7 +137,9 @@ def policy_sources(flags: argparse.Namespace, workspace: Workspace) -> PolicySou
     )
 
 
-def run_metadata(flags: argparse.Namespace, workspace: Workspace, split_by: str) -> dict[str, Any]:
+def run_metadata(
+    flags: argparse.Namespace, workspace: Workspace, split_by: str, alignment: Weights
+) -> dict[str, Any]:
     """Return what metrics.json says of the earlier stages."""
     stages = {stage: workspace.manifest(stage) for stage in STAGE.stages}
     shown = ("rows", "dead_letter", "seconds", "packages")
@@ -149,7 +151,7 @@ def run_metadata(flags: argparse.Namespace, workspace: Workspace, split_by: str)
         "split": split_by,
         "alignment": {
             name: dict(zip(PARTS, weights.tolist(), strict=True))
-            for name, weights in read_alignment(workspace.folder("retrieval")).items()
+            for name, weights in alignment.items()
         },
         "seed": flags.seed,
         "bootstrap_samples": flags.bootstrap_samples,
@@ -169,6 +171,7 @@ def build(
     clusters, mined = workspace.folder("clusters"), TransitionsInfo.read(workspace)
     descriptions, split, size = mined.descriptions, mined.split, len(mined.descriptions)
     sources = policy_sources(flags, workspace)
+    alignment = read_alignment(workspace.folder("retrieval"))
     top = min(TOP, RetrievalInfo.read(workspace).items_per_answer)
     resamples = Resamples(flags.bootstrap_samples, flags.seed)
 
@@ -211,7 +214,8 @@ def build(
     drawn = test | ScoreItems(
         sources=sources,
         weight=weight,
-        retrieval=workspace.folder("retrieval"),
+        saved_model=workspace.folder("retrieval", "saved_model"),
+        alignment=alignment,
         item_clusters=item_clusters,
         popular=popular,
         size=size,
@@ -257,7 +261,10 @@ def build(
         table=workspace.folder("novelty_table"),
         previous=previous_table(flags, workspace),
         thresholds=from_flags(GateThresholds, flags, GATE),
-        run_metadata={**run_metadata(flags, workspace, mined.split_by), "clusters": size},
+        run_metadata={
+            **run_metadata(flags, workspace, mined.split_by, alignment),
+            "clusters": size,
+        },
         min_users=flags.min_users,
     )
     return [parts | CountSequences(), report]

@@ -21,8 +21,7 @@ from models.interests.alignment import ABLATIONS, PARTS
 from transforms import schemas as col
 from transforms.evaluation.load_policies import Policies, PolicySources, WithPolicies
 from transforms.evaluation.score_policies import Resamples, sums_of_scores
-from transforms.retrieval.align import Weights, aligned_scores, read_alignment
-from transforms.storage import files
+from transforms.retrieval.align import Weights, aligned_scores
 from transforms.tables.combiners import SumFn
 from transforms.transitions.held_out_cases import CASES, DrawCases, known_clusters
 from transforms.workers.saved_model import HistoryModel, in_batches
@@ -63,7 +62,8 @@ class ScoreItems(beam.PTransform):
 
     sources: PolicySources
     weight: beam.PCollection
-    retrieval: str  # the folder of the SavedModel and its alignment
+    saved_model: str
+    alignment: Weights  # of the policies that score clusters with it
     item_clusters: beam.PCollection
     popular: beam.PCollection  # of one array, `popular_items`
     size: int  # M
@@ -74,18 +74,13 @@ class ScoreItems(beam.PTransform):
     def expand(self, sequences: beam.PCollection[pa.Table]) -> Any:
         from transforms.workers.batch_inference import BatchHandler, RunInference
 
-        saved_model, size = files.join(self.retrieval, "saved_model"), self.size
+        saved_model, size = self.saved_model, self.size
         secret = secrets.token_hex(16)
         handler = BatchHandler(
             lambda: _Retriever(saved_model, size, secret),
             lambda model, cases: model.ask(cases),
         )
         item_clusters = beam.pvalue.AsSingleton(self.item_clusters)
-        alignment = (
-            sequences.pipeline
-            | "Folder" >> beam.Create([self.retrieval])
-            | beam.Map(read_alignment)
-        )
         scored = (
             sequences
             | DrawCases(self.item_clusters, self.cut, self.resamples.seed, self.count)
@@ -96,7 +91,6 @@ class ScoreItems(beam.PTransform):
                 item_clusters,
                 beam.pvalue.AsSingleton(self.popular),
                 beam.pvalue.AsSingleton(self.weight),
-                beam.pvalue.AsSingleton(alignment),
             ).with_outputs(ITEMS, main=DRAWN)
         )
         return {
@@ -111,14 +105,13 @@ class ScoreItems(beam.PTransform):
         item_clusters: tuple[pa.Array, np.ndarray],
         popular: np.ndarray,
         weight: float,
-        alignment: Weights,
     ) -> Iterator[Any]:
         if not answered.num_rows:
             return
         weights = self.resamples.weights(answered[col.USER_ID].combine_chunks())
         drawn = Drawn(answered, *item_clusters, weights, self.size)
         yield RETRIEVER, drawn.ranks_of_retriever()
-        for name, scores in scores_by_policy(policies, answered, weight, alignment):
+        for name, scores in scores_by_policy(policies, answered, weight, self.alignment):
             yield name, drawn.ranks_of(scores)
         yield beam.pvalue.TaggedOutput(ITEMS, drawn.items(popular))
 
