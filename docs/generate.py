@@ -15,8 +15,7 @@ ERRORS = ("InputError", "ValueError", "ArgumentTypeError", "ModelProcessLost")
 # Folder or module -> heading, and the cure where a message names none. The longest path counts.
 SUBJECTS = {
     "pipelines": ("Flags", "Correct the flag that the message names. `--help` lists the flags."),
-    "pipelines/launch/dataflow.py": ("Dataflow", "See [Dataflow](dataflow.md)."),
-    "pipelines/launch/project_wheel.py": ("Dataflow", "See [Dataflow](dataflow.md)."),
+    "pipelines/launch/dataflow": ("Dataflow", "See [Dataflow](dataflow.md)."),
     "pipelines/launch/workspace.py": ("Workspace", "Run the pipeline that the message names."),
     "pipelines/launch/upstream.py": ("Workspace", "Run the pipeline that the message names."),
     "pipelines/launch/resume.py": ("Workspace", "Give the same flags, or discard the files."),

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from models.common.model_location import model_path
-from pipelines.launch.dataflow import Workers
+from pipelines.launch.dataflow.worker_machines import Workers
 from pipelines.launch.flag_types import microseconds, whole_number
 from pipelines.launch.flags import Flag
 from pipelines.launch.previous_workspace import previous_files

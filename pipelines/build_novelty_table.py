@@ -11,7 +11,7 @@ from models.language.cost.machine_types import MACHINES, machine_type
 from models.language.cost.model_size import model_size
 from models.language.language_model import load_tokenizer
 from pipelines.launch.check_gates import check_not_failed
-from pipelines.launch.dataflow import Workers, hints, worker_flags
+from pipelines.launch.dataflow.worker_machines import Workers, hints, worker_flags
 from pipelines.launch.flag_types import engine_arguments, number, semicolon_list, whole_number
 from pipelines.launch.flags import Flag
 from pipelines.launch.shared_flags import IGNORE_GATES, SEED, WORKSPACE

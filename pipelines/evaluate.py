@@ -19,7 +19,7 @@ from pipelines.launch.compared_tables import (
     previous_table,
     table_files,
 )
-from pipelines.launch.dataflow import Workers
+from pipelines.launch.dataflow.worker_machines import Workers
 from pipelines.launch.flag_types import whole_number
 from pipelines.launch.flags import Flag, config_flags, from_flags
 from pipelines.launch.shared_flags import PREVIOUS_WORKSPACE, SEED, WORKSPACE

@@ -8,7 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 
 from pipelines import mine_transitions
-from pipelines.launch.error_messages import log, printable, run_guarded
+from pipelines.launch.exit_codes import log, printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import refuse_inputs_inside
 from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE, source

@@ -7,7 +7,7 @@ import apache_beam as beam
 
 from models.language.language_model import MODEL_FILES
 from models.language.training.finetune_config import FinetuneConfig
-from pipelines.launch.dataflow import Workers, hints, worker_flags
+from pipelines.launch.dataflow.worker_machines import Workers, hints, worker_flags
 from pipelines.launch.flags import config_flags, from_flags
 from pipelines.launch.shared_flags import BASE_MODEL, SEED, WORKSPACE
 from pipelines.launch.stage import Stage

@@ -8,7 +8,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from pipelines.launch.check_gates import check_gates
-from pipelines.launch.dataflow import Workers
+from pipelines.launch.dataflow.worker_machines import Workers
 from pipelines.launch.flags import Flag
 from pipelines.launch.shared_flags import (
     IGNORE_GATES,

@@ -15,7 +15,7 @@ import apache_beam as beam
 import pyarrow as pa
 
 from models.retrieval.retriever_config import RetrieverConfig
-from pipelines.launch.dataflow import Workers, hints, worker_flags
+from pipelines.launch.dataflow.worker_machines import Workers, hints, worker_flags
 from pipelines.launch.flag_types import whole_number
 from pipelines.launch.flags import Flag, config_flags, from_flags
 from pipelines.launch.shared_flags import SEED, WORKSPACE

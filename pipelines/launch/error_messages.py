@@ -1,23 +1,16 @@
-"""Turns known exceptions into one-line messages and exit codes."""
+"""Turns errors that the user can fix into one line that names the way out."""
 
 import errno
-import logging
-import os
 import re
-import sys
-from collections.abc import Callable
 
 from transforms.errors import InputError
 
-log = logging.getLogger("interest-explorer")
-
-DONE, FAILED, BAD_INPUT = 0, 1, 2  # exit codes; an uncaught exception gives 1 too
-INTERRUPTED = 130  # as a shell says it of Ctrl-C
+FAILED, BAD_INPUT = 1, 2  # exit codes: see `pipelines.launch.exit_codes`
+AGAIN = "rerun the same command"
 
 _WHERE = r" \[while running '.*"  # what Beam adds to a worker's error
 # Errors of a disk, which the user can fix.
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
-_AGAIN = "rerun the same command"
 
 # The way out of an error of Google's libraries, by its class.
 _CREDENTIALS = (
@@ -31,8 +24,8 @@ _PERMISSION = (
 )
 _NAME = (BAD_INPUT, "create it, or correct its name")
 _REQUESTED = (BAD_INPUT, "correct the flag or the input that this names")
-_QUOTA = (FAILED, f"no work is lost: wait, or request more quota, and {_AGAIN}")
-_SERVICE = (FAILED, f"Google Cloud does not answer; no work is lost: {_AGAIN} later")
+_QUOTA = (FAILED, f"no work is lost: wait, or request more quota, and {AGAIN}")
+_SERVICE = (FAILED, f"Google Cloud does not answer; no work is lost: {AGAIN} later")
 _CLOUD = {
     "BadGateway": _SERVICE,
     "BadRequest": _REQUESTED,
@@ -62,51 +55,14 @@ _DETAILS = r"; reason: .*"  # what BigQuery's client adds: the same again
 _LISTED = r"['\"]\)\}.*"  # the end of a list of errors
 
 
-class _PrintableFormatter(logging.Formatter):
-    """Formats records whose texts may be of the data."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record))
-
-
-def printable(text: str) -> str:
-    """Replace invisible characters: on a terminal, those of the data could hide what is printed."""
-    return "".join(char if char.isprintable() or char in "\n\t" else "\ufffd" for char in text)
-
-
-def run_guarded(work: Callable[[], None]) -> int:
-    """Run `work`; print a known error as one line and return the exit code."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.addFilter(_is_news)
-    handler.setFormatter(_PrintableFormatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    log.setLevel(logging.INFO)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it warns that there is no GPU
-    try:
-        work()
-    except (Exception, KeyboardInterrupt) as error:
-        if _is_interrupt(error):
-            print(f"interrupted; no work is lost: {_AGAIN} to go on", file=sys.stderr)
-            return INTERRUPTED
-        explained = _explain(error)
-        if explained is None:
-            raise
-        code, message = explained
-        # A text of the data begins no line; the lines of a list are indented.
-        message = re.sub(r"\s*[\r\n]+(?!  )", " ", message)
-        print(f"error: {printable(message)}", file=sys.stderr)
-        return code
-    return DONE
-
-
-def _explain(error: BaseException) -> tuple[int, str] | None:
+def explain(error: BaseException) -> tuple[int, str] | None:
     """Return an exit code and a line for an error that the user can fix."""
     if (message := _input_error(error)) is not None:
         return BAD_INPUT, message
     if (message := _disk_error(error)) is not None:
-        return FAILED, f"{message}; no work is lost: fix the disk and {_AGAIN}"
+        return FAILED, f"{message}; no work is lost: fix the disk and {AGAIN}"
     if (message := _model_error(error)) is not None:
-        return FAILED, f"{message}; finished work is kept: {_AGAIN}"
+        return FAILED, f"{message}; finished work is kept: {AGAIN}"
     return _cloud_error(error)
 
 
@@ -143,19 +99,6 @@ def _cloud_error(error: BaseException) -> tuple[int, str] | None:
     if helps is _PERMISSION and re.search(r"(?i)quota|rate.?limit", said):
         helps = _QUOTA
     return helps[0], f"{said}; {helps[1]}"
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    if str(record.msg).startswith("If direct_num_workers is not equal to 1"):
-        return False  # see pipelines.launch.runner
-    # A worker logs an error with its traceback; the user gets these as one line.
-    error = record.exc_info[1] if record.exc_info else None
-    return error is None or (_explain(error) is None and not _is_interrupt(error))
-
-
-def _is_interrupt(error: BaseException) -> bool:
-    """Say whether the user pressed Ctrl-C, also while a worker of this process had control."""
-    return isinstance(error, KeyboardInterrupt) or "KeyboardInterrupt" in str(error)
 
 
 def _input_error(error: BaseException) -> str | None:

@@ -12,8 +12,9 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions
 
-from pipelines.launch.dataflow import DEFAULT_WORKERS, Workers, check_readable, prepare_launch
-from pipelines.launch.error_messages import printable, run_guarded
+from pipelines.launch.dataflow.prepare_launch import check_readable, prepare_launch
+from pipelines.launch.dataflow.worker_machines import DEFAULT_WORKERS, Workers
+from pipelines.launch.exit_codes import printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import (
     discard_unfinished,

@@ -1,4 +1,4 @@
-"""Prepares a launch on Dataflow: checks before any work, worker sizes, and the project's code.
+"""Prepares a launch on Dataflow: checks before any work, names, and the project's code.
 
 A worker is a container. With `--sdk_container_image` it holds this project and all it needs
 (templates/Dockerfile.*); without, the launcher builds a wheel of the project, which Dataflow
@@ -11,7 +11,6 @@ import os
 import re
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from apache_beam.options.pipeline_options import (
     DebugOptions,
@@ -22,19 +21,13 @@ from apache_beam.options.pipeline_options import (
     WorkerOptions,
 )
 
-from pipelines.launch.flag_types import matching
+from pipelines.launch.dataflow.project_wheel import project_wheel
+from pipelines.launch.dataflow.worker_machines import Workers
 from pipelines.launch.flags import Flag
-from pipelines.launch.project_wheel import project_wheel
 from pipelines.launch.shared_flags import BAKE_IT
 from pipelines.launch.workspace import digest
 from transforms.errors import InputError
 
-_ACCELERATOR = (
-    r"type:[a-z0-9-]+;count:[1-9][0-9]*(;machine_type:[a-z0-9-]+)?"
-    r"(;install-nvidia-driver(:[0-9a-z.]+)?)?"
-)
-_GROUP = "Dataflow workers"
-_MIN_RAM = r"[1-9][0-9]*(GB|GiB)"
 _PROJECT = re.compile(r"([a-z][a-z0-9.-]*:)?[a-z][a-z0-9-]{4,28}[a-z0-9]")
 _REGION = re.compile(r"[a-z]+-[a-z]+[1-9][0-9]?")
 _BUCKET = re.compile(r"gs://([a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(/.*)?")
@@ -44,54 +37,6 @@ _DUAL_REGIONS = {
     "EUR4": ("europe-north1", "europe-west4"),
     "ASIA1": ("asia-northeast1", "asia-northeast2"),
 }
-
-
-@dataclass(frozen=True)
-class Workers:
-    """The Dataflow workers of a pipeline, where flags do not say."""
-
-    machine_type: str  # of the n1 series: GPUs can be attached to it
-    # Whether they load a model: they need packages beyond the base dependencies, a larger disk for
-    # the image, and one process a machine, since every process would load its own.
-    models: bool
-    most: int | None = None  # machines; Dataflow decides where it is None
-
-    @property
-    def disk_gb(self) -> int:
-        """Return the size of a worker's disk in GB."""
-        return 200 if self.models else 50
-
-
-DEFAULT_WORKERS = Workers("n1-standard-4", models=False)
-
-
-def worker_flags(what: str) -> tuple[Flag, ...]:
-    """Return the flags for the workers of one heavy step, which `hints` reads."""
-    return (
-        Flag(
-            "accelerator",
-            f"GPU of the workers that {what} on Dataflow, such as 'type:nvidia-l4;count:1;"
-            "machine_type:g2-standard-8;install-nvidia-driver'",
-            type=matching(_ACCELERATOR, "type:nvidia-tesla-t4;count:1;install-nvidia-driver"),
-            group=_GROUP,
-            in_plan=False,
-            form=("TEXT", rf"({_ACCELERATOR})?"),
-        ),
-        Flag(
-            "min_ram",
-            f"least memory of the workers that {what} on Dataflow, such as 32GB",
-            type=matching(_MIN_RAM, "32GB"),
-            no_default="the memory of the machine type",
-            group=_GROUP,
-            in_plan=False,
-            form=("TEXT", rf"({_MIN_RAM})?"),
-        ),
-    )
-
-
-def hints(flags: argparse.Namespace) -> dict[str, str]:
-    """Return the resource hints that the flags of `worker_flags` ask for."""
-    return {name: value for name in ("accelerator", "min_ram") if (value := getattr(flags, name))}
 
 
 def prepare_launch(

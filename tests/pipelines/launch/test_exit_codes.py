@@ -15,7 +15,7 @@ from emulators.fixtures import Cloud
 from emulators.storm import unwell
 from emulators.tables import rows
 from models.common.model_process import ModelProcessLost
-from pipelines.launch.error_messages import log, run_guarded
+from pipelines.launch.exit_codes import log, run_guarded
 from pipelines.launch.shared_flags import SEED, WORKSPACE
 from pipelines.launch.stage import Stage
 from pipelines.launch.workspace import Workspace

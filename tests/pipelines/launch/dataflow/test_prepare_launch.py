@@ -11,8 +11,8 @@ from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOpt
 from emulators.fixtures import Storage
 from emulators.servers import PROJECT
 from pipelines import explore, finetune
-from pipelines.launch import dataflow
-from pipelines.launch.dataflow import in_region, prepare_launch
+from pipelines.launch.dataflow.prepare_launch import in_region, prepare_launch
+from pipelines.launch.dataflow.worker_machines import hints
 from tests.pipelines.launch.shout import ECHO
 from transforms.errors import InputError
 
@@ -144,7 +144,7 @@ def test_an_l4_needs_its_machine(refused) -> None:
 )
 def test_an_accelerator_is_taken(hint: str) -> None:
     parsed = finetune.STAGE.parser().parse_args(["--workspace=w", f"--accelerator={hint}"])
-    assert dataflow.hints(parsed) == ({"accelerator": hint} if hint else {})
+    assert hints(parsed) == ({"accelerator": hint} if hint else {})
 
 
 @pytest.mark.parametrize(
