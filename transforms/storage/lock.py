@@ -16,10 +16,10 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, NoReturn
 
 import fasteners
+import psutil
 
 from transforms.errors import InputError
 from transforms.storage import cloud_storage, files
@@ -44,7 +44,7 @@ def locked(workspace: str, pipeline: str) -> Iterator[None]:
         "pipeline": pipeline,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "processes": os.readlink("/proc/self/ns/pid"),  # the pids of a container are its own
+        "processes": _pid_namespace(),
         "started": _start_of(os.getpid()),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
         "run": uuid.uuid4().hex,
@@ -62,13 +62,21 @@ def _refuse(path: str, other: dict[str, Any] | None) -> NoReturn:
     )
 
 
-def _start_of(pid: int) -> str | None:
-    """Return when a process of this machine started, in ticks since boot; None if it is gone."""
+def _start_of(pid: int) -> float | None:
+    """Return when a process of this machine started, in seconds since 1970; None if it is gone."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except OSError:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except (psutil.NoSuchProcess, ValueError):  # a negative number
         return None
-    return None if fields[0] == "Z" else fields[19]
+
+
+def _pid_namespace() -> str:
+    """Name the namespace of process ids: on Linux those of a container are its own."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return ""
 
 
 @contextmanager

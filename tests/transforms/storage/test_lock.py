@@ -152,7 +152,8 @@ def leave(workspace: str, **other: object) -> None:
     "other",
     [
         {"pid": 4_194_303},  # gone
-        {"pid": os.getpid(), "started": "1"},  # gone, its number is used again
+        {"pid": -1},
+        {"pid": os.getpid(), "started": 1.0},  # gone, its number is used again
         {"pid": "?"},
         {"host": "elsewhere", "age": 1e6},  # not renewed
     ],
