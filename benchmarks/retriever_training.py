@@ -57,7 +57,7 @@ def seconds_per_interaction(items: int, folder: Path) -> float:
     size = config.batch_size * config.max_length
     catalogue, groups = synthetic_log(items, (_CALLS + 1) * loop.STEPS * size * 2, folder)
     found = loop.survey(groups, items, validation_users=0)
-    state = loop.TrainingState(catalogue, groups, found, config, 1, folder / "checkpoints")
+    training = loop.Training(catalogue, groups, found, config, folder / "checkpoints")
     ends: list[float] = []
 
     def on_step(step: loop.Step) -> None:
@@ -66,7 +66,7 @@ def seconds_per_interaction(items: int, folder: Path) -> float:
             raise StopIteration
 
     with contextlib.suppress(StopIteration):
-        state.finish(loop.Callbacks(on_step=on_step))
+        training.finish(loop.Callbacks(on_step=on_step))
     return statistics.median(np.diff(ends)) / (loop.STEPS * size)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.popularity import timeless_popularity
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.retriever import RetrieverModel
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.serving.serving_module import ServingModule, export_saved_model
@@ -17,7 +17,7 @@ _CLUSTERS_PER_PAIR, _CANDIDATES = 20, 100
 def untrained_retriever(catalogue: Catalogue, config: RetrieverConfig) -> RetrieverModel:
     """Return a retriever with random weights for items of random popularity."""
     counts = np.random.default_rng(0).integers(0, 1000, len(catalogue.item_ids))
-    return RetrieverModel(config, catalogue, counts, timeless_popularity(counts))
+    return RetrieverModel(config, catalogue, ItemStatistics.timeless(counts))
 
 
 def random_novelty_table(clusters: int) -> NoveltyTable:

@@ -10,10 +10,11 @@ the items that it was trained on, because all others would come last). Two split
   users have a target.
 
 All learned models hold back the last item of each sequence and stop by its NDCG@10. RecTools' keep
-the best epoch; ours then trains as long on everything. Ours has the product's defaults, clusters
-and text features, but validates on every user, like RecTools. RecTools has its defaults and the
-settings of `rankers.RECTOOLS`. Mean and standard deviation are over seeds. `seconds_to_best` is the
-training until the best epoch, two at a time. The last line is one JSON object.
+the best epoch; ours goes on with everything for a few epochs. Ours has the product's defaults,
+clusters and text features, but validates on every user, like RecTools. RecTools has its defaults
+and the settings of `rankers.RECTOOLS`. Mean and standard deviation are over seeds.
+`seconds_to_best` is the training until the best epoch, two at a time. The last line is one JSON
+object.
 """
 
 import json
@@ -75,14 +76,15 @@ def build_catalogue(
 
 def make_splits(interactions: pa.Table, items: pa.Table) -> dict[str, Split]:
     """Split interactions both ways."""
-    index = pc.index_in(interactions[col.ITEM_ID], value_set=items[col.ITEM_ID].combine_chunks())
+    item_ids = items[col.ITEM_ID].cast(pa.string()).combine_chunks()
+    index = pc.index_in(interactions[col.ITEM_ID].cast(pa.string()), value_set=item_ids)
     columns = {
         col.USER_ID: interactions[col.USER_ID].cast(pa.string()),
         col.TIMESTAMP: interactions[col.TIMESTAMP],
         col.ITEM: index,
     }
     table = pa.table(columns).drop_null().cast(ENGAGEMENTS)
-    by_user = user_sequences(table, items[col.ITEM_ID].combine_chunks(), seed=0)
+    by_user = user_sequences(table, item_ids, seed=0)
     lengths = pc.list_value_length(by_user[col.ITEMS_OF_USER]).to_numpy()
     ends = np.cumsum(lengths)[:-1]
     sequences = np.split(pc.list_flatten(by_user[col.ITEMS_OF_USER]).to_numpy(), ends)

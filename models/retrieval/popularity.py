@@ -88,8 +88,3 @@ def decayed_popularity(parts: Iterable[Part], items: int, moments: NDArray[np.in
             counts[:, later, number] += kept[later - 1] * counts[:, later - 1, number]
     counts += 1
     return Popularity(moments, np.log(counts / counts.sum(axis=0, keepdims=True)))
-
-
-def timeless_popularity(counts: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the log popularity [items, 1, 1] of counts [items] of engagements without times."""
-    return np.log((counts + 1) / np.sum(counts + 1)).astype(np.float32)[:, None, None]

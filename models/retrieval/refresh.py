@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import scipy.sparse
-import tensorflow as tf
 from numpy.typing import NDArray
 
 from models.retrieval.item_catalogue import Catalogue
@@ -46,7 +45,7 @@ def put_weights(weights: TrainedWeights, catalogue: Catalogue, model: RetrieverM
         strict=True,
     ):
         variable.assign(value)
-    tower.known = tf.constant(known)
+    tower.statistics.known.assign(known)
 
 
 def fit_content(

@@ -29,9 +29,9 @@ os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from numpy.typing import NDArray
 
 from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.retriever_config import RetrieverConfig
 
 Dropout = Callable[[tf.Tensor], tf.Tensor]
@@ -115,25 +115,22 @@ class QueryTower(tf.keras.layers.Layer):
 class ItemTower(tf.keras.layers.Layer):
     """The vector of an item: its own embedding plus its cluster's plus its projected features.
 
-    The last H numbers are its log popularities now, `popularity` [items, S, H] those in the past.
-    An item without training interactions has no own embedding.
+    The last H numbers are its log popularities now. An item without training interactions has no
+    own embedding.
     """
 
     def __init__(
         self,
         config: RetrieverConfig,
         catalogue: Catalogue,
-        counts: NDArray[np.int64],
-        popularity: NDArray[np.float32],
+        statistics: ItemStatistics,
         seeds: Iterator[int],
     ) -> None:
         super().__init__()
         items, features = catalogue.features.shape
         self.clusters = tf.constant(catalogue.clusters, tf.int32)  # [items]
         self.features = tf.constant(catalogue.features, tf.float32)  # [items, F]
-        self.known = tf.constant(counts > 0)  # [items]
-        self.popularity = tf.constant(popularity)  # [items, S, H]
-        self.popularity_now = self.popularity[:, -1]  # [items, H]
+        self.statistics = statistics
         clusters = int(np.max(catalogue.clusters)) + 1
         self.item, self.cluster, self.feature = (
             self.add_weight(
@@ -143,41 +140,41 @@ class ItemTower(tf.keras.layers.Layer):
         )
 
     def call(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the vectors [..., dimension + H] of item indices [...].
+        """Return the vectors [..., dimension + H] of item indices [...]; see `timeless`."""
+        return tf.concat([self.timeless(items, own), self.statistics.now(items)], axis=-1)
+
+    def timeless(self, items: tf.Tensor, own: tf.Tensor | None = None) -> tf.Tensor:
+        """Return the vectors [..., dimension] of item indices [...], without popularity.
 
         `own` [items] says for which items the own embedding is used; by default for all.
         """
-        with_own = tf.gather(self.known if own is None else self.known & own, items)[..., None]
+        known = tf.convert_to_tensor(self.statistics.known)
+        with_own = tf.gather(known if own is None else known & own, items)[..., None]
         vectors = tf.where(with_own, tf.gather(self.item, items), 0.0)
         vectors += tf.gather(self.cluster, tf.gather(self.clusters, items))
-        vectors += tf.tensordot(tf.gather(self.features, items), self.feature, axes=1)
-        return tf.concat([vectors, tf.gather(self.popularity_now, items)], axis=-1)
+        return vectors + tf.tensordot(tf.gather(self.features, items), self.feature, axes=1)
 
 
 class RetrieverModel(tfrs.Model):
     """The two towers and their loss.
 
-    `counts` [items] are the engagements of the training sequences with each item, `popularity`
-    [items, S, H] is `Popularity.logs`. The query tower computes in `compute_dtype`, the name of a
-    Keras dtype policy; all weights and scores are float32.
+    The statistics are those of the training sequences. The query tower computes in `compute_dtype`,
+    the name of a Keras dtype policy; all weights and scores are float32.
     """
 
     def __init__(
         self,
         config: RetrieverConfig,
         catalogue: Catalogue,
-        counts: NDArray[np.int64],
-        popularity: NDArray[np.float32],
+        statistics: ItemStatistics,
         compute_dtype: str = "float32",
     ) -> None:
         super().__init__()
-        self.config = config
-        share = (counts + 1) / np.sum(counts + 1)  # add one: unseen items have a logarithm too
-        self.share = tf.constant(share, tf.float32)  # [items]
-        self.half_lives = popularity.shape[-1]
+        self.config, self.statistics = config, statistics
+        self.half_lives = statistics.half_lives
         # One range of seeds for each model seed, so that no two initialisers share one.
         seeds = itertools.count(config.seed * 1_000)
-        self.items = ItemTower(config, catalogue, counts, popularity, seeds)
+        self.items = ItemTower(config, catalogue, statistics, seeds)
         with computing_in(compute_dtype):
             self.queries = QueryTower(config, self.half_lives, seeds)
         # Keras makes weights at the first call. At first all rank by popularity since ever.
@@ -217,7 +214,7 @@ class RetrieverModel(tfrs.Model):
             site = tf.random.fold_in(seed, next(sites))
             return tf.nn.experimental.stateless_dropout(x, self.config.dropout, site)
 
-        items = len(self.share)
+        items = self.statistics.size
         own = None
         if training and self.config.item_dropout:
             site = tf.random.fold_in(seed, next(sites))
@@ -226,7 +223,7 @@ class RetrieverModel(tfrs.Model):
         index = tf.range(tf.shape(users)[1])
         same_user = users[:, :, None] == users[:, None]
         allowed = same_user & (index[:, None] >= index)[None]  # [batch, length, length]
-        vectors = self.items(inputs["items"], own)[..., : self.config.dimension]
+        vectors = self.items.timeless(inputs["items"], own)
         queries = self.queries(vectors, inputs["recency"], allowed, dropout)
 
         real = users >= 0
@@ -244,11 +241,15 @@ class RetrieverModel(tfrs.Model):
 
         The popularity is that of the snapshot [n] of each query. `own` is as in `ItemTower`.
         """
-        affinity, tendency = tf.split(queries, [self.config.dimension, self.half_lives], axis=1)
-        vectors = self.items(items, own)[:, : self.config.dimension]
-        past = tf.transpose(tf.gather(self.items.popularity, items), [1, 2, 0])  # [S, H, m]
-        popular = tf.matmul(tendency[:, None], tf.gather(past, snapshots))[:, 0]
-        return tf.matmul(affinity, vectors, transpose_b=True) + popular
+        affinity, tendency = self.split(queries)
+        past = tf.transpose(self.statistics.past(items), [1, 2, 0])  # [S, H, m]
+        popular = tf.matmul(tendency[:, None], tf.gather(past, snapshots))  # [n, 1, m]
+        vectors = self.items.timeless(items, own)
+        return tf.matmul(affinity, vectors, transpose_b=True) + tf.squeeze(popular, 1)
+
+    def split(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the affinity [n, dimension] and the tendencies [n, H] of queries."""
+        return tf.split(queries, [self.config.dimension, self.half_lives], axis=1)
 
     def sampled_loss(
         self,
@@ -258,27 +259,45 @@ class RetrieverModel(tfrs.Model):
         own: tf.Tensor | None,
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Return the mean sampled softmax loss of queries [positions, dimension + H] in snapshots.
+        """Return the mean sampled softmax loss of queries [n, dimension + H] in snapshots [n].
 
-        A position is scored against its target, the targets of other users in the batch, and items
-        drawn uniformly (mixed negative sampling, Yang et al., WWW 2020). The logits are corrected
-        for the probability that an item is drawn (the logQ correction, Yi et al.,
-        "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets of the same user are no
-        negatives: they are drawn with the query, and a correction by popularity cannot undo that.
-        It is no `tfrs.tasks.Retrieval`, because a candidate has other scores at other times.
+        A position is scored against its target and `negatives` items that all positions share: one
+        half are targets of the batch, the other is drawn uniformly (mixed negative sampling, Yang
+        et al., WWW 2020). The logits are corrected for the probability that an item is drawn (the
+        logQ correction, Yi et al., "Sampling-Bias-Corrected Neural Modeling", RecSys 2019). Targets
+        of the same user are no negatives: they are drawn with the query, and a correction by
+        popularity cannot undo that. It is no `tfrs.tasks.Retrieval`, because a candidate has other
+        scores at other times.
         """
-        items, negatives = len(self.share), self.config.negatives
-        drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32)
-        candidates = tf.concat([targets, drawn], axis=0)  # [positions + negatives]
-        count = tf.shape(targets)[0]
-        expected = tf.gather(self.share, candidates) * tf.cast(count, tf.float32)
-        logits = self.scores(*queries, candidates, own) - tf.math.log(expected + negatives / items)
-        of_others = tf.pad(users[:, None] != users, [[0, 0], [0, negatives]], constant_values=True)
-        negative = of_others & (targets[:, None] != candidates)
-        itself = tf.pad(tf.eye(count, dtype=tf.bool), [[0, 0], [0, negatives]])
-        logits = tf.where(negative | itself, logits, logits.dtype.min)
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.range(count), logits)
-        return tf.reduce_mean(losses)
+        items, count = self.statistics.size, tf.shape(targets)[0]
+        half = self.config.negatives // 2
+        uniform = self.config.negatives - half
+        of_batch = tf.random.stateless_uniform([half], seed, 0, count, tf.int32)
+        other_seed = tf.random.fold_in(seed, 0)  # dropout folds in the numbers from 1
+        drawn = tf.random.stateless_uniform([uniform], other_seed, 0, items, tf.int32)
+        candidates = tf.concat([tf.gather(targets, of_batch), drawn], axis=0)  # [negatives]
+
+        def corrected(scores: tf.Tensor, scored: tf.Tensor) -> tf.Tensor:
+            expected = tf.gather(self.statistics.share, scored) * half + uniform / items
+            return scores - tf.math.log(expected)
+
+        same_user = users[:, None] == tf.gather(users, of_batch)
+        wrong = tf.pad(same_user, [[0, 0], [0, uniform]]) | (targets[:, None] == candidates)
+        others = corrected(self.scores(*queries, candidates, own), candidates)
+        others = tf.where(wrong, others.dtype.min, others)
+        itself = corrected(self.scores_of_own(*queries, targets, own), targets)
+        logits = tf.concat([itself[:, None], others], axis=1)  # [n, 1 + negatives]
+        return tf.reduce_mean(
+            tf.nn.sparse_softmax_cross_entropy_with_logits(tf.zeros_like(targets), logits)
+        )
+
+    def scores_of_own(
+        self, queries: tf.Tensor, snapshots: tf.Tensor, items: tf.Tensor, own: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Return the score [n] of an item [n] of its own for each query; see `scores`."""
+        affinity, tendency = self.split(queries)
+        by_affinity = tf.reduce_sum(affinity * self.items.timeless(items, own), axis=1)
+        return by_affinity + tf.reduce_sum(tendency * self.statistics.at(items, snapshots), axis=1)
 
 
 @contextmanager

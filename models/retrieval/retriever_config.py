@@ -19,7 +19,7 @@ class RetrieverConfig:
     learning_rate: float = 1e-3  # of Adam
     batch_size: int = 16  # rows of `max_length` positions
     # Items that a training step scores for each position: all items if there are no more than this,
-    # else this many drawn uniformly, with the targets of the other users in the step.
+    # else this many, drawn half from the targets of the step and half uniformly.
     negatives: int = 512
     epochs: int = 30  # at most
     patience: int = 5  # epochs without a better NDCG@10 before training stops

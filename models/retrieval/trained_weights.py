@@ -33,14 +33,13 @@ class TrainedWeights:
         cls, model: RetrieverModel, catalogue: Catalogue, learned_from: dict[str, Any]
     ) -> "TrainedWeights":
         """Take the weights of a model that was trained on a catalogue."""
-        items, dimension = len(catalogue.item_ids), model.config.dimension
-        every, none = tf.range(items), tf.zeros(items, tf.bool)
+        every = tf.range(len(catalogue.item_ids))
         return cls(
             model.config,
             learned_from,
             pa.array(catalogue.item_ids, pa.string()),
-            model.items(every)[:, :dimension].numpy(),
-            model.items(every, none)[:, :dimension].numpy(),
+            model.items.timeless(every).numpy(),
+            model.items.timeless(every, tf.zeros_like(every, tf.bool)).numpy(),
             [variable.numpy() for variable in model.queries.variables],
         )
 

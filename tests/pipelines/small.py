@@ -190,5 +190,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 def epochs_trained(workspace: str | Path) -> int:
     """Return the epochs of a retriever's training: with validation, and then on everything."""
+    from models.retrieval.training.training_loop import EPOCHS_ON_EVERYTHING
+
     history = files.read_parquet(f"{workspace}/retrieval/history.parquet", col.RETRIEVAL_HISTORY)
-    return len(history) + 1 + int(np.argmax(history["NDCG@10"]))
+    return len(history) + EPOCHS_ON_EVERYTHING

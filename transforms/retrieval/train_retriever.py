@@ -129,6 +129,7 @@ class TrainRetriever(beam.PTransform):
 
     def _refreshed(self, catalogue: Catalogue, shards: list[str]) -> "RetrieverModel":
         """Put the trained weights on today's items and their popularity."""
+        from models.retrieval.item_statistics import ItemStatistics
         from models.retrieval.refresh import put_weights
         from models.retrieval.retriever import RetrieverModel
         from models.retrieval.training.sequence_shards import row_groups
@@ -143,7 +144,7 @@ class TrainRetriever(beam.PTransform):
             "train_retrieval: the weights of the last training, %+d items since",
             items - len(weights.item_ids),
         )
-        model = RetrieverModel(self.config, catalogue, found.counts, now.logs)
+        model = RetrieverModel(self.config, catalogue, ItemStatistics(found.counts, now.logs))
         put_weights(weights, catalogue, model)
         return model
 

@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from models.common.checkpoints import whole_checkpoints, write_checkpoint
 from models.retrieval.item_catalogue import Catalogue
+from models.retrieval.item_statistics import ItemStatistics
+from models.retrieval.popularity import Popularity
 from models.retrieval.ranking_metrics import TOP, hit_rate, ndcg, rank_of
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
@@ -36,6 +38,7 @@ EVALUATION_SCORES = 1 << 23  # scores (users times items) in memory at once
 STEPS = 16  # in a call of TensorFlow, so that no step waits for Python
 MEANS = 32  # at most so many updates of the means in an epoch: each takes all weights
 AVERAGING = 8.0  # eta of `update_means`: the mean covers about the last tenth of all steps
+EPOCHS_ON_EVERYTHING = 3  # after the last one with validation
 CHECKPOINT_SECONDS = 600.0  # between checkpoints in an epoch: the work that a kill can cost
 
 Epoch = dict[str, Any]  # epoch [int], loss, HR@10, NDCG@10 [float]
@@ -70,13 +73,13 @@ def train_retriever(
     checkpoint_dir: Path,
     callbacks: Callbacks = Callbacks(),
 ) -> tuple[RetrieverModel, list[Epoch]]:
-    """Find the number of epochs on validation users, then train on everything.
+    """Train until validation users stop to gain, then for a few epochs more on everything.
 
-    The last item of some users is held out (`survey`), and the training stops `patience` epochs
-    after the one with the best NDCG@10. The returned model is trained for that many epochs on all
-    items, because the newest ones, which were held out, are worth the most. Without validation
-    users all epochs run, once. The returned history is of the training with validation: epoch (from
-    1), loss, HR@10 and NDCG@10 (NaN without validation users).
+    The last item of some users is held out (`survey`). The training stops `patience` epochs after
+    the one with the best NDCG@10. It goes on with all items for `EPOCHS_ON_EVERYTHING`, because the
+    newest ones, which were held out, are worth the most. Without validation users all epochs run,
+    on everything. The returned history is of the training with validation: epoch (from 1), loss,
+    HR@10 and NDCG@10 (NaN without validation users).
 
     Sequences stream from the local `shards`: two passes before the training, and one for each
     epoch. After each epoch, and every ten minutes within one, the state is checkpointed in a folder
@@ -93,25 +96,22 @@ def train_retriever(
     tf.config.experimental.enable_op_determinism()
     groups = row_groups(shards, catalogue.vocabulary)
 
-    def fit(validation_users: int, epochs: int) -> tuple[RetrieverModel, list[Epoch]]:
-        found = survey(groups, len(catalogue.item_ids), validation_users)
-        if not found.transitions:
-            raise ValueError(
-                f"none of {found.users} users has two interactions: there is no next item to learn "
-                "from; check min_rating and the interactions input"
-            )
-        state = TrainingState(catalogue, groups, found, config, epochs, checkpoint_dir)
-        return state.finish(callbacks)
-
-    model, history = fit(config.validation_users, config.epochs)
-    gains = [row[f"NDCG@{TOP}"] for row in history]
-    if not np.isnan(gains[0]):
-        model, _ = fit(0, 1 + int(np.argmax(gains)))
-    return model, history
+    found = survey(groups, len(catalogue.item_ids), config.validation_users)
+    if not found.transitions:
+        raise ValueError(
+            f"none of {found.users} users has two interactions: there is no next item to learn "
+            "from; check min_rating and the interactions input"
+        )
+    training = Training(catalogue, groups, found, config, checkpoint_dir)
+    history = training.finish(callbacks)
+    if len(found.held_out):
+        training.go_on(survey(groups, len(catalogue.item_ids), validation_users=0))
+        training.finish(callbacks)
+    return training.mean, history
 
 
-class TrainingState:
-    """A training on what a survey does not hold out, for at most `epochs`.
+class Training:
+    """A training on what a survey does not hold out, which can go on with another survey.
 
     The evaluated and returned weights are running means (`update_means`), which change less from
     step to step.
@@ -123,18 +123,18 @@ class TrainingState:
         groups: Sequence[RowGroup],
         found: Survey,
         config: RetrieverConfig,
-        epochs: int,
         checkpoint_dir: Path,
     ) -> None:
+        self.catalogue, self.groups, self.config = catalogue, groups, config
+        self.checkpoint_dir = checkpoint_dir
         past = popularity(groups, len(catalogue.item_ids), found)
-        self.groups, self.found, self.config, self.epochs = groups, found, config, epochs
-        self.held_out_snapshots = past.snapshot_at(found.held_out_at)
-        self.model = RetrieverModel(config, catalogue, found.counts, past.logs, training_dtype())
-        self.mean = RetrieverModel(config, catalogue, found.counts, past.logs)
+        self.statistics = ItemStatistics(found.counts, past.logs)
+        self.model = RetrieverModel(config, catalogue, self.statistics, training_dtype())
+        self.mean = RetrieverModel(config, catalogue, self.statistics)
         self.model.compile(optimizer=LazyAdam(config.learning_rate))
         self.model.optimizer.build(self.model.trainable_variables)  # to be restored they must exist
-        self.done = tf.Variable(0)
-        self.figures = tf.Variable(tf.fill([epochs, 3], tf.constant(np.nan, tf.float64)))
+        self.done, rows = tf.Variable(0), max(config.epochs, EPOCHS_ON_EVERYTHING)
+        self.figures = tf.Variable(tf.fill([rows, 3], tf.constant(np.nan, tf.float64)))
         # Of the epoch in progress:
         self.steps_done, self.loss_so_far = tf.Variable(0), tf.Variable(0.0, dtype=tf.float64)
         self.averaged = tf.Variable(0)  # times that the mean was updated
@@ -148,15 +148,31 @@ class TrainingState:
             loss_so_far=self.loss_so_far,
             averaged=self.averaged,
         )
-        self.folder = checkpoint_dir / fingerprint(catalogue, found, config, epochs)
+        shape = [None, len(COLUMNS), config.batch_size, config.max_length]
+        steps = tf.autograph.experimental.do_not_convert(self._steps)  # would take longer
+        self._train_steps = tf.function(steps, [tf.TensorSpec(shape, tf.int32)])
+        self._resume(found, past, config.epochs)
+
+    def go_on(self, found: Survey) -> None:
+        """Go on, when finished, with what another survey does not hold out."""
+        past = popularity(self.groups, len(self.catalogue.item_ids), found)
+        self.statistics.assign(found.counts, past.logs)
+        self.figures.assign(tf.fill(self.figures.shape, tf.constant(np.nan, tf.float64)))
+        self.done.assign(0)
+        self._resume(found, past, EPOCHS_ON_EVERYTHING)
+
+    def _resume(self, found: Survey, past: Popularity, epochs: int) -> None:
+        """Go on from the last checkpoint of a training for at most `epochs`, if there is one."""
+        self.found, self.epochs = found, epochs
+        self.held_out_snapshots = past.snapshot_at(found.held_out_at)
+        name = fingerprint(self.catalogue, found, self.config, epochs)
+        self.folder = self.checkpoint_dir / name
         if kept := whole_checkpoints(self.folder):
             state = self.checkpoint.read(str(kept[max(kept)] / "state"))
             state.assert_existing_objects_matched()  # Keras makes metrics later
-        shape = [None, len(COLUMNS), config.batch_size, config.max_length]
-        self._train_steps = tf.function(self._steps, [tf.TensorSpec(shape, tf.int32)])
 
-    def finish(self, callbacks: Callbacks) -> tuple[RetrieverModel, list[Epoch]]:
-        """Train what is left to train; return the mean model and the history."""
+    def finish(self, callbacks: Callbacks) -> list[Epoch]:
+        """Train what is left to train; return the history."""
         while int(self.done) < self.epochs and not finished(self._rows(), self.config):
             self._train_epoch(callbacks)
             epoch = int(self.done)
@@ -172,7 +188,7 @@ class TrainingState:
             self.loss_so_far.assign(0.0)
             self._save(callbacks)
             callbacks.on_epoch(history_rows(self._rows())[-1])
-        return self.mean, history_rows(self._rows())
+        return history_rows(self._rows())
 
     def _train_epoch(self, callbacks: Callbacks) -> None:
         epoch, total = int(self.done), self.found.steps(self.config)
@@ -205,11 +221,15 @@ class TrainingState:
 
     def _steps(self, chunk: tf.Tensor) -> None:
         """Train on `chunk` [steps, columns, batch_size, max_length]."""
-        for batch in chunk:
-            columns = dict(zip(COLUMNS, tf.unstack(batch), strict=True))
+
+        def train(step: tf.Tensor) -> tuple[tf.Tensor]:
+            columns = dict(zip(COLUMNS, tf.unstack(chunk[step]), strict=True))
             loss = self.model.train_step(columns)["loss"]
             self.loss_so_far.assign_add(tf.cast(loss, tf.float64))
             self.steps_done.assign_add(1)
+            return (step + 1,)
+
+        tf.while_loop(lambda step: step < tf.shape(chunk)[0], train, [0])
 
     def _update_means(self) -> None:
         self.averaged.assign_add(1)
@@ -276,7 +296,7 @@ def evaluate(
     snapshots: NDArray[np.int32],
 ) -> tuple[float, float]:
     """Return HR@10 and NDCG@10 of the held-out items, as `rank_of`, by popularity in snapshots."""
-    items = tf.range(len(model.share))
+    items = tf.range(model.statistics.size)
     rows = max(1, EVALUATION_SCORES // len(items))
     ranks = []
     for start in range(0, len(histories), rows):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.popularity import timeless_popularity
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.refresh import fit_content, put_weights
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
@@ -26,7 +26,7 @@ LEARNED_FROM = {"seed": 3}
 
 @pytest.fixture(scope="module")
 def model() -> RetrieverModel:
-    model = RetrieverModel(RetrieverConfig(**SMALL), CATALOGUE, COUNTS, timeless_popularity(COUNTS))
+    model = RetrieverModel(RetrieverConfig(**SMALL), CATALOGUE, ItemStatistics.timeless(COUNTS))
     for number, variable in enumerate(model.variables):  # as large as trained ones
         variable.assign(tf.random.stateless_normal(variable.shape, seed=[1, number]))
     return model
@@ -45,7 +45,7 @@ def weights(model: RetrieverModel) -> TrainedWeights:
 
 
 def refreshed(weights: TrainedWeights, items: Catalogue, counts: np.ndarray) -> RetrieverModel:
-    model = RetrieverModel(weights.config, items, counts, timeless_popularity(counts))
+    model = RetrieverModel(weights.config, items, ItemStatistics.timeless(counts))
     put_weights(weights, items, model)
     return model
 
@@ -93,7 +93,7 @@ def test_popularity_is_of_the_new_counts_and_the_query_tower_is_the_same(
 ) -> None:
     counts = COUNTS[::-1].copy()
     found = refreshed(weights, CATALOGUE, counts)
-    expected = RetrieverModel(model.config, CATALOGUE, counts, timeless_popularity(counts))
+    expected = RetrieverModel(model.config, CATALOGUE, ItemStatistics.timeless(counts))
     np.testing.assert_array_equal(vectors(found)[:, -1], vectors(expected)[:, -1])
     history = tf.random.stateless_normal([2, 5, SMALL["dimension"]], seed=[1, 2])
     lengths = tf.constant([5, 3])

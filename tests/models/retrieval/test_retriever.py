@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from models.retrieval.popularity import timeless_popularity
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from tests.models.retrieval.small_retriever import ITEMS, SMALL, catalogue
@@ -38,7 +38,7 @@ def model_of(counts: np.ndarray | None = None, **options: float) -> RetrieverMod
     config = RetrieverConfig(**SMALL | options)
     counts = np.ones(ITEMS, np.int64) if counts is None else counts
     items = replace(catalogue(), features=FEATURES)
-    model = RetrieverModel(config, items, counts, timeless_popularity(counts))
+    model = RetrieverModel(config, items, ItemStatistics.timeless(counts))
     model.compile(optimizer=tf.keras.optimizers.SGD())
     return model
 
@@ -106,31 +106,33 @@ def test_loss_is_the_softmax_over_all_items() -> None:
 
 def test_sampled_loss_is_corrected_by_how_often_a_candidate_is_drawn() -> None:
     """In a catalogue so large that the rarest candidates' chances are below one in a million."""
-    items, negatives = 500_000, 1
+    items, negatives = 500_000, 7
     counts = np.zeros(items, np.int64)
     targets = np.array([7, 7, 3, 499_999], np.int32)
     users = np.array([0, 1, 2, 2], np.int32)
     counts[[7, 3]] = 9_000_000, 5
     config = RetrieverConfig(**SMALL | {"dimension": 2, "heads": 1, "negatives": negatives})
-    model = RetrieverModel(config, catalogue(items), counts, timeless_popularity(counts))
+    model = RetrieverModel(config, catalogue(items), ItemStatistics.timeless(counts))
     queries = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     seed = tf.constant([0, 1])
     at = tf.constant(queries), tf.zeros(4, tf.int32)
     found = model.sampled_loss(at, tf.constant(targets), tf.constant(users), None, seed)
 
-    drawn = tf.random.stateless_uniform([negatives], seed, 0, items, tf.int32).numpy()
-    candidates = np.concatenate([targets, drawn])
+    of_batch = tf.random.stateless_uniform([3], seed, 0, len(targets), tf.int32).numpy()
+    drawn = tf.random.stateless_uniform([4], tf.random.fold_in(seed, 0), 0, items, tf.int32)
+    candidates = np.concatenate([targets[of_batch], drawn.numpy()])
+    users_of = np.concatenate([users[of_batch], [-1] * 4])
     share = (counts + 1) / np.sum(counts + 1)
-    expected = share[candidates] * len(targets) + negatives / items
-    logits = queries @ model.items(tf.constant(candidates)).numpy().T - np.log(expected)
+
+    def corrected(query: np.ndarray, scored: np.ndarray) -> np.ndarray:
+        vectors = model.items(tf.constant(scored)).numpy()
+        return vectors @ query - np.log(3 * share[scored] + 4 / items)
+
     losses = []
-    for row, (target, user) in enumerate(zip(targets, users, strict=True)):
-        others = [
-            other
-            for other in range(len(candidates))
-            if candidates[other] != target and (other >= len(targets) or users[other] != user)
-        ]
-        losses.append(np.log(np.sum(np.exp(logits[row, [row, *others]]))) - logits[row, row])
+    for query, target, user in zip(queries, targets, users, strict=True):
+        negative = candidates[(candidates != target) & (users_of != user)]
+        logits = corrected(query, np.array([target, *negative], np.int32))
+        losses.append(np.log(np.sum(np.exp(logits))) - logits[0])
     np.testing.assert_allclose(found, np.mean(losses), rtol=1e-4)
 
 

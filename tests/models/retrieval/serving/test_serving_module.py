@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from models.interests.novelty_table import NoveltyTable
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.popularity import timeless_popularity
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.serving.serving_module import ServingModule, export_saved_model
@@ -48,7 +48,7 @@ Row = dict[str, Any]
 @pytest.fixture(scope="module")
 def model() -> RetrieverModel:
     config = RetrieverConfig(dimension=8, layers=1, max_length=LENGTH)
-    model = RetrieverModel(config, CATALOGUE, COUNTS, timeless_popularity(COUNTS))
+    model = RetrieverModel(config, CATALOGUE, ItemStatistics.timeless(COUNTS))
     # Embeddings as large as trained ones: scores then differ by more than rounding.
     for weights in (model.items.item, model.items.cluster, model.items.feature):
         weights.assign(tf.random.stateless_normal(weights.shape, seed=[1, 2]))
@@ -264,7 +264,7 @@ def test_items_that_are_new_are_answered_by_their_cluster_and_features(
             index = IDS.tolist().index(item_id.decode())
             vector = model.items.cluster.numpy()[ITEM_CLUSTERS[index]]
             vector = vector + FEATURES[index] @ model.items.feature.numpy()
-            [popularity] = model.items.popularity_now.numpy()[index]
+            [popularity] = model.statistics.now(tf.constant(index)).numpy()
             assert score == pytest.approx(query @ [*vector, popularity], rel=1e-4)
 
 

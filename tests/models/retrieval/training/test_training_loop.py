@@ -11,13 +11,14 @@ import pytest
 
 from models.common.checkpoints import whole_checkpoints
 from models.retrieval.item_catalogue import Catalogue
-from models.retrieval.popularity import timeless_popularity
+from models.retrieval.item_statistics import ItemStatistics
 from models.retrieval.retriever import RetrieverModel, tf
 from models.retrieval.retriever_config import RetrieverConfig
 from models.retrieval.training import training_loop
 from models.retrieval.training.sequence_shards import row_groups
 from models.retrieval.training.training_loop import (
     AVERAGING,
+    EPOCHS_ON_EVERYTHING,
     Callbacks,
     Epoch,
     Step,
@@ -130,7 +131,7 @@ def test_training_that_was_killed_again_and_again_ends_with_the_same_weights(
     assert (steps[0].epoch, steps[0].done) == (2, 6)
     assert [row["epoch"] for row in rows] == [
         *range(2, len(history) + 1),
-        *range(1, best_epoch(history) + 1),
+        *range(1, EPOCHS_ON_EVERYTHING + 1),
     ]
     assert history == whole.history
     for one, other in zip(weights(whole.model), weights(resumed), strict=True):
@@ -189,7 +190,7 @@ def test_checkpoints_are_of_the_inputs_that_decide_the_weights(
     assert len({fingerprint(catalogue(), *given) for given in inputs}) == len(inputs)
 
 
-def test_trains_on_everything_for_as_long_as_validation_improves(
+def test_goes_on_with_everything_when_validation_stops_to_gain(
     shards: list[str], tmp_path: Path
 ) -> None:
     # So high a learning rate soon makes things worse.
@@ -199,7 +200,7 @@ def test_trains_on_everything_for_as_long_as_validation_improves(
     _, history = train_retriever(catalogue(), shards, config, tmp_path, callbacks)
     assert len(history) == best_epoch(history) + config.patience < config.epochs
     everything = [step for step in steps if not step.held_out]
-    assert {step.epochs for step in everything} == {best_epoch(history)}
+    assert {step.epochs for step in everything} == {EPOCHS_ON_EVERYTHING}
     assert everything[0].total > steps[0].total
 
 
@@ -210,7 +211,7 @@ def test_trains_without_users_to_validate_on(tmp_path: Path) -> None:
     assert len(history) == config.epochs
     assert all(np.isnan(row["NDCG@10"]) for row in history)
     ones = np.ones(ITEMS, np.int64)
-    start = RetrieverModel(config, catalogue(), ones, timeless_popularity(ones))
+    start = RetrieverModel(config, catalogue(), ItemStatistics.timeless(ones))
     assert np.any(weights(model)[0] != weights(start)[0])
 
 
