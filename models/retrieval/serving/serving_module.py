@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -37,6 +38,16 @@ SIGNATURES = (
     "score_clusters",
 )
 _HISTORY = tf.TensorSpec([None, None], tf.string, name="history")
+
+
+def compiled(*signature: tf.TensorSpec) -> Callable[[Callable[..., Any]], Any]:
+    """Make a function a graph; it has no Python control flow, which would be slow to look for."""
+
+    def compile_function(function: Callable[..., Any]) -> Any:
+        plain = tf.autograph.experimental.do_not_convert(function)
+        return tf.function(plain, input_signature=signature or None)
+
+    return compile_function
 
 
 class ServingModule(tf.Module):
@@ -103,9 +114,7 @@ class ServingModule(tf.Module):
         popular = self.recommend(tf.zeros([1, 0], tf.string), tf.cast(allowed, tf.int32))
         self.popular = {name: constant(value, value.dtype) for name, value in popular.items()}
 
-    @tf.function(
-        input_signature=[_HISTORY, tf.TensorSpec([None, None], tf.int32, name="cluster_ids")]
-    )
+    @compiled(_HISTORY, tf.TensorSpec([None, None], tf.int32, name="cluster_ids"))
     def recommend(self, history: tf.Tensor, cluster_ids: tf.Tensor) -> Outputs:
         """Return the best eligible items of the clusters [batch, C], outside the history.
 
@@ -117,7 +126,7 @@ class ServingModule(tf.Module):
         positions = self.position_of.lookup(history)
         return self.rank(positions, self.encode(positions), cluster_ids)
 
-    @tf.function(input_signature=[_HISTORY])
+    @compiled(_HISTORY)
     def explore(self, history: tf.Tensor) -> Outputs:
         """Return the next new interest of each history, and the best items of it.
 
@@ -129,19 +138,19 @@ class ServingModule(tf.Module):
         """
         return self.grounded(history, lambda _, last: most_recent(self.pairs(last)))
 
-    @tf.function(input_signature=[_HISTORY, tf.TensorSpec([None], tf.int64, name="seed")])
+    @compiled(_HISTORY, tf.TensorSpec([None], tf.int64, name="seed"))
     def explore_sampled(self, history: tf.Tensor, seed: tf.Tensor) -> Outputs:
         """Do as `explore`, with a pair drawn by `seed` [batch]; newer interests are likelier."""
         check_rows(history, seed=seed)
         return self.grounded(history, lambda _, last: sampled(self.pairs(last), seed))
 
-    @tf.function(input_signature=[_HISTORY])
+    @compiled(_HISTORY)
     def explore_pooled(self, history: tf.Tensor) -> Outputs:
         """Do as `explore`, with all pairs of the newest interests pooled (see `pooled_choice`)."""
         table = self.novel, self.log_odds, self.allowed
         return self.grounded(history, lambda _, last: pooled(last, self.has_items(), *table))
 
-    @tf.function(input_signature=[_HISTORY])
+    @compiled(_HISTORY)
     def explore_aligned(self, history: tf.Tensor) -> Outputs:
         """Do as `explore`, with the highest aligned score (see `models.interests.alignment`).
 
@@ -155,7 +164,7 @@ class ServingModule(tf.Module):
 
         return self.grounded(history, choose)
 
-    @tf.function(input_signature=[_HISTORY])
+    @compiled(_HISTORY)
     def score_clusters(self, history: tf.Tensor) -> Outputs:
         """Return what `explore_aligned` knows of all clusters.
 
@@ -190,7 +199,7 @@ class ServingModule(tf.Module):
     def last_engagements(self, positions: tf.Tensor) -> tf.Tensor:
         """Do as `pair_choice.last_engagements` for positions [batch, L]."""
         clusters = tf.where(positions < 0, -1, tf.gather(self.clusters, tf.maximum(positions, 0)))
-        return last_engagements(clusters, len(self.descriptions))
+        return last_engagements(clusters, self.descriptions.shape[0])
 
     def grounded(
         self, history: tf.Tensor, choose: Callable[[tf.Tensor, tf.Tensor], Choice]
@@ -200,7 +209,7 @@ class ServingModule(tf.Module):
         queries = self.encode(positions)
         return self.answer(positions, queries, choose(queries, self.last_engagements(positions)))
 
-    @tf.function
+    @compiled()
     def answer(self, positions: tf.Tensor, queries: tf.Tensor, choice: Choice) -> Outputs:
         """Return the outputs of `explore` for a choice; one graph for all signatures."""
         text = tf.gather(self.descriptions, tf.maximum(choice.novel, 0))
@@ -222,7 +231,7 @@ class ServingModule(tf.Module):
         scores, item_ids = self.search((queries, cluster_ids), positions)
         return {"item_ids": item_ids, "scores": scores}
 
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @compiled(tf.TensorSpec([None, None], tf.int32))
     def encode(self, positions: tf.Tensor) -> tf.Tensor:
         """Return the queries [batch, dimension + H] of histories of positions [batch, L]."""
         seen = tf.ragged.boolean_mask(positions, positions >= 0)[:, -self.length :]
