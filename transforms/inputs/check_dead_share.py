@@ -48,14 +48,19 @@ def check_share(rows: RowCounts, found: DeadReasons, name: str, most: float) -> 
     dead = rows.read - rows.used
     if dead <= most * rows.read:
         return RowCounts()
-    lines = [
+    lines = reason_lines(found)[:_SHOWN]
+    raise InputError(
+        f"--{name}: {dead:,} of {rows.read:,} rows cannot be used; correct the input, or give "
+        "--max_dead_share=1 to use the others" + "".join(f"\n  {line}" for line in lines)
+    )
+
+
+def reason_lines(found: DeadReasons) -> list[str]:
+    """Return a line for each reason, the most frequent first, with an example and a cure."""
+    return [
         f"{count:,} x {reason}, such as {_shortened(found.examples[reason])}: {CURES[reason]}"
         for reason, count in sorted(found.counts.items(), key=lambda item: (-item[1], item[0]))
     ]
-    raise InputError(
-        f"--{name}: {dead:,} of {rows.read:,} rows cannot be used; correct the input, or give "
-        "--max_dead_share=1 to use the others" + "".join(f"\n  {line}" for line in lines[:_SHOWN])
-    )
 
 
 def _shortened(line: str) -> str:
