@@ -54,7 +54,7 @@ def test_flags_exist(page: Path) -> None:
     stages = [stage.flags for stage in explore.STAGES]
     known = {flag.name for flags in stages for flag in flags} | {
         "dataset", "output_dataset", "sdk_container_image", "requirements_file", "temp_location",
-        "project", "region", "runner",
+        "project", "region", "runner", "max_num_workers",
     }  # fmt: skip
     text = re.sub(r"\\\n\s*", " ", page.read_text())  # one line for each command
     lines = (line for line in text.splitlines() if not FOREIGN.search(line))

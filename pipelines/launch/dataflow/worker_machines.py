@@ -10,6 +10,7 @@ _ACCELERATOR = (
     r"type:[a-z0-9-]+;count:[1-9][0-9]*(;machine_type:[a-z0-9-]+)?"
     r"(;install-nvidia-driver(:[0-9a-z.]+)?)?"
 )
+_L4 = "type:nvidia-l4;count:1;machine_type:g2-standard-8;install-nvidia-driver"
 _GROUP = "Dataflow workers"
 _MIN_RAM = r"[1-9][0-9]*(GB|GiB)"
 
@@ -38,9 +39,8 @@ def worker_flags(what: str) -> tuple[Flag, ...]:
     return (
         Flag(
             "accelerator",
-            f"GPU of the workers that {what} on Dataflow, such as 'type:nvidia-l4;count:1;"
-            "machine_type:g2-standard-8;install-nvidia-driver'",
-            type=matching(_ACCELERATOR, "type:nvidia-tesla-t4;count:1;install-nvidia-driver"),
+            f"GPU of the workers that {what} on Dataflow, such as '{_L4}'",
+            type=matching(_ACCELERATOR, _L4),
             group=_GROUP,
             in_plan=False,
             form=("TEXT", rf"({_ACCELERATOR})?"),
