@@ -10,7 +10,7 @@ from pathlib import Path
 
 from transforms.errors import InputError
 
-_ROOT = Path(__file__).parents[2]
+_ROOT = Path(__file__).parents[3]
 
 
 @functools.cache
