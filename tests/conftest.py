@@ -3,9 +3,13 @@
 import gc
 
 import pytest
+from hypothesis import settings
 
 from emulators.fixtures import cloud, cloud_service, storage, storage_service
 from tests import remembering_beam
+
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 __all__ = ["cloud", "cloud_service", "storage", "storage_service"]
 

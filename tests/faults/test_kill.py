@@ -45,6 +45,7 @@ def test_killed_again_and_again_it_ends_with_the_same_bytes(
         lambda: any((tmp_path / "unfinished").glob("finetune/checkpoints/*/checkpoint-2")),
         lambda: len(list((tmp_path / "novelty_table").glob("*.parquet"))) >= 3,
         lambda: any((tmp_path / "unfinished").glob("train_retrieval/checkpoints/*/*")),
+        lambda: (tmp_path / "unfinished" / "evaluate" / "plan.json").exists(),
         lambda: (tmp_path / "unfinished" / "recommend" / "plan.json").exists(),
     ]
     for moment in moments:
