@@ -1,8 +1,10 @@
 """Copies whole folders, such as a model, between a workspace and the disk of a worker."""
 
+import errno
 import hashlib
 import json
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import fasteners
 
+from transforms.errors import InputError
 from transforms.storage import cloud_storage, files
 from transforms.storage.files import FileRecord
 from transforms.storage.manifest import parse, parse_record
@@ -20,6 +23,7 @@ from transforms.storage.paths import inside
 log = logging.getLogger("interest-explorer")
 
 _INDEX = "index.json"
+_FULL_BYTES = 1 << 16  # free on a disk where no file of a model fits
 
 
 def local_copy(folder: str) -> str:
@@ -145,13 +149,28 @@ def scratch(folder: str) -> Iterator[Scratch]:
     if files.is_local(folder):
         work = Scratch(Path(folder))
         work.path.mkdir(parents=True, exist_ok=True)
-        yield work
+        with _naming_a_full_disk(work.path):
+            yield work
         return
     work = Scratch(_temporary(folder), files.join(folder, "checkpoints"))
     shutil.rmtree(work.path, ignore_errors=True)  # of a killed process
     work.path.mkdir(parents=True)
     try:
-        work.restore()
-        yield work
+        with _naming_a_full_disk(work.path):
+            work.restore()
+            yield work
     finally:
         shutil.rmtree(work.path, ignore_errors=True)
+
+
+@contextmanager
+def _naming_a_full_disk(folder: Path) -> Iterator[None]:
+    """Raise OSError where a library failed because the disk is full, which some do not say."""
+    try:
+        yield
+    except (InputError, OSError):
+        raise
+    except Exception as error:
+        if shutil.disk_usage(folder).free >= _FULL_BYTES:
+            raise
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from error

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -237,3 +238,20 @@ def test_remote_files_are_brought_to_the_disk_and_not_kept(remote: str) -> None:
     assert not work.path.exists()
     with folders.scratch(f"{remote}/work") as work:
         assert list(work.path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("free", "raised"), [(0, OSError), (1 << 30, RuntimeError)])
+def test_a_library_that_fails_on_a_full_disk_is_an_error_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, raised: type[Exception]
+) -> None:
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with pytest.raises(raised), folders.scratch(str(tmp_path / "work")):
+        raise RuntimeError("unexpected pos 320 vs 214")  # as PyTorch says it
+
+
+def test_an_error_of_the_user_stays_one_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(folders.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    with pytest.raises(InputError), folders.scratch(str(tmp_path / "work")):
+        raise InputError("--finetune_max_steps is wrong")
