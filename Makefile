@@ -105,17 +105,8 @@ demo: setup  ## the whole job on MovieLens (WORKSPACE=build/demo)
 
 # A file's tests share what they build, so a file is one worker's. The slowest files come first.
 PYTEST = $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
-# On a fresh clone every worker would compile what all import, at the same time.
-COMPILED = $(VENV)/compiled-$(DEVICE)
-$(COMPILED): $(VENV)/installed-$(DEVICE)
-	@echo "compiling the bytecode of the packages"
-	@printf '%s\n' "tensorflow, tensorflow_recommenders" \
-	  "transformers.trainer, sentence_transformers, peft, apache_beam.io, vllm.entrypoints.llm" | \
-	  TF_CPP_MIN_LOG_LEVEL=3 TF_USE_LEGACY_KERAS=1 xargs -P 2 -I {} $(BIN)/python -W ignore -c "import {}" >/dev/null 2>&1 || true
-	@touch $@
-
 .PHONY: test
-test: setup $(COMPILED) setup-emulators setup-chromium  ## all tests but those of test-faults
+test: setup setup-emulators setup-chromium  ## all tests but those of test-faults
 	$(PYTEST) -m "not faults"
 
 # Without whole stages, PyTorch, TensorFlow, a browser and waiting for processes that hang.
