@@ -14,11 +14,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from a command line and return the exit code."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print("usage: interest-explorer PIPELINE [flags]\n\npipelines:")
-        for each in NAMES:
-            first_line = (import_module(f"pipelines.{each}").__doc__ or "").splitlines()[0]
-            print(f"  {each:<20} {first_line}")
-        print("\n`interest-explorer PIPELINE --help` lists its flags.")
+        first_lines = {
+            each: (import_module(f"pipelines.{each}").__doc__ or "").splitlines()[0]
+            for each in NAMES
+        }
+        names = "\n".join(f"  {each:<20} {line}" for each, line in first_lines.items())
+        print(
+            f"usage: interest-explorer PIPELINE [flags]\n\npipelines:\n{names}\n\n"
+            "`interest-explorer PIPELINE --help` lists its flags."
+        )
         return 0
     if name not in NAMES:
         close = difflib.get_close_matches(name, NAMES, 1)
