@@ -8,9 +8,9 @@ import pickle
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import apache_beam as beam
 import numpy as np
@@ -18,21 +18,22 @@ import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipelines.launch.exit_codes import printable, run_guarded
-from pipelines.launch.flags import Flag, make_parser, parse
+from pipelines.launch.flags import make_parser, parse
 from pipelines.launch.runner import running_pipeline, with_default_runner
 from pipelines.launch.shared_flags import (
-    ITEMS,
+    DATASET_OR_INPUTS,
     ITEMS_FORMAT,
     LOG,
     MIN_RATING,
     log_columns,
+    name_inputs,
     source,
 )
 from transforms import schemas as col
-from transforms.errors import InputError, as_input_error
+from transforms.errors import InputError
 from transforms.inputs.check_dead_share import DeadReasons, count_reasons, reason_lines
-from transforms.inputs.datasets import NAMES, write_dataset
 from transforms.inputs.interactions import ReadInteractions
+from transforms.inputs.reasons import DUPLICATE_ITEM
 from transforms.inputs.validate import (
     DEAD,
     ROW_COUNTS,
@@ -44,6 +45,7 @@ from transforms.storage.manifest import RowCounts
 from transforms.tables.combiners import SumFn
 from transforms.tables.shuffle import PARTS, GatherTables, ShardBy
 from transforms.transitions.log_facts import (
+    CLUSTERS,
     SESSION_MINUTES,
     LogFacts,
     log_facts,
@@ -57,22 +59,23 @@ EPILOG = (
     "It runs on this machine. Exit code: 0 the data can be used; 2 it cannot, or a flag is wrong."
 )
 FLAGS = (
-    Flag(
-        "dataset",
-        "a built-in dataset in place of --interactions and --items",
-        choices=NAMES,
-        group="input",
-    ),
-    *(replace(flag, required=False) for flag in (LOG[0], ITEMS)),
+    *DATASET_OR_INPUTS,
     *ITEMS_FORMAT,
     *LOG[1:],
     MIN_RATING,
 )
-_SOME_TRANSITIONS = (12, 24, 48, 96, 192, 384, 768)  # numbers of clusters that are told about
 
 
-def read(flags: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Read both inputs once; return RowCounts, DeadReasons and LogFacts by name."""
+class Findings(NamedTuple):
+    """What is known of both inputs, each by its name, and of the usable log."""
+
+    rows: dict[str, RowCounts]
+    dead: dict[str, DeadReasons]
+    facts: LogFacts | None  # None without an engagement
+
+
+def read(flags: argparse.Namespace, folder: Path) -> Findings:
+    """Read both inputs once."""
     inputs = {name: source(flags, name) for name in ("items", "interactions")}
     inputs["items"].check([col.ITEM_ID, col.TITLE])
     inputs["interactions"].check(log_columns(flags.min_rating))
@@ -122,7 +125,12 @@ def read(flags: argparse.Namespace, folder: Path) -> dict[str, object]:
             | "Dict" >> beam.combiners.ToDict()
             | "Keep" >> beam.Map(lambda every: found.write_bytes(pickle.dumps(every)))
         )
-    return pickle.loads(found.read_bytes())  # of this process
+    every = pickle.loads(found.read_bytes())  # of this process
+    return Findings(
+        {name: every[f"rows {name}"] for name in inputs},
+        {name: every[f"dead {name}"] for name in inputs},
+        every["facts"],
+    )
 
 
 def _named(
@@ -133,7 +141,7 @@ def _named(
         counts
         | f"Join-{name}" >> beam.Flatten()
         | f"Count-{name}" >> beam.CombineGlobally(SumFn(RowCounts))
-        | f"Name-{name}" >> beam.Map(lambda total: (name, total))
+        | f"Name-{name}" >> beam.Map(lambda total: (f"rows {name}", total))
     )
     reasons = (
         dead
@@ -147,8 +155,11 @@ def _named(
 def rows_text(name: str, rows: RowCounts, dead: DeadReasons) -> list[str]:
     """Return lines on the rows of an input."""
     share = rows.used / rows.read if rows.read else 0.0
+    repeated = rows.read - rows.used - dead.counts.total()
+    again = [f"  dropped: {repeated:,} x {DUPLICATE_ITEM}"] if repeated else []
     return [
         f"{name}: {rows.read:,} rows, {rows.used:,} of them ({share:.1%}) can be used",
+        *again,
         *(f"  dropped: {line}" for line in reason_lines(dead)),
         *(f"  note: {count:,} {note}" for note, count in sorted(rows.notes.items())),
     ]
@@ -173,7 +184,7 @@ def facts_text(facts: LogFacts) -> list[str]:
     ]
     return lines + [
         f"  {clusters:,} clusters: {most_transitions(facts, clusters):,}"
-        for clusters in _SOME_TRANSITIONS
+        for clusters in CLUSTERS
         if clusters <= engaged
     ]
 
@@ -181,20 +192,12 @@ def facts_text(facts: LogFacts) -> list[str]:
 def run(flags: argparse.Namespace) -> None:
     """Print the facts; InputError if nothing can be built from the data."""
     with tempfile.TemporaryDirectory() as folder:
-        if flags.dataset:
-            with as_input_error():
-                flags.interactions, flags.items = write_dataset(flags.dataset, folder)
-        elif not (flags.interactions and flags.items):
-            raise InputError(
-                "--interactions and --items are missing: name your files, or try "
-                "--dataset=movielens"
-            )
+        name_inputs(flags, folder)
         found = read(flags, Path(folder))
-    for name in ("items", "interactions"):
-        rows, dead = found[name], found[f"dead {name}"]
-        print(printable("\n".join(rows_text(name, rows, dead))))  # type: ignore[arg-type]
-    facts = found["facts"]
-    if not isinstance(facts, LogFacts) or not facts.engagements:
+    for name, rows in found.rows.items():
+        print(printable("\n".join(rows_text(name, rows, found.dead[name]))))
+    facts = found.facts
+    if facts is None or not facts.engagements:
         raise InputError("no interaction can be used; the lines above say why")
     print("\n".join(facts_text(facts)))
     if not (sizes := supported_clusters(facts)):
@@ -211,7 +214,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     flags, beam_flags = parse(parser, FLAGS, argv)
 
     def work() -> None:
-        if others := [flag for flag in beam_flags if not flag.startswith("--project")]:
+        given = [flag for flag in beam_flags if flag.startswith("--")]  # without their values
+        if others := [flag for flag in given if flag.split("=")[0] != "--project"]:
             raise InputError(f"{others[0]}: check_data runs on this machine; leave the flag out")
         run(flags)
 

@@ -4,19 +4,23 @@ import argparse
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from importlib import import_module
 
 from pipelines import mine_transitions
 from pipelines.launch.exit_codes import log, printable, run_guarded
 from pipelines.launch.flags import Flag, make_parser, parse
 from pipelines.launch.resume import refuse_inputs_inside
-from pipelines.launch.shared_flags import ITEMS, LOG, WORKSPACE, source
+from pipelines.launch.shared_flags import (
+    DATASET_OR_INPUTS,
+    LOG,
+    WORKSPACE,
+    name_inputs,
+    source,
+)
 from pipelines.launch.stage import EPILOG, Stage
 from pipelines.launch.summary import summary
 from pipelines.launch.workspace import PIPELINES, Workspace
-from transforms.errors import InputError, as_input_error
-from transforms.inputs.datasets import NAMES, write_dataset
+from transforms.errors import InputError
 from transforms.storage.bigquery_client import TableName
 
 STAGES: list[Stage] = [import_module(f"pipelines.{name}").STAGE for name in PIPELINES.values()]
@@ -35,13 +39,7 @@ def dataset(text: str) -> str:
 
 FLAGS = (
     WORKSPACE,
-    Flag(
-        "dataset",
-        "a built-in dataset in place of --interactions and --items",
-        choices=NAMES,
-        group="input",
-    ),
-    *(replace(flag, required=False) for flag in (LOG[0], ITEMS)),
+    *DATASET_OR_INPUTS,
     *(flag for stage in STAGES for flag in stage.own_flags if not flag.inspects),
     Flag(
         "output_dataset",
@@ -72,16 +70,7 @@ def of_stage(flags: argparse.Namespace, stage: Stage) -> argparse.Namespace:
 
 def run(flags: argparse.Namespace, beam_flags: list[str]) -> None:
     """Run all stages and print the summary."""
-    if flags.dataset:
-        if flags.interactions or flags.items:
-            raise InputError("give either --dataset or --interactions and --items, not both")
-        folder = Workspace(flags.workspace).folder("input")
-        with as_input_error():
-            flags.interactions, flags.items = write_dataset(flags.dataset, folder)
-    elif not (flags.interactions and flags.items):
-        raise InputError(
-            "--interactions and --items are missing: name your files, or try --dataset=movielens"
-        )
+    name_inputs(flags, Workspace(flags.workspace).folder("input"))
     mine_transitions.check_split(flags.split_by, flags.train_until)
     for stage in STAGES:  # a wrong flag of the last stage should not cost the work of the first
         stage.check_flags(flags)

@@ -15,6 +15,7 @@ from pipelines.launch.flag_types import (
 from pipelines.launch.flags import Flag
 from transforms import schemas as col
 from transforms.errors import InputError, as_input_error
+from transforms.inputs.datasets import NAMES, write_dataset
 from transforms.inputs.filters import Period
 from transforms.inputs.input_format import InputFormat
 from transforms.inputs.match_columns import PREFIXES, parse_columns
@@ -170,6 +171,16 @@ LOG = (
         group=_INPUT,
     ),
 )
+# Either a dataset or both inputs: see `name_inputs`.
+DATASET_OR_INPUTS = (
+    Flag(
+        "dataset",
+        "a built-in dataset in place of --interactions and --items",
+        choices=NAMES,
+        group=_INPUT,
+    ),
+    *(replace(flag, required=False) for flag in (INTERACTIONS, ITEMS)),
+)
 MAX_DEAD_SHARE = Flag(
     "max_dead_share",
     "largest share of the rows of an input that may be invalid; with more the stage fails",
@@ -235,6 +246,25 @@ def source(flags: argparse.Namespace, name: str) -> Source:
     if period.since is not None and period.until is not None and period.since >= period.until:
         raise InputError(f"--since={flags.since} is not before --until={flags.until}")
     return find_source(value, name, period, flags.row_restriction, flags.project, written)
+
+
+def name_inputs(flags: argparse.Namespace, folder: str) -> None:
+    """Write the --dataset, if one is given, to a folder, and let the inputs name its files.
+
+    Raises
+    ------
+    InputError
+        If there are both a dataset and inputs, or neither.
+    """
+    if flags.dataset:
+        if flags.interactions or flags.items:
+            raise InputError("give either --dataset or --interactions and --items, not both")
+        with as_input_error():
+            flags.interactions, flags.items = write_dataset(flags.dataset, folder)
+    elif not (flags.interactions and flags.items):
+        raise InputError(
+            "--interactions and --items are missing: name your files, or try --dataset=movielens"
+        )
 
 
 def input_format(flags: argparse.Namespace, name: str) -> InputFormat:

@@ -29,6 +29,14 @@ def test_a_log_that_is_too_small_is_described_and_refused(
     assert said.err.startswith("error: the log is too small for 12 clusters")
 
 
+def test_items_that_occur_twice_are_counted(
+    inputs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    twice = small.write(tmp_path / "twice.parquet", small.items() + small.items()[:3])
+    assert main([f"--items={twice}", *inputs[1:], "--project", "some-project"]) == 2
+    assert "dropped: 3 x item_id occurs more than once" in capsys.readouterr().out
+
+
 def test_a_log_without_a_usable_row_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

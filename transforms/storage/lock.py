@@ -63,10 +63,15 @@ def _refuse(path: str, other: dict[str, Any] | None) -> NoReturn:
 
 
 def _start_of(pid: int) -> float | None:
-    """Return when a process of this machine started, in seconds since 1970; None if it is gone."""
+    """Return when a process of this machine started, in seconds since boot; None if it is gone.
+
+    Its time of day would change when the clock is set.
+    """
     try:
         process = psutil.Process(pid)
-        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        return round(process.create_time() - psutil.boot_time(), 2)
     except (psutil.NoSuchProcess, ValueError):  # a negative number
         return None
 

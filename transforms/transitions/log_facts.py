@@ -14,7 +14,7 @@ ITEMS_PER_CLUSTER = 10  # as `build_clusters --min_items_per_cluster`
 # Thirty times what `mine_transitions` draws of each: there are fewer than `most_transitions`
 # says, and valid and test users keep theirs.
 TRANSITIONS_PER_CLUSTER = 300
-_FINEST = (12, 24, 48, 96, 192, 384, 768)  # numbers of clusters to choose from
+CLUSTERS = (12, 24, 48, 96, 192, 384, 768)  # numbers of clusters to choose from
 _MOST = 10_000  # engagements of a user, in the histograms
 _SESSION = SESSION_MINUTES * 60_000_000  # microseconds
 _NEVER = np.iinfo(np.int64).max
@@ -25,6 +25,7 @@ class LogFacts:
     """Facts about SEQUENCES that add up."""
 
     engagements: int
+    repeated: int  # engagements with an item that the user had engaged with before
     sessions: int
     first: int  # microseconds since 1970
     last: int
@@ -45,11 +46,6 @@ class LogFacts:
         """Return the number of users."""
         return int(self.lengths.sum())
 
-    @property
-    def repeated(self) -> int:
-        """Return the number of engagements with an item that the user had engaged with before."""
-        return self.engagements - int(self.distinct @ np.arange(_MOST + 1))
-
     def quantile(self, share: float) -> int:
         """Return how many engagements this share of the users have at most."""
         return int(np.searchsorted(np.cumsum(self.lengths), share * self.users))
@@ -65,6 +61,7 @@ def log_facts(sequences: pa.Table, items: int) -> LogFacts:
     pairs = np.unique(user * items + engaged)
     return LogFacts(
         engagements=len(user),
+        repeated=len(user) - len(pairs),
         sessions=len(user) - int(goes_on.sum()),
         first=int(times.min(initial=_NEVER)),
         last=int(times.max(initial=-_NEVER)),
@@ -97,7 +94,7 @@ def supported_clusters(facts: LogFacts) -> list[int]:
     engaged_items = int(np.count_nonzero(facts.items))
     fitting = [
         clusters
-        for clusters in _FINEST
+        for clusters in CLUSTERS
         if clusters * ITEMS_PER_CLUSTER <= engaged_items
         and clusters * TRANSITIONS_PER_CLUSTER <= most_transitions(facts, clusters)
     ]

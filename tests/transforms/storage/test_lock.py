@@ -173,6 +173,14 @@ def test_the_lock_of_a_run_that_goes_on_is_kept(remote: str, other: dict) -> Non
         pytest.fail("both hold it")
 
 
+def test_the_lock_of_a_live_run_is_kept_when_the_clock_is_set(remote: str, monkeypatch) -> None:
+    leave(remote, run="another")
+    boot_time = lock.psutil.boot_time()
+    monkeypatch.setattr(lock.psutil._psplatform, "boot_time", lambda: boot_time + 3600)
+    with pytest.raises(InputError, match="a run of finetune"), locked(remote, "evaluate"):
+        pytest.fail("both hold it")
+
+
 def test_a_damaged_lock_is_kept_until_its_lease_ends(remote: str, monkeypatch) -> None:
     files.write_bytes(f"{remote}/.lock", b"{")
     with pytest.raises(InputError, match=r"a run of \?"), locked(remote, "evaluate"):
